@@ -1,1 +1,1 @@
-"""."""
+"""Applications: what a domain user imports."""

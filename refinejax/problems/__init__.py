@@ -1,1 +1,8 @@
-"""."""
+"""What is to be solved: inverse problems, parameter spaces, robust losses."""
+
+from refinejax.problems.inverse import InverseProblem as InverseProblem
+from refinejax.problems.robust import Robust as Robust
+from refinejax.problems.robust import cauchy as cauchy
+from refinejax.problems.robust import huber as huber
+from refinejax.problems.robust import tukey as tukey
+from refinejax.problems.space import ParameterSpace as ParameterSpace

@@ -1,0 +1,323 @@
+"""The vocabulary of refinejax: objectives, states, refiners, results, statuses and stopping rules.
+
+A refiner moves ``params`` (any pytree of floating arrays) so that an objective, a scalar function
+of them, decreases. Everything here is written for one sample; a batch is ``jax.vmap`` of it.
+"""
+
+import abc
+import enum
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+Params = TypeVar("Params")
+Bounds = tuple[PyTree, PyTree]
+Scalar = Float[Array, ""]
+
+
+class Status(enum.IntEnum):
+    """How the refinement of one sample ended. Negative: not usable as converged."""
+
+    RUNNING = 0
+    CONVERGED_GRAD = 1
+    CONVERGED_LOSS = 2
+    CONVERGED_STEP = 3
+    TARGET_REACHED = 4
+    STALLED = 5
+    MAX_STEPS = 6
+    TIME_LIMIT = 7
+    STOPPED = 8
+    NONFINITE_START = -1
+    NONFINITE = -2
+    SINGULAR = -3
+    DIVERGED = -4
+
+    @property
+    def converged(self) -> bool:
+        """Whether a stopping rule was met (one of the three tolerances, or the target loss)."""
+        return Status.CONVERGED_GRAD <= self <= Status.TARGET_REACHED
+
+    def explain(self) -> str:
+        """Meaning, likely cause and remedy, in a sentence or two."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Status.RUNNING: "Still running: no stopping rule was met so far.",
+    Status.CONVERGED_GRAD: "Converged: the (projected) gradient is below `Stop.gradient`.",
+    Status.CONVERGED_LOSS: "Converged: the last step no longer lowered the loss by more than "
+    "`Stop.loss` of it. If the loss is still high, this is a local minimum: use a better start "
+    "or Restarts.",
+    Status.CONVERGED_STEP: "Converged: the last step changed the params by less than `Stop.step` "
+    "of their size.",
+    Status.TARGET_REACHED: "The loss fell to `Stop.target` or below.",
+    Status.STALLED: "No better loss for `Stop.patience` steps. Likely a learning rate too large to "
+    "settle, or the noise floor: lower or decay the learning rate, or use L-BFGS.",
+    Status.MAX_STEPS: "All steps were used before a stopping rule was met: allow more, or use a "
+    "method with faster convergence.",
+    Status.TIME_LIMIT: "The time limit came first; params are the best seen until then.",
+    Status.STOPPED: "Interrupted; params are the best seen until then. Run again with the same "
+    "`checkpoint` folder to go on.",
+    Status.NONFINITE_START: "The loss is NaN or infinite at the initial params: check the start, "
+    "the observation and the forward model there.",
+    Status.NONFINITE: "The loss or its gradient kept turning NaN or infinite, however small the "
+    "step; params are the best finite point. Add bounds, or mend the forward model.",
+    Status.SINGULAR: "The equations for a step have no solution: the data do not determine some "
+    "direction of the params. Fix or regularize it.",
+    Status.DIVERGED: "The loss grew far beyond where it began; params are the best seen. Lower the "
+    "learning rate.",
+}
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is minimized: a scalar function of the params, whose data are pytree leaves.
+
+    A plain function or lambda serves as it is. An object may also offer, by duck typing:
+
+    - ``residual(params) -> PyTree``: for least squares, ``loss = mean(residual²)``;
+    - ``bounds -> (lower, upper) | None``: pytrees like the params (or broadcasting to them), which
+      no refiner leaves;
+    - ``rescale() -> Coordinates``: the coordinates in which it wants to be refined;
+    - ``batch_axes() -> PyTree``: for the batch engine, 0 or None for each leaf, as ``in_axes``.
+    """
+
+    def __call__(self, params: Any, /) -> Scalar:
+        """Return the loss at ``params``."""
+        ...
+
+
+class Coordinates(struct.PyTreeNode):
+    """An objective in the coordinates to refine it in, and the way there and back.
+
+    Attributes:
+        objective: the objective as a function of the inner coordinates.
+        encode: from params to inner coordinates.
+        decode: from inner coordinates to params.
+    """
+
+    objective: Any
+    encode: Callable[[Any], Any] = struct.field(pytree_node=False)
+    decode: Callable[[Any], Any] = struct.field(pytree_node=False)
+
+
+class State(struct.PyTreeNode, Generic[Params]):
+    """Where a refiner stands. Always ``loss == objective(params)``.
+
+    Attributes:
+        params: the current params.
+        loss: the objective there, a scalar.
+        inner: what the refiner remembers; private to it.
+    """
+
+    params: Params
+    loss: Scalar
+    inner: Any
+
+
+class Refiner(struct.PyTreeNode, abc.ABC):
+    """A method of refinement. A pytree: its numbers are leaves, its functions and sizes static.
+
+    ``init`` and ``step`` are pure, can be jitted, vmapped and (for most refiners) differentiated.
+    The other methods tell the drivers what only the refiner knows; their defaults suit a refiner
+    that knows nothing of the kind.
+    """
+
+    @abc.abstractmethod
+    def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
+        """Evaluate ``objective`` at ``params`` and set up the memory."""
+
+    @abc.abstractmethod
+    def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
+        """Take one step. Structure, shapes and dtypes are those of ``init``."""
+
+    def optimality(self, objective: Any, state: State) -> Scalar:
+        """Largest component of the projected gradient at ``state``; infinite where unknown."""
+        del objective
+        return jnp.full((), jnp.inf, state.loss.dtype)
+
+    def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
+        """Relative decrease of the loss and relative length of the step, for `Stop`.
+
+        Infinite where they say nothing of convergence: a step refused, or a method whose loss
+        goes up and down.
+        """
+        del before
+        unknown = jnp.full((), jnp.inf, after.loss.dtype)
+        return unknown, unknown
+
+    def verdict(self, state: State) -> Int[Array, ""]:
+        """The refiner's own `Status`; ``RUNNING`` as long as it can go on."""
+        del state
+        return jnp.int32(Status.RUNNING)
+
+    def final(self, state: State) -> Bool[Array, ""]:
+        """Whether the driver's tolerances and patience apply (a chain waits for its last stage)."""
+        del state
+        return jnp.bool_(True)
+
+    def under(self, stop: "Stop") -> "Refiner":
+        """Return the refiner with the driver's rules, for those that run others inside."""
+        del stop
+        return self
+
+
+class Stop(struct.PyTreeNode):
+    """When to stop. ``None``: a default that follows the dtype. A negative number: never by this.
+
+    Attributes:
+        gradient: largest component of the projected gradient (default ε^⅔).
+        loss: relative decrease of the loss in a step (default 8 ε).
+        step: length of a step relative to the params (default 8 ε).
+        target: stop once the loss is at or below this (default: never).
+        patience: steps without a better loss (default 100). "Better" is by more than ``loss``.
+        divergence: stop once the loss exceeds the first loss times this (default 1e6).
+    """
+
+    gradient: Any = None
+    loss: Any = None
+    step: Any = None
+    target: Any = None
+    patience: Any = None
+    divergence: Any = None
+
+    @classmethod
+    def never(cls, *, target: float | None = None) -> "Stop":
+        """Take all steps, whatever happens (but for a ``target``, if one is given)."""
+        return cls(-1.0, -1.0, -1.0, target, -1, -1.0)
+
+    def resolve(self, dtype: Any) -> "Stop":
+        """Fill in the defaults for ``dtype``, so that every field is an array."""
+        eps = jnp.finfo(dtype).eps
+        return Stop(
+            gradient=_number(self.gradient, eps ** (2 / 3), dtype),
+            loss=_number(self.loss, 8 * eps, dtype),
+            step=_number(self.step, 8 * eps, dtype),
+            target=_number(self.target, -jnp.inf, dtype),
+            patience=_number(self.patience, 100, jnp.int32),
+            divergence=_number(self.divergence, 1e6, dtype),
+        )
+
+
+def _number(value: Any, default: Any, dtype: Any) -> Array:
+    return jnp.asarray(default if value is None else value, dtype)
+
+
+class Result(struct.PyTreeNode, Generic[Params]):
+    """The outcome for one sample (or, under ``vmap``, for many).
+
+    Attributes:
+        params: the best params seen.
+        loss: the objective there; never above ``initial_loss``.
+        initial_loss: the objective at the start.
+        steps: steps taken.
+        status: a `Status` as an integer array.
+        state: the last state (in the coordinates of refinement), from which steps can go on.
+        trace: what was recorded at the start and after each step; None where nothing was.
+    """
+
+    params: Params
+    loss: Scalar
+    initial_loss: Scalar
+    steps: Int[Array, ""]
+    status: Int[Array, ""]
+    state: State[Params]
+    trace: Any = None
+
+
+def as_objective(objective: Any) -> Any:
+    """Make ``objective`` a pytree: plain callables are wrapped, pytrees stay as they are.
+
+    Raises:
+        ValueError: if it cannot be called.
+    """
+    if not callable(objective):
+        raise ValueError(
+            f"objective: expected a function of the params, got {type(objective).__name__}; "
+            "pass a callable that returns a scalar loss"
+        )
+    return as_pytree(objective)
+
+
+def as_pytree(function: Any) -> Any:
+    """Wrap a callable that is no pytree in ``jax.tree_util.Partial``; leave all else alone."""
+    leaves = jax.tree.leaves(function)
+    is_leaf = len(leaves) == 1 and leaves[0] is function
+    return jax.tree_util.Partial(function) if is_leaf and callable(function) else function
+
+
+def coordinates(objective: Any) -> Coordinates:
+    """Return the coordinates in which ``objective`` is refined: its own choice, or the params."""
+    rescale = getattr(objective, "rescale", None)
+    return rescale() if rescale is not None else Coordinates(objective, _same, _same)
+
+
+def _same(params: Any) -> Any:
+    return params
+
+
+def bounds_of(objective: Any) -> Bounds | None:
+    """Return (lower, upper) if the objective has bounds."""
+    return getattr(objective, "bounds", None)
+
+
+def project(params: Any, bounds: Bounds | None) -> Any:
+    """Clip params to the bounds, if there are any. NaN stays NaN."""
+    if bounds is None:
+        return params
+    lower, upper = (spread(bound, params) for bound in bounds)
+    return jax.tree.map(
+        lambda p, low, high: jnp.clip(p, jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)),
+        params,
+        lower,
+        upper,
+    )
+
+
+def spread(value: Any, like: Any) -> Any:
+    """Give a single number or array, meant for every leaf, the structure of ``like``."""
+    if jax.tree.structure(value) == jax.tree.structure(like):
+        return value
+    return jax.tree.map(lambda _: value, like)
+
+
+def select(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
+    """Return ``yes`` where the condition holds, else ``no``, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def check_params(params: Any, name: str = "params") -> Any:
+    """Convert every leaf to a JAX array and insist on floating dtypes.
+
+    Raises:
+        ValueError: if there is no leaf, or one is not of a real floating dtype; names the leaf.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    if not leaves:
+        raise ValueError(f"{name}: expected at least one array, got an empty pytree")
+    return jax.tree.unflatten(structure, [_floating(leaf, path, name) for path, leaf in leaves])
+
+
+def _floating(leaf: Any, path: Any, name: str) -> Array:
+    array = jnp.asarray(leaf)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        where = name + jax.tree_util.keystr(path)
+        raise ValueError(
+            f"{where}: expected floating-point numbers, got dtype {array.dtype}; "
+            "convert with .astype(float) (complex params: refine real and imaginary parts)"
+        )
+    return array
+
+
+def as_key(key: Any) -> PRNGKeyArray:
+    """Accept a typed key, an old-style key, an integer seed, or None (seed 0)."""
+    if key is None or isinstance(key, int):
+        return jax.random.key(0 if key is None else key)
+    key = jnp.asarray(key)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key) if key.ndim else jax.random.key(key)

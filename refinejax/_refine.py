@@ -1,0 +1,286 @@
+"""The one call, for people who do not want to choose."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh
+
+from refinejax._core import Refiner, Stop, spread
+from refinejax._methods import choose
+from refinejax.batch import BatchResult, run_batch
+from refinejax.physics.phase import wrapped_difference
+from refinejax.problems import InverseProblem, ParameterSpace
+
+_DIFFERENCES = {"subtract": jnp.subtract, "wrapped": wrapped_difference}
+
+
+def refine(
+    forward: Callable[..., Any],
+    observations: Any,
+    initial: Any,
+    *,
+    bounds: ParameterSpace | tuple[Any, Any] | None = None,
+    noise: Any = None,
+    difference: str | Callable[[Any, Any], Any] = "auto",
+    prior: Callable[[Any], Any] | None = None,
+    context: Any = None,
+    differentiable: bool = True,
+    method: str | Refiner = "auto",
+    key: Any = 0,
+    max_steps: int | None = None,
+    stop: Stop | None = None,
+    lanes: int | None = None,
+    memory_limit: str | float | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    time_limit: float | None = None,
+) -> BatchResult:
+    """Move params until the forward model explains the observations.
+
+    Args:
+        forward: the model of one sample: params → prediction, or with ``context`` (params, context)
+            → prediction. Written in JAX; or anything, with ``differentiable=False``. Define it once
+            and pass the same function each time: another function compiles anew.
+        observations: what was observed; a pytree of arrays with a leading sample axis, or without
+            for a single sample. NaN means missing.
+        initial: where to start; params with a leading sample axis, or without.
+        bounds: (lower, upper), each like the params of a sample or a single number, ±∞ for none; or
+            a `ParameterSpace`. Starts outside are moved onto them. Finite bounds also set the
+            scale on which each param is moved.
+        noise: standard deviation of the observations: a number, or an array of the shape of one
+            observation, of all, or of the sample axis. Default 1.
+        difference: how prediction and observation differ: "subtract", "wrapped" for phases in
+            radians, or a function. "auto": the forward model's own attribute ``difference``, else
+            subtract.
+        prior: a penalty on the params of a sample, added to the mean squared residual.
+        context: what the forward model needs beside the params; leading sample axis.
+        differentiable: False for a black box: NumPy, a subprocess, a compiled library.
+        method: "auto", "lbfgs", "adam", "random", or a `Refiner`.
+        key: seed or PRNG key, for methods that draw random numbers.
+        max_steps: most steps for a sample; by default what suits the method.
+        stop: when a sample is done; `Stop()` by default.
+        lanes: as for `run_batch`.
+        memory_limit: as for `run_batch`.
+        mesh: as for `run_batch`.
+        progress: as for `run_batch`.
+        checkpoint: as for `run_batch`.
+        time_limit: as for `run_batch`.
+
+    Returns:
+        `BatchResult`; no sample is worse than it came in. ``method`` says what was used and why.
+        For a single sample the arrays have no sample axis.
+
+    Raises:
+        ValueError: names the argument that does not fit, what came and what was expected.
+    """
+    observations, initial = _numbers(observations), _numbers(initial)
+    single = _is_single(forward, observations, initial, context, differentiable)
+    if single:
+        observations, initial, context = (
+            jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
+            for tree in (observations, initial, context)
+        )
+    first = jax.tree.map(lambda leaf: leaf[0], initial)
+    chosen = choose(method, differentiable=differentiable, size=_size(first))
+    noise, noise_axis = _noise(noise, observations)
+    problem = InverseProblem(
+        forward if differentiable else BlackBox.wrap(forward, observations),
+        observations,
+        noise=noise,
+        difference=_difference(difference, forward),
+        prior=prior,
+        space=_space(bounds, first),
+        context=context,
+    )
+    result = run_batch(
+        chosen.refiner,
+        problem,
+        initial,
+        key,
+        max_steps=chosen.max_steps if max_steps is None else max_steps,
+        stop=stop,
+        axes=problem.batch_axes().replace(noise=noise_axis),
+        lanes=lanes,
+        memory_limit=memory_limit,
+        mesh=mesh,
+        progress=progress,
+        checkpoint=checkpoint,
+        time_limit=time_limit,
+    )
+    result = replace(result, method=chosen.reason)
+    return result.squeeze() if single else result
+
+
+class BlackBox(struct.PyTreeNode):
+    """A forward model outside JAX, called through ``jax.pure_callback``, a sample at a time.
+
+    Attributes:
+        function: (params, *context) → prediction, on NumPy arrays; static.
+        shapes: pytree structure, shapes and dtypes of a prediction; static.
+    """
+
+    function: Callable[..., Any] = struct.field(pytree_node=False)
+    shapes: tuple[Any, tuple[tuple[tuple[int, ...], str], ...]] = struct.field(pytree_node=False)
+
+    @classmethod
+    def wrap(cls, function: Callable[..., Any], observations: Any) -> "BlackBox":
+        """Take the shapes of a prediction from the observations."""
+        leaves, structure = jax.tree.flatten(observations)
+        dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in leaves]
+        shapes = [(leaf.shape[1:], str(d)) for leaf, d in zip(leaves, dtypes, strict=True)]
+        return cls(function, (structure, tuple(shapes)))
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function on the host."""
+        structure, shapes = self.shapes
+        expected = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*pair) for pair in shapes])
+        return jax.pure_callback(self._host, expected, *args, vmap_method="sequential")
+
+    def _host(self, *args: Any) -> Any:
+        prediction = self.function(*jax.tree.map(np.asarray, args))
+        structure, shapes = self.shapes
+        leaves = zip(structure.flatten_up_to(prediction), shapes, strict=True)
+        return jax.tree.unflatten(structure, [np.asarray(x, dtype) for x, (_, dtype) in leaves])
+
+
+def _numbers(tree: Any) -> Any:
+    """Make lists and integers floating arrays; leave floating arrays (also mapped ones) alone."""
+
+    def convert(leaf: Any) -> Any:
+        array = leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+        whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
+        return array.astype(jax.dtypes.canonicalize_dtype(float)) if whole else array
+
+    return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, list))
+
+
+def _size(params: Any) -> int:
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def _is_single(
+    forward: Callable[..., Any], observations: Any, initial: Any, context: Any, differentiable: bool
+) -> bool:
+    """Say whether the arrays are those of one sample, by what the forward model makes of them.
+
+    Where both readings fit, the leading axis is taken for samples.
+    """
+    arrays = jax.tree.leaves((observations, initial, context))
+    lengths = {np.shape(leaf)[:1] for leaf in arrays}
+    batched = len(lengths) == 1 and () not in lengths
+    if batched and 0 in next(iter(lengths)):
+        raise ValueError("initial: empty batch; there is nothing to refine")
+    whole = (observations, initial, context)
+    error: Exception | None = None
+    for parts in ([jax.tree.map(lambda x: x[0], whole)] if batched else []) + [whole]:
+        try:
+            shape = _shape(forward, parts[1], parts[2], differentiable)
+        except Exception as why:  # reported below, if no reading fits
+            error = error or why
+            continue
+        if shape == _shapes(parts[0]):
+            return parts is whole
+        error = error or ValueError(
+            f"it gives {shape} where the observation is {_shapes(parts[0])}"
+        )
+    raise ValueError(
+        f"forward: does not fit the arrays. Params of shape {_shapes(initial)} and observations of "
+        f"shape {_shapes(observations)}, taken as samples along the leading axis (which must be "
+        f"the same) or as one sample: {type(error).__name__}: {error}"
+    ) from error
+
+
+def _shape(forward: Callable[..., Any], params: Any, context: Any, differentiable: bool) -> Any:
+    args = (params,) if context is None else (params, context)
+    return _shapes(jax.eval_shape(forward, *args) if differentiable else forward(*args))
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(np.shape, tree)
+
+
+def _difference(difference: Any, forward: Any) -> Callable[[Any, Any], Any]:
+    if difference == "auto":
+        return getattr(forward, "difference", jnp.subtract)
+    if callable(difference):
+        return difference
+    if difference not in _DIFFERENCES:
+        raise ValueError(
+            f"difference: expected 'auto', 'subtract', 'wrapped' or a function, got {difference!r}"
+        )
+    return _DIFFERENCES[difference]
+
+
+def _space(bounds: Any, first: Any) -> ParameterSpace | None:
+    """Make a space of bounds, each broadcast to the params of a sample."""
+    if bounds is None or isinstance(bounds, ParameterSpace):
+        return bounds
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"bounds: expected (lower, upper) or a ParameterSpace, got {bounds!r}")
+
+    def like(name: str, bound: Any) -> Any:
+        def broadcast(b: Any, p: Any) -> np.ndarray:
+            try:
+                return np.broadcast_to(np.asarray(b, p.dtype), np.shape(p))
+            except ValueError:
+                raise ValueError(
+                    f"bounds: {name} of shape {np.shape(b)} does not fit params of shape "
+                    f"{np.shape(p)}"
+                ) from None
+
+        if isinstance(first, np.ndarray | np.generic):
+            return broadcast(bound, first)
+        return jax.tree.map(lambda p, b: broadcast(b, p), first, spread(bound, first))
+
+    return ParameterSpace.create((), like("lower", bounds[0]), like("upper", bounds[1]))
+
+
+def _noise(noise: Any, observations: Any) -> tuple[Any, Any]:
+    """Return the noise and the axis of samples in it (a pytree of 0 and None)."""
+    if noise is None:
+        return 1.0, None
+    leaves = jax.tree.leaves(noise)
+    if not all(np.all(np.asarray(leaf) > 0) for leaf in leaves):
+        raise ValueError("noise: expected standard deviations above 0")
+    if all(np.ndim(leaf) == 0 for leaf in leaves):
+        return noise, None
+    noise = spread(noise, observations)
+    pairs = jax.tree.map(_noise_leaf, noise, observations)
+    is_pair = lambda x: isinstance(x, _Pair)  # noqa: E731
+    return (
+        jax.tree.map(lambda pair: pair.noise, pairs, is_leaf=is_pair),
+        jax.tree.map(lambda pair: pair.axis, pairs, is_leaf=is_pair),
+    )
+
+
+class _Pair:
+    """A noise and its sample axis; a pytree leaf."""
+
+    def __init__(self, noise: Any, axis: int | None) -> None:
+        self.noise, self.axis = noise, axis
+
+
+def _noise_leaf(noise: Any, observation: Any) -> _Pair:
+    noise, shape = np.asarray(noise), np.shape(observation)
+    each, shared = noise.shape == shape[:1], noise.shape == shape[1:]
+    if each and shared:
+        raise ValueError(
+            f"noise: shape {noise.shape} may mean samples or pixels, which are as many here; "
+            f"broadcast it to {shape}"
+        )
+    if each:
+        return _Pair(noise.reshape(shape[:1] + (1,) * (len(shape) - 1)), 0)
+    if noise.shape == shape:
+        return _Pair(noise, 0)
+    if shared or noise.ndim == 0:
+        return _Pair(noise, None)
+    raise ValueError(
+        f"noise: expected a number or shape {shape}, {shape[1:]} or {shape[:1]}, got {noise.shape}"
+    )

@@ -1,0 +1,204 @@
+"""The host's part of the batch engine: keep the lanes filled until every sample has ended."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from refinejax._core import Status
+from refinejax.batch.interrupt import Deadline
+from refinejax.batch.lanes import Lanes, Layout, Outcome, Rows, Rules, cycle, empty, snapshot
+from refinejax.batch.plan import Plan
+from refinejax.batch.sources import Samples, Source
+
+_CHUNK_SECONDS = 0.2  # how long the host waits for the device between looks at the clock
+_FIRST_CAP = 16
+
+
+@dataclass
+class Finished:
+    """Samples that have ended, on the host."""
+
+    ids: np.ndarray
+    params: list[np.ndarray]
+    loss: np.ndarray
+    initial_loss: np.ndarray
+    steps: np.ndarray
+    status: np.ndarray
+
+    def columns(self) -> list[np.ndarray]:
+        """Return everything as a list, for the ledger."""
+        return [
+            self.ids, self.loss, self.initial_loss, self.steps, self.status, *self.params,
+        ]  # fmt: skip
+
+    def rows(self, mask: np.ndarray) -> "Finished":
+        """Return the samples where ``mask`` is True."""
+        return Finished.from_columns([column[mask] for column in self.columns()])
+
+    @classmethod
+    def from_columns(cls, columns: list[np.ndarray]) -> "Finished":
+        """Inverse of `columns`."""
+        ids, loss, initial_loss, steps, status, *params = columns
+        return cls(ids, params, loss, initial_loss, steps, status)
+
+
+class Engine:
+    """A fixed number of lanes on the devices, and the loop that fills and empties them.
+
+    Args:
+        rules, layout: what is common to all samples.
+        structure: pytree structure of the params.
+        plan: how many lanes, and on what devices.
+    """
+
+    def __init__(self, rules: Rules, layout: Layout, structure: Any, plan: Plan) -> None:
+        self.layout, self.structure, self.plan = layout, structure, plan
+        self.rules = plan.place(rules, split=False)
+        self.filler: Rows | None = None
+        self.cap = _FIRST_CAP
+
+    def drive(self, source: Source, deadline: Deadline) -> Iterator[Finished]:
+        """Refine all samples of ``source``; yield them as they end.
+
+        When the deadline says so, what is under way is yielded as it stands and the rest is left.
+        """
+        plan, queue = self.plan, Queue(source)
+        free = np.full(plan.devices, plan.lanes // plan.devices)
+        group = plan.group // plan.devices
+        lanes: Lanes | None = None
+        while True:
+            counts = queue.serve(np.where(free >= group, group, 0))
+            free -= counts
+            if lanes is None and not counts.any():
+                return
+            rows = self._rows(queue.pull(int(counts.sum())), counts)
+            lanes = self._empty(rows) if lanes is None else lanes
+            filling = np.any(free >= group) and not queue.exhausted
+            quota = plan.lanes if queue.exhausted else group
+            begun = time.monotonic()
+            lanes, outcome = self._cycle(lanes, rows, quota, 0 if filling else self.cap)
+            queue.prefetch(plan.group)  # while the devices work
+            ids = np.asarray(outcome.ids)
+            self._adapt(time.monotonic() - begun, full=bool(np.sum(ids >= 0) >= quota))
+            free += np.sum(ids.reshape(plan.devices, -1) >= 0, axis=1)
+            if np.any(ids >= 0):
+                yield _finished(outcome, ids >= 0)
+            if queue.exhausted and np.all(free == plan.lanes // plan.devices):
+                return
+            if (verdict := deadline.verdict()) is not None:
+                yield self._unfinished(lanes, verdict)
+                return
+
+    def _cycle(self, lanes: Lanes, rows: Rows, quota: int, cap: int) -> tuple[Lanes, Outcome]:
+        return cycle(
+            self.rules,
+            lanes,
+            rows,
+            np.int32(quota),
+            np.int32(cap),
+            layout=self.layout,
+            mesh=self.plan.mesh,
+        )
+
+    def _adapt(self, seconds: float, *, full: bool) -> None:
+        """Choose the longest chunk that leaves the host in charge a few times a second."""
+        if seconds > 2 * _CHUNK_SECONDS:
+            self.cap = max(1, self.cap // 2)
+        elif seconds < _CHUNK_SECONDS / 2 and not full:
+            self.cap = min(2 * self.cap, 2**20)
+
+    def _rows(self, samples: Samples | None, counts: np.ndarray) -> Rows:
+        """Lay samples out in rows, ``counts[d]`` of them for device d, and put them there."""
+        if samples is None:
+            if self.filler is None:
+                raise RuntimeError("no rows were ever admitted")
+            return self.filler
+        group = self.plan.group // self.plan.devices
+        slots = np.concatenate([d * group + np.arange(n) for d, n in enumerate(counts)])
+
+        def lay(leaf: np.ndarray) -> np.ndarray:
+            rows = np.empty((self.plan.group, *leaf.shape[1:]), leaf.dtype)
+            if len(slots) < self.plan.group:
+                rows[:] = leaf[:1]  # filler is a copy of a real sample, so that it is harmless
+            rows[slots] = leaf
+            return rows
+
+        ids = np.full(self.plan.group, -1, np.int32)
+        ids[slots] = samples.ids
+        params = jax.tree.unflatten(self.structure, [lay(leaf) for leaf in samples.params])
+        rows = Rows(params, [lay(leaf) for leaf in samples.data], ids, lay(samples.steps))
+        placed = self.plan.place(rows, split=True)
+        nobody = self.plan.place(np.full(self.plan.group, -1, np.int32), split=True)
+        self.filler = placed.replace(ids=nobody)
+        return placed
+
+    def _empty(self, rows: Rows) -> Lanes:
+        return self.plan.place(empty(self.rules, self.layout, rows, self.plan.lanes), split=True)
+
+    def _unfinished(self, lanes: Lanes, verdict: Status) -> Finished:
+        outcome = snapshot(self.rules, lanes, layout=self.layout)
+        status = jnp.where(outcome.status == Status.RUNNING, int(verdict), outcome.status)
+        return _finished(outcome.replace(status=status), np.asarray(outcome.ids) >= 0)
+
+
+class Queue:
+    """Samples read ahead of time from a source."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.parts: list[Samples] = []
+        self.ready = 0
+        self.exhausted = False
+
+    def prefetch(self, count: int) -> None:
+        """Read until ``count`` samples are ready, or there are no more."""
+        while self.ready < count and not self.exhausted:
+            part = self.source.take(count - self.ready)
+            if part is None:
+                self.exhausted = True
+            else:
+                self.parts.append(part)
+                self.ready += len(part.ids)
+
+    def serve(self, wanted: np.ndarray) -> np.ndarray:
+        """Return how many samples each device gets of what it wants; the first come first."""
+        self.prefetch(int(wanted.sum()))
+        left = np.maximum(self.ready - np.concatenate([[0], np.cumsum(wanted)[:-1]]), 0)
+        return np.minimum(wanted, left)
+
+    def pull(self, count: int) -> Samples | None:
+        """Hand out ``count`` samples that are ready."""
+        if not count:
+            return None
+        joined = Samples(*_concatenate(self.parts))
+        head, tail = _cut(joined, slice(None, count)), _cut(joined, slice(count, None))
+        self.ready -= count
+        self.parts = [tail] if self.ready else []
+        return head
+
+
+def _cut(samples: Samples, rows: slice) -> Samples:
+    return Samples(*jax.tree.map(lambda leaf: leaf[rows], tuple(samples)))
+
+
+def _concatenate(parts: list[Samples]) -> Any:
+    if len(parts) == 1:
+        return tuple(parts[0])
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(tuple, parts))
+
+
+def _finished(outcome: Outcome, mask: np.ndarray) -> Finished:
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[mask], outcome)
+    return Finished(
+        rows.ids,
+        jax.tree.leaves(rows.params),
+        rows.loss,
+        rows.initial_loss,
+        rows.steps,
+        rows.status.astype(np.int8),
+    )

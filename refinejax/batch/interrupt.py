@@ -1,0 +1,49 @@
+"""Ctrl-C that waits for the end of a chunk."""
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from refinejax._core import Status
+
+
+class Deadline:
+    """Says between chunks whether to end: at the first Ctrl-C, or when the time is up.
+
+    The second Ctrl-C interrupts at once, as usual. Outside the main thread, where Python delivers
+    no signals, only the time counts.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.end = float("inf") if seconds is None else time.monotonic() + seconds
+        self.interrupted = False
+        self.previous: Any = None
+
+    def __enter__(self) -> "Deadline":
+        """Take over Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give Ctrl-C back."""
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def verdict(self) -> Status | None:
+        """Return STOPPED or TIME_LIMIT if the run has to end, else None."""
+        if self.interrupted:
+            return Status.STOPPED
+        return Status.TIME_LIMIT if time.monotonic() >= self.end else None

@@ -1,0 +1,231 @@
+"""The compiled part of the batch engine: a fixed number of lanes that are filled and emptied.
+
+One call of `cycle` admits new samples into empty lanes, steps all lanes until enough of them have
+ended, and hands back those that have. Nothing in it knows how many samples there are.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Int, PyTree
+
+from refinejax._core import Refiner, Status, Stop, coordinates
+from refinejax._run import Lane, advance, init_key, start
+
+
+class Layout(NamedTuple):
+    """Which leaves of a problem belong to a sample and which to all; hashable, so static."""
+
+    structure: Any
+    batched: tuple[bool, ...]
+
+    def join(self, batched: list[Any], shared: list[Any]) -> Any:
+        """Put a problem together from its two kinds of leaves."""
+        own, common = iter(batched), iter(shared)
+        leaves = [next(own) if mine else next(common) for mine in self.batched]
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def split(self, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Take the leaves of a problem apart: (batched, shared)."""
+        pairs = list(zip(leaves, self.batched, strict=True))
+        return [x for x, mine in pairs if mine], [x for x, mine in pairs if not mine]
+
+
+class Rules(struct.PyTreeNode):
+    """What is the same for all samples: method, stopping rules, key, shared data.
+
+    Attributes:
+        refiner, stop: method and (resolved) stopping rules.
+        key: sample i refines with fold_in(key, i).
+        max_steps: where each sample ends at the latest.
+        stage_steps: most steps in this stage of a `Sequential`.
+        shared: leaves of the problem that all samples share.
+        stage: "early" or "last" for a stage of a `Sequential`, else ""; static.
+    """
+
+    refiner: Refiner
+    stop: Stop
+    key: Array
+    max_steps: Array
+    stage_steps: Array
+    shared: list[Any]
+    stage: str = struct.field(pytree_node=False, default="")
+
+
+class Lanes(struct.PyTreeNode):
+    """L samples under way.
+
+    Attributes:
+        lane: a `Lane` with a leading axis L.
+        data: leaves of the problem, with a leading axis L.
+        ids: which sample is in each lane; −1 where none is, shape (L,).
+    """
+
+    lane: Lane
+    data: list[Array]
+    ids: Int[Array, " lanes"]
+
+
+class Rows(struct.PyTreeNode):
+    """Samples to be admitted: up to G of them, the rest of the rows being filler.
+
+    Attributes:
+        params: where to start, leading axis G.
+        data: leaves of the problem, leading axis G.
+        ids: sample numbers, −1 for filler, shape (G,).
+        steps: steps taken in earlier stages, shape (G,).
+    """
+
+    params: PyTree
+    data: list[Any]
+    ids: Any
+    steps: Any
+
+
+class Outcome(struct.PyTreeNode):
+    """Samples that have ended, in rows; ``ids`` is −1 in rows without one."""
+
+    ids: Int[Array, " rows"]
+    params: PyTree
+    loss: Array
+    initial_loss: Array
+    steps: Array
+    status: Array
+
+
+def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
+    """Start the samples of ``rows``: a `Lane` with leading axis G."""
+
+    def one(data: list[Array], params: Any, number: Array, steps: Array) -> Lane:
+        key = jax.random.fold_in(rules.key, number)
+        key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
+        space = coordinates(layout.join(data, rules.shared))
+        inner = space.encode(params)
+        # Stages end before 2³¹ − 1 steps in any case; written so that nothing overflows.
+        end = jnp.where(
+            rules.stage_steps < rules.max_steps - steps,
+            steps + jnp.minimum(rules.stage_steps, rules.max_steps),
+            rules.max_steps,
+        )
+        lane = start(rules.refiner, space.objective, rules.stop, inner, key, end, steps)
+        if rules.stage == "last":  # `Sequential` takes a step before it judges its last stage
+            optimal = lane.status == Status.CONVERGED_GRAD
+            lane = lane.replace(status=jnp.where(optimal, int(Status.RUNNING), lane.status))
+        return lane
+
+    return jax.vmap(one)(rows.data, rows.params, rows.ids, rows.steps)
+
+
+def empty(rules: Rules, layout: Layout, rows: Rows, count: int) -> Lanes:
+    """Return ``count`` lanes with nobody in them."""
+
+    def blank(leaf: Any) -> Array:
+        shape = (count, *leaf.shape[1:])
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(rules.key, shape)
+        return jnp.zeros(shape, leaf.dtype)
+
+    lane = jax.eval_shape(functools.partial(begin, layout=layout), rules, rows=rows)
+    lane, data = jax.tree.map(blank, (lane, rows.data))
+    return Lanes(lane, data, jnp.full((count,), -1, jnp.int32))
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "mesh"), donate_argnames=("lanes",))
+def cycle(
+    rules: Rules,
+    lanes: Lanes,
+    rows: Rows,
+    quota: Array,
+    cap: Array,
+    *,
+    layout: Layout,
+    mesh: Mesh | None = None,
+) -> tuple[Lanes, Outcome]:
+    """Admit ``rows``; step until ``quota`` lanes have ended, or ``cap`` steps; collect up to G.
+
+    With a mesh every device does so with its own lanes and its own rows, without a word to others.
+    """
+    local = functools.partial(_cycle, layout=layout)
+    if mesh is None:
+        return local(rules, lanes, rows, quota, cap)
+    split, same = P(mesh.axis_names), P()
+    spread = jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(same, split, split, same, same),
+        out_specs=(split, split),
+        check_vma=False,
+    )
+    return spread(rules, lanes, rows, quota, cap)
+
+
+def _cycle(
+    rules: Rules, lanes: Lanes, rows: Rows, quota: Array, cap: Array, *, layout: Layout
+) -> tuple[Lanes, Outcome]:
+    lanes = jax.lax.cond(
+        jnp.any(rows.ids >= 0),
+        lambda: _admit(rules, layout, lanes, rows),
+        lambda: lanes,
+    )
+    lane = _step(rules, layout, lanes, quota, cap)
+    return _collect(layout, rules, lanes.replace(lane=lane), rows.ids.shape[0])
+
+
+def _admit(rules: Rules, layout: Layout, lanes: Lanes, rows: Rows) -> Lanes:
+    """Put rows into empty lanes. There must be enough of those."""
+    count = lanes.ids.shape[0]
+    vacant = jnp.argsort(lanes.ids >= 0, stable=True)[: rows.ids.shape[0]]
+    slots = jnp.where(rows.ids >= 0, vacant, count)  # filler goes nowhere
+    new = Lanes(begin(rules, layout, rows), rows.data, rows.ids)
+    return jax.tree.map(lambda all_, some: all_.at[slots].set(some, mode="drop"), lanes, new)
+
+
+def _step(rules: Rules, layout: Layout, lanes: Lanes, quota: Array, cap: Array) -> Lane:
+    def ended(lane: Lane) -> Bool[Array, " lanes"]:
+        return (lanes.ids >= 0) & ~lane.running
+
+    def go_on(carry: tuple[Lane, Array]) -> Bool[Array, ""]:
+        lane, count = carry
+        running = jnp.any((lanes.ids >= 0) & lane.running)
+        return running & (count < cap) & (jnp.sum(ended(lane)) < quota)
+
+    def one(lane: Lane, data: list[Array]) -> Lane:
+        objective = coordinates(layout.join(data, rules.shared)).objective
+        return advance(rules.refiner, objective, rules.stop, lane)
+
+    def body(carry: tuple[Lane, Array]) -> tuple[Lane, Array]:
+        lane, count = carry
+        return jax.vmap(one)(lane, lanes.data), count + 1
+
+    return jax.lax.while_loop(go_on, body, (lanes.lane, jnp.int32(0)))[0]
+
+
+def _collect(layout: Layout, rules: Rules, lanes: Lanes, size: int) -> tuple[Lanes, Outcome]:
+    """Take up to ``size`` lanes that have ended out."""
+    ended = (lanes.ids >= 0) & ~lanes.lane.running
+    slots = jnp.argsort(~ended, stable=True)[:size]
+    taken = ended[slots]
+    outcome = _outcome(layout, rules, jax.tree.map(lambda leaf: leaf[slots], lanes))
+    outcome = outcome.replace(ids=jnp.where(taken, outcome.ids, -1))
+    ids = lanes.ids.at[jnp.where(taken, slots, lanes.ids.shape[0])].set(-1, mode="drop")
+    return lanes.replace(ids=ids), outcome
+
+
+def _outcome(layout: Layout, rules: Rules, lanes: Lanes) -> Outcome:
+    def decode(data: list[Array], params: Any) -> Any:
+        return coordinates(layout.join(data, rules.shared)).decode(params)
+
+    lane = lanes.lane
+    params = jax.vmap(decode)(lanes.data, lane.best_params)
+    return Outcome(lanes.ids, params, lane.best_loss, lane.initial_loss, lane.steps, lane.status)
+
+
+@functools.partial(jax.jit, static_argnames=("layout",))
+def snapshot(rules: Rules, lanes: Lanes, *, layout: Layout) -> Outcome:
+    """Return all lanes as they are, ended or not."""
+    return _outcome(layout, rules, lanes)

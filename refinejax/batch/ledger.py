@@ -1,0 +1,139 @@
+"""Finished samples on disk, so that an interrupted run goes on where it was."""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from refinejax.batch.result import write_npz
+
+_FORMAT = 1
+_ROWS = 1024  # of the data, spread evenly, enter the fingerprint
+
+
+class Ledger:
+    """A folder with one file for the job and one for every few seconds of finished samples.
+
+    A file that is damaged is passed over with a warning; its samples are refined again.
+
+    Args:
+        folder: where; made if it is not there.
+        fingerprint: of the job (see `fingerprint`).
+        interval: seconds between files.
+
+    Raises:
+        ValueError: if the folder belongs to another job.
+        OSError: if it cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: str, interval: float = 5.0):
+        self.folder = Path(folder).absolute()
+        self.interval = interval
+        self.pending: list[list[np.ndarray]] = []
+        self.written = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        job = self.folder / "job.json"
+        mine = {"format": _FORMAT, "fingerprint": fingerprint}
+        if job.exists():
+            _compare(job, mine)
+        else:
+            _write_json(job, mine)
+
+    def load(self) -> Iterator[list[np.ndarray]]:
+        """Yield what earlier runs have finished: for each file the columns given to `add`."""
+        for path in sorted(self.folder.glob("part-*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    columns = [file[name] for name in sorted(file.files)]
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as why:
+                warnings.warn(
+                    f"checkpoint: {path} is damaged ({why}); its samples are refined again",
+                    stacklevel=3,
+                )
+                continue
+            yield columns
+
+    def add(self, columns: list[np.ndarray]) -> None:
+        """Note finished samples: columns with a common leading axis."""
+        self.pending.append(columns)
+        if time.monotonic() - self.written >= self.interval:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is noted. If that fails (disk full), warn and keep it for the next time."""
+        self.written = time.monotonic()
+        if not self.pending:
+            return
+        joined = [np.concatenate(parts) for parts in zip(*self.pending, strict=True)]
+        path = self.folder / f"part-{uuid.uuid4().hex}.npz"
+        try:
+            write_npz(path, **{f"c{i:04d}": column for i, column in enumerate(joined)})
+        except OSError as error:
+            warnings.warn(
+                f"checkpoint: cannot write to {self.folder} ({error}); the run goes on, but what "
+                "it finishes from here is lost if it is interrupted",
+                stacklevel=3,
+            )
+            self.pending = [joined]
+            return
+        self.pending = []
+
+
+def fingerprint(statics: Any, leaves: list[Any], data: list[Any]) -> str:
+    """Return a hash that tells one job from another.
+
+    It covers ``statics`` (by their repr), ``leaves`` in full, and of ``data`` (large, perhaps
+    mapped files) shapes, dtypes and 1,024 rows spread evenly.
+    """
+    digest = hashlib.sha256(_stable(repr(statics)).encode())
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        _absorb(digest, np.asarray(leaf))
+    for leaf in data:
+        count = np.shape(leaf)[0]
+        picks = np.unique(np.linspace(0, count - 1, min(count, _ROWS)).astype(int))
+        digest.update(str(np.shape(leaf)).encode())
+        for pick in picks:
+            _absorb(digest, np.asarray(leaf[pick]))
+    return digest.hexdigest()
+
+
+def _stable(text: str) -> str:
+    """Drop memory addresses, which differ between processes."""
+    return " ".join(word.split(" at 0x")[0] for word in text.split(">"))
+
+
+def _absorb(digest: Any, array: np.ndarray) -> None:
+    digest.update(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+
+
+def _compare(path: Path, mine: dict[str, Any]) -> None:
+    try:
+        theirs = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint: {path} cannot be read ({error}); use another folder"
+        ) from error
+    if theirs != mine:
+        raise ValueError(
+            f"checkpoint: {path.parent} belongs to another job (other data, start, method, key or "
+            "limits); use another folder, or delete it"
+        )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    temporary.write_text(json.dumps(content))
+    os.replace(temporary, path)

@@ -1,0 +1,104 @@
+"""How many lanes, and where."""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+_LANES = {"cpu": 32}  # fits a cache; measured by benchmarks.continuous_batching
+_LANES_ACCELERATOR = 1024
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class Plan(NamedTuple):
+    """The shape of a run.
+
+    Attributes:
+        lanes: samples under way at once, over all devices.
+        group: samples admitted and collected at once, over all devices.
+        mesh: the devices, or None for the default one.
+    """
+
+    lanes: int
+    group: int
+    mesh: Mesh | None = None
+
+    @property
+    def devices(self) -> int:
+        """Number of devices."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    def place(self, tree: Any, *, split: bool) -> Any:
+        """Put arrays on the devices: leading axis split over them, or everything on each."""
+        if self.mesh is None:
+            return tree
+        names = self.mesh.axis_names
+        return jax.device_put(tree, NamedSharding(self.mesh, P(names) if split else P()))
+
+
+def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> Plan:
+    """Choose the number of lanes: as told, or for the hardware, but no more than needed.
+
+    Raises:
+        ValueError: if ``lanes`` is below 1.
+    """
+    devices = 1 if mesh is None else mesh.size
+    if lanes is None:
+        platform = (jax.devices() if mesh is None else mesh.devices.flat)[0].platform
+        lanes = _LANES.get(platform, _LANES_ACCELERATOR) * devices
+        if count is not None:  # a power of two, so that other counts can use the same program
+            lanes = min(lanes, 2 ** (count - 1).bit_length())
+    if lanes < 1:
+        raise ValueError(f"lanes: expected 1 or more, got {lanes}")
+    each = -(-lanes // devices)
+    return Plan(each * devices, max(1, each // 4) * devices, mesh)
+
+
+def parse_bytes(limit: str | float) -> float:
+    """Read "30GB" or "512 MiB" or a number of bytes.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if not isinstance(limit, str):
+        return float(limit)
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b?\s*", limit.lower())
+    if match is None:
+        raise ValueError(f'memory_limit: expected bytes or text such as "30GB", got {limit!r}')
+    number, unit, binary = match.groups()
+    size = _UNITS[unit]
+    return float(number) * (1024 ** (len(str(size)) // 3) if binary and unit else size)
+
+
+def fit_memory(measure: Callable[[Plan], int], limit: float, plan: Plan, count: int | None) -> Plan:
+    """Return the plan with the most lanes whose compiled program stays within ``limit`` bytes.
+
+    Args:
+        measure: compiles the program for a plan and returns the bytes it needs on one device.
+        limit: bytes on one device.
+        plan: where to begin; its number of lanes is not the limit.
+        count: number of samples, if known; more lanes than that are of no use.
+
+    Raises:
+        ValueError: if not even one lane a device fits.
+    """
+    small = make_plan(4 * plan.devices, None, plan.mesh)
+    large = make_plan(8 * plan.devices, None, plan.mesh)
+    one, two = measure(small), measure(large)
+    each = max((two - one) / (large.lanes - small.lanes), 1.0)
+    lanes = int((limit - one) / each) + small.lanes
+    if count is not None:
+        lanes = min(lanes, max(plan.lanes, count))
+    lanes = min(lanes, 2**20) // plan.devices * plan.devices
+    while lanes >= plan.devices:
+        chosen = make_plan(lanes, None, plan.mesh)
+        if measure(chosen) <= limit:
+            return chosen
+        lanes = lanes * 9 // 10 // plan.devices * plan.devices
+    raise ValueError(
+        f"memory_limit: one lane a device needs {measure(make_plan(plan.devices, None, plan.mesh))}"
+        f" bytes, more than {limit:.0f}; allow more, or use a method with a smaller memory"
+    )

@@ -1,0 +1,164 @@
+"""The outcome of a batch."""
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from refinejax._core import Status
+
+
+@dataclass(frozen=True, repr=False)
+class BatchResult:
+    """What became of each sample, in the order in which they came.
+
+    Attributes:
+        params: the best params seen, each leaf with a leading sample axis (NumPy).
+        loss: the objective there, shape (B,); never above ``initial_loss``.
+        initial_loss: the objective at the start, shape (B,); NaN for samples not begun.
+        steps: steps taken, shape (B,).
+        status: `Status` of each sample as int8, shape (B,).
+        at_bound: like params, True where a bound is active; None without bounds.
+        seconds: wall time, with compilation.
+        method: what was used, and why.
+    """
+
+    params: Any
+    loss: np.ndarray
+    initial_loss: np.ndarray
+    steps: np.ndarray
+    status: np.ndarray
+    at_bound: Any = None
+    seconds: float = float("nan")
+    method: str = ""
+
+    def __len__(self) -> int:
+        """Return the number of samples (1 for a single one)."""
+        return int(self.status.size)
+
+    @property
+    def converged(self) -> np.ndarray:
+        """True where a stopping rule was met."""
+        low, high = Status.CONVERGED_GRAD, Status.TARGET_REACHED
+        return (self.status >= low) & (self.status <= high)
+
+    def where(self, status: Status | str | int) -> np.ndarray:
+        """Return the numbers of the samples with this status, named or as a `Status`.
+
+        Raises:
+            ValueError: for a name that is no status.
+        """
+        if isinstance(status, str):
+            try:
+                status = Status[status.upper()]
+            except KeyError:
+                names = ", ".join(s.name for s in Status)
+                raise ValueError(f"status: {status!r} is none of {names}") from None
+        return np.flatnonzero(self.status == int(status))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many samples ended in each status, most frequent first."""
+        values, numbers = np.unique(self.status, return_counts=True)
+        order = np.argsort(-numbers, kind="stable")
+        return {Status(int(values[i])).name: int(numbers[i]) for i in order}
+
+    def summary(self) -> str:
+        """Return a few lines: losses before and after, statuses, and what they mean."""
+        share = 100 * float(np.mean(self.converged)) if len(self) else 0.0
+        lines = [
+            f"{len(self)} samples, {share:.1f} % converged, {self.seconds:.2f} s",
+            f"  loss   before {_quantiles(self.initial_loss)}   after {_quantiles(self.loss)}",
+            f"  steps  {_quantiles(self.steps, '.0f')}",
+        ]
+        if self.at_bound is not None:
+            active = [np.any(_flat(leaf, self.status), axis=1) for leaf in _leaves(self.at_bound)]
+            lines.append(f"  at a bound: {int(np.sum(np.any(active, axis=0)))} samples")
+        for name, number in self.counts().items():
+            lines.append(f"  {number:>8}  {name:<15} {Status[name].explain()}")
+        if self.method:
+            lines.append(f"  method: {self.method}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """Return the summary."""
+        return f"BatchResult({self.summary()})"
+
+    def squeeze(self) -> "BatchResult":
+        """Drop the sample axis of a batch of one."""
+        first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
+        fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound")
+        return replace(self, **{name: first(getattr(self, name)) for name in fields})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an ``.npz`` file: ``params`` (or ``params[...]`` for each leaf) and the rest.
+
+        Written under a temporary name and renamed, so that a file that exists is whole.
+        """
+        arrays = {"params" + name: leaf for name, leaf in _named(self.params)}
+        if self.at_bound is not None:
+            arrays |= {"at_bound" + name: leaf for name, leaf in _named(self.at_bound)}
+        fields = ("loss", "initial_loss", "steps", "status", "seconds", "method")
+        write_npz(path, **arrays, **{name: np.asarray(getattr(self, name)) for name in fields})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "BatchResult":
+        """Read what `save` wrote. Params other than a single array come as a flat dict."""
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))
+        trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound")}
+        return cls(**trees, **arrays, seconds=seconds, method=method)
+
+
+def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:
+    """Write arrays to ``path`` so that it never holds half a file."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _leaves(tree: Any) -> list[np.ndarray]:
+    return jax.tree.leaves(tree)
+
+
+def _flat(leaf: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return np.reshape(leaf, (max(like.size, 1), -1))
+
+
+def _named(tree: Any) -> list[tuple[str, np.ndarray]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _unnamed(arrays: dict[str, np.ndarray], prefix: str) -> Any:
+    found = {name: arrays.pop(name) for name in list(arrays) if name.split("[")[0] == prefix}
+    found = {name.removeprefix(prefix): leaf for name, leaf in found.items()}
+    return found.get("", found or None) if len(found) <= 1 else found
+
+
+def _quantiles(values: np.ndarray, form: str = ".3g") -> str:
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return "—"
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    return f"{middle:{form}} [{low:{form}}–{high:{form}}]"

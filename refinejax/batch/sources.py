@@ -1,0 +1,142 @@
+"""Where the batch engine gets its samples from: arrays (in memory or mapped), or a stream."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from refinejax.batch.lanes import Layout
+
+
+class Samples(NamedTuple):
+    """Some samples: leaves of their problems and of their params, numbers, steps taken before."""
+
+    data: list[np.ndarray]
+    params: list[np.ndarray]
+    ids: np.ndarray
+    steps: np.ndarray
+
+
+class Source(Protocol):
+    """Hands out samples until there are none left."""
+
+    def take(self, count: int) -> Samples | None:
+        """Return at most ``count`` samples, or None if there are no more."""
+        ...
+
+
+class ArraySource:
+    """Samples ``ids`` of arrays with a leading sample axis. Reads only what it hands out."""
+
+    def __init__(
+        self, data: list[Any], params: list[Any], ids: np.ndarray, steps: np.ndarray
+    ) -> None:
+        self.data, self.params, self.steps = data, params, steps
+        self.ids = np.asarray(ids, np.int32)
+        self.position = 0
+
+    def take(self, count: int) -> Samples | None:
+        """Return the next samples."""
+        ids = self.ids[self.position : self.position + count]
+        self.position += len(ids)
+        if not len(ids):
+            return None
+        data = [_rows(leaf, ids) for leaf in self.data]
+        return Samples(data, [_rows(leaf, ids) for leaf in self.params], ids, self.steps[ids])
+
+
+def _rows(leaf: Any, ids: np.ndarray) -> np.ndarray:
+    if ids[-1] - ids[0] == len(ids) - 1:  # a slice of a mapped file reads less than an index
+        return np.asarray(leaf[ids[0] : ids[-1] + 1])
+    return np.asarray(leaf[ids])
+
+
+class StreamSource:
+    """Samples of an iterator of chunks, each a pair (problem, params) with a leading sample axis.
+
+    Chunks are read when they are needed; ``sizes`` holds the lengths of those read so far.
+    """
+
+    def __init__(self, chunks: Iterator[tuple[list[Any], list[Any]]]) -> None:
+        self.chunks = chunks
+        self.chunk: tuple[list[Any], list[Any]] | None = None
+        self.position = 0
+        self.next_id = 0
+        self.sizes: list[int] = []
+
+    def take(self, count: int) -> Samples | None:
+        """Return samples of the chunk at hand, or of the next."""
+        if self.chunk is None or self.position == self.sizes[-1]:
+            self.chunk = next(self.chunks, None)
+            if self.chunk is None:
+                return None
+            self.position = 0
+            self.sizes.append(len(self.chunk[1][0]))
+        data, params = self.chunk
+        end = min(self.position + count, self.sizes[-1])
+        rows = slice(self.position, end)
+        ids = np.arange(self.next_id, self.next_id + end - self.position, dtype=np.int32)
+        self.position, self.next_id = end, int(ids[-1]) + 1
+        return Samples(
+            [np.asarray(leaf[rows]) for leaf in data],
+            [np.asarray(leaf[rows]) for leaf in params],
+            ids,
+            np.zeros(len(ids), np.int32),
+        )
+
+
+def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
+    """Sort the leaves of a problem into those of a sample and those of all.
+
+    Args:
+        problem: a pytree whose own leaves have a leading axis of ``count``.
+        axes: a pytree prefix of 0 and None, or None for the problem's own choice (else: every
+            leaf that is not a single number belongs to a sample).
+        count: the number of samples.
+
+    Raises:
+        ValueError: names a leaf whose leading axis is not ``count``.
+    """
+    paths, structure = jax.tree_util.tree_flatten_with_path(problem)
+    if axes is None:
+        chosen = getattr(problem, "batch_axes", None)
+        axes = chosen() if chosen else jax.tree.map(lambda x: 0 if np.ndim(x) else None, problem)
+    try:
+        flags = jax.tree.map(
+            lambda axis, part: jax.tree.map(lambda _: axis is not None, part),
+            axes,
+            problem,
+            is_leaf=lambda axis: axis is None,
+        )
+    except ValueError as error:
+        raise ValueError(f"axes: not a prefix of the problem's structure: {error}") from error
+    flags = jax.tree.leaves(flags)
+    for (path, leaf), own in zip(paths, flags, strict=True):
+        if own and np.shape(leaf)[:1] != (count,):
+            name = "problem" + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{name}: expected a leading axis of {count}, one entry a sample, got shape "
+                f"{np.shape(leaf)}; if all samples share it, say so with axes="
+            )
+    return Layout(structure, tuple(flags)), [x for _, x in paths]
+
+
+def count_samples(params: Any) -> int:
+    """Return the length of the leading axis that all leaves of ``params`` share.
+
+    Raises:
+        ValueError: if there is none, or it is empty.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    if not leaves:
+        raise ValueError("params: expected arrays with a leading sample axis, got an empty pytree")
+    counts = {np.shape(leaf)[0] if np.ndim(leaf) else None for _, leaf in leaves}
+    if len(counts) != 1 or None in counts:
+        shapes = {"params" + jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
+        raise ValueError(f"params: expected one leading sample axis in every leaf, got {shapes}")
+    count = counts.pop()
+    if not count:
+        raise ValueError("params: empty batch; there is nothing to refine")
+    assert count is not None
+    return count

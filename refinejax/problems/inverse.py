@@ -1,0 +1,133 @@
+"""The inverse problem: a forward model, an observation, and what is known beside them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from refinejax._core import Bounds, Coordinates, Scalar, as_pytree, spread
+from refinejax.problems.space import ParameterSpace
+
+
+class InverseProblem(struct.PyTreeNode):
+    """Find params whose prediction explains an observation.
+
+    With r = difference(forward(params), observation) / noise, the loss is the mean of r² over the
+    pixels that were observed, plus the prior. Under Gaussian noise of standard deviation ``noise``
+    it is 2/m times the negative log-likelihood, and about 1 at the truth.
+
+    Attributes:
+        forward: params → prediction; with ``context``, (params, context) → prediction. A function
+            (static: a new lambda compiles anew) or a pytree with ``__call__``.
+        observation: pytree of arrays like the prediction. NaN means missing: no weight.
+        noise: standard deviation; a number or arrays that broadcast against the observation.
+        difference: (prediction, observation) → residual; static. For phases `wrapped_difference`.
+        prior: params → a penalty added to the loss; or None.
+        space: names, bounds and units of params; or None. With a space the problem is refined
+            within its bounds, in its scaled coordinates.
+        context: data of this sample that the forward model needs (its wavelength, say).
+    """
+
+    forward: Any
+    observation: PyTree
+    noise: Any = 1.0
+    difference: Callable[[Array, Array], Array] = struct.field(
+        pytree_node=False, default=jnp.subtract
+    )
+    prior: Any = None
+    space: ParameterSpace | None = None
+    context: PyTree = None
+
+    def __post_init__(self) -> None:
+        """Let plain functions stand for pytrees."""
+        object.__setattr__(self, "forward", as_pytree(self.forward))
+        object.__setattr__(self, "prior", as_pytree(self.prior))
+
+    def predict(self, params: PyTree) -> PyTree:
+        """Return the observation that ``params`` would give."""
+        return self.forward(params) if self.context is None else self.forward(params, self.context)
+
+    def residual(self, params: PyTree) -> PyTree:
+        """Return difference(prediction, observation) / noise; 0 at missing pixels."""
+        noise = spread(self.noise, self.observation)
+        return jax.tree.map(self._residual, self.predict(params), self.observation, noise)
+
+    def _residual(self, prediction: Array, observation: Array, noise: Array) -> Array:
+        seen = ~jnp.isnan(observation)
+        # The inner `where` keeps NaN out of the derivative as well.
+        difference = self.difference(prediction, jnp.where(seen, observation, prediction))
+        return jnp.where(seen, difference / jnp.asarray(noise, difference.dtype), 0)
+
+    def weight(self) -> Scalar:
+        """Return the number of pixels that were observed."""
+        seen = [jnp.sum(~jnp.isnan(leaf)) for leaf in jax.tree.leaves(self.observation)]
+        return jnp.sum(jnp.stack(seen))
+
+    def __call__(self, params: PyTree) -> Scalar:
+        """Return the mean squared residual plus the prior."""
+        squares = [jnp.sum(jnp.abs(r) ** 2) for r in jax.tree.leaves(self.residual(params))]
+        return self.total(jnp.sum(jnp.stack(squares)), params)
+
+    def total(self, penalty: Scalar, params: PyTree) -> Scalar:
+        """Return the penalty summed over pixels, as a mean, plus the prior.
+
+        Without any pixel the mean is NaN (nothing is known), or 0 if there is a prior.
+        """
+        if self.prior is None:
+            return penalty / self.weight()
+        return penalty / jnp.maximum(self.weight(), 1) + self.prior(params)
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """(lower, upper) of the space, if there is one."""
+        return None if self.space is None else self.space.bounds
+
+    def rescale(self) -> Coordinates:
+        """Refine in the space's scaled coordinates."""
+        return rescale(self, self.space)
+
+    def batch_axes(self) -> "InverseProblem":
+        """Return 0 for what each sample has of its own, None for what all share.
+
+        Observation and context differ from sample to sample, and noise that is not a single number;
+        forward model, prior and space are shared.
+        """
+        noise = jax.tree.map(lambda n: 0 if jnp.ndim(n) else None, self.noise)
+        none = jax.tree.map(lambda _: None, (self.forward, self.prior, self.space))
+        return self.replace(
+            forward=none[0], observation=0, noise=noise, prior=none[1], space=none[2], context=0
+        )
+
+
+class Scaled(struct.PyTreeNode):
+    """A problem as a function of its space's scaled coordinates (see `ParameterSpace.scale`)."""
+
+    problem: Any
+    space: ParameterSpace
+
+    def __call__(self, scaled: Array) -> Scalar:
+        """Return the loss of the problem."""
+        return self.problem(self.space.from_scaled(scaled))
+
+    @property
+    def residual(self) -> Callable[[Array], PyTree]:
+        """The residual of the problem, if it has one (else AttributeError, as for the problem)."""
+        residual = self.problem.residual
+        return lambda scaled: residual(self.space.from_scaled(scaled))
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds in scaled coordinates."""
+        scale = self.space.scale
+        lower, upper = (jax.tree.map(jnp.divide, bound, scale) for bound in self.space.bounds)
+        return lower, upper
+
+
+def rescale(problem: Any, space: ParameterSpace | None) -> Coordinates:
+    """Return the coordinates of ``problem`` scaled by ``space``; unchanged without one."""
+    if space is None:
+        return Coordinates(problem, lambda params: params, lambda params: params)
+    return Coordinates(Scaled(problem, space), space.to_scaled, space.from_scaled)

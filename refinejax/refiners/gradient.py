@@ -1,0 +1,274 @@
+"""Any optax optimizer as a refiner."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+
+from refinejax._core import (
+    Bounds,
+    Params,
+    Refiner,
+    Scalar,
+    State,
+    Status,
+    bounds_of,
+    project,
+    select,
+    spread,
+)
+
+_REFUSALS = 30  # in a row, each halving the step, before the verdict is NONFINITE
+
+
+class Memory(struct.PyTreeNode):
+    """What `Gradient` remembers.
+
+    Attributes:
+        grad: the gradient at the current params.
+        optimizer: the optax state.
+        scale: a factor on the updates; below 1 after steps that ended in NaN.
+        refused: steps refused in a row because they ended in NaN or infinity.
+        stuck: line searches in a row that found nothing better.
+    """
+
+    grad: PyTree
+    optimizer: Any
+    scale: Scalar
+    refused: Int[Array, ""]
+    stuck: Int[Array, ""]
+
+
+class Gradient(Refiner):
+    """Refine with an optax optimizer: ``Gradient(optax.adam, {"learning_rate": 1e-2})``.
+
+    The factory and its numbers are kept apart, and the optimizer is built inside the trace, so that
+    new numbers do not recompile, and so that one can ``vmap`` over them or differentiate with
+    respect to them. Optimizers with a line search (``optax.lbfgs``) get what they need, and what
+    the line search has evaluated is not evaluated again.
+
+    Bounds are kept by projection. First-order optimizers are projected after each step. With a line
+    search, params at a bound whose gradient points outward are held there during the step, and the
+    search follows the projected path (two-metric projection, Bertsekas 1982, eq. 31–36, with the
+    quasi-Newton memory restarted whenever the set of held params changes).
+
+    A step that ends in NaN or infinity is refused: the memory is reset and the next step is half as
+    long. After 30 refusals in a row the verdict is ``NONFINITE``.
+
+    Attributes:
+        factory: makes the optax transformation; static.
+        numbers: keyword arguments of the factory that are arrays, pytrees of them, or floats.
+        options: keyword arguments that must be static. Filled from ``numbers``: what is given there
+            as bool, int, str, None or a function is moved here.
+
+    Raises:
+        ValueError: if the factory is not callable, or has no argument of a name in ``numbers``.
+    """
+
+    factory: Callable[..., optax.GradientTransformation] = struct.field(pytree_node=False)
+    numbers: Mapping[str, Any] = struct.field(default_factory=dict)
+    options: tuple[tuple[str, Any], ...] | None = struct.field(pytree_node=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Sort the arguments into numbers and options, once."""
+        if self.options is not None:
+            return
+        if not callable(self.factory):
+            raise ValueError(
+                f"factory: expected an optax factory such as optax.adam, got {self.factory!r}; "
+                "pass the function itself, its arguments as the second argument of Gradient"
+            )
+        static = {name: value for name, value in self.numbers.items() if _is_static(value)}
+        numbers = {name: value for name, value in self.numbers.items() if name not in static}
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "options", tuple(sorted(static.items())))
+        try:
+            self.optimizer()
+        except TypeError as error:
+            raise ValueError(f"numbers: {error}") from error
+
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
+        """Build the optax transformation from the factory and its arguments."""
+        made = self.factory(**self.numbers, **dict(self.options or ()))
+        return optax.with_extra_args_support(made)
+
+    def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
+        """Evaluate loss and gradient (2 passes of the forward model)."""
+        del key
+        inside: Any = project(params, bounds_of(objective))
+        loss, grad = jax.value_and_grad(objective)(inside)
+        memory = Memory(
+            grad=grad,
+            optimizer=self.optimizer().init(inside),
+            scale=jnp.ones((), loss.dtype),
+            refused=jnp.int32(0),
+            stuck=jnp.int32(0),
+        )
+        return State(inside, loss, memory)
+
+    def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
+        """Take one optimizer step and evaluate loss and gradient there."""
+        del key
+        searching = _line_search(state.inner.optimizer) is not None
+        bounds = bounds_of(objective)
+        if not searching:
+            return self._settle(state, *self._descend(objective, state, bounds))
+        if bounds is None:
+            return self._settle(state, *self._search(objective, state))
+        return self._settle(state, *self._search_within(objective, state, bounds))
+
+    def _descend(self, objective: Any, state: State, bounds: Bounds | None) -> tuple[State, Any]:
+        """Take a plain step: update, project, evaluate."""
+        moved, optimizer = self._update(objective, state, state.inner.grad, state.inner.optimizer)
+        params = project(moved, bounds)
+        loss, grad = jax.value_and_grad(objective)(params)
+        return State(params, loss, state.inner.replace(grad=grad, optimizer=optimizer)), None
+
+    def _search(self, objective: Any, state: State) -> tuple[State, Any]:
+        """Take a step by line search and use what the search has evaluated."""
+        memory = state.inner
+        params, optimizer = self._update(objective, state, memory.grad, memory.optimizer)
+        found = _line_search(optimizer)
+        if found.grad is None:
+            loss, grad = jax.value_and_grad(objective)(params)
+        else:
+            loss, grad = found.value, found.grad
+        return State(params, loss, memory.replace(grad=grad, optimizer=optimizer)), None
+
+    def _search_within(self, objective: Any, state: State, bounds: Bounds) -> tuple[State, Any]:
+        """Search along the projected path, with the params held that press against a bound."""
+        memory = state.inner
+        held = _pressing(state.params, memory.grad, bounds)
+        grad = jax.tree.map(lambda g, h: jnp.where(h, 0, g), memory.grad, held)
+
+        def path(params: Any) -> Any:
+            inside = project(params, bounds)
+            return jax.tree.map(lambda x, p, h: jnp.where(h, p, x), inside, state.params, held)
+
+        moved, optimizer = self._update(
+            lambda params: objective(path(params)), state, grad, memory.optimizer
+        )
+        params = path(moved)
+        loss, grad = jax.value_and_grad(objective)(params)
+        changed = _differ(held, _pressing(params, grad, bounds))
+        return State(params, loss, memory.replace(grad=grad, optimizer=optimizer)), changed
+
+    def _update(self, objective: Any, state: State, grad: Any, optimizer: Any) -> tuple[Any, Any]:
+        updates, optimizer = self.optimizer().update(
+            grad, optimizer, state.params, value=state.loss, grad=grad, value_fn=_finite(objective)
+        )
+        if _line_search(optimizer) is None:  # a line search finds its length itself
+            updates = optax.tree.scale(state.inner.scale, updates)
+        return optax.apply_updates(state.params, updates), optimizer
+
+    def _settle(self, before: State, after: State, restart: Bool[Array, ""] | None) -> State:
+        """Refuse a step into NaN; reset the memory where it no longer fits."""
+        memory: Memory = after.inner
+        fresh = self.optimizer().init(before.params)
+        finite = jnp.isfinite(after.loss) & _all_finite(memory.grad)
+        reset = ~finite if restart is None else ~finite | restart
+        stuck = memory.stuck
+        if _line_search(memory.optimizer) is not None:
+            better = after.loss < before.loss
+            stuck = jnp.where(better, 0, memory.stuck + 1)
+            reset |= ~better
+        scale = jnp.where(finite, jnp.minimum(2 * memory.scale, 1), memory.scale / 2)
+        kept = select(
+            finite,
+            State(after.params, after.loss, memory.grad),
+            State(before.params, before.loss, before.inner.grad),
+        )
+        inner = Memory(
+            grad=kept.inner,
+            optimizer=select(reset, _cast_like(fresh, memory.optimizer), memory.optimizer),
+            scale=scale,
+            refused=jnp.where(finite, 0, memory.refused + 1),
+            stuck=stuck,
+        )
+        return State(kept.params, kept.loss, inner)
+
+    def optimality(self, objective: Any, state: State) -> Scalar:
+        """Largest component of P(x − ∇) − x, P the projection on the bounds."""
+        bounds = bounds_of(objective)
+        if bounds is None:
+            moves = state.inner.grad
+        else:
+            ahead = jax.tree.map(jnp.subtract, state.params, state.inner.grad)
+            moves = jax.tree.map(jnp.subtract, project(ahead, bounds), state.params)
+        return optax.tree.norm(moves, ord=jnp.inf).astype(state.loss.dtype)
+
+    def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
+        """Decrease and step of a line search; a plain optimizer's loss may rise and fall by turns.
+
+        A search that finds nothing better has the memory reset; if steepest descent then finds
+        nothing either, the decrease is 0.
+        """
+        if _line_search(after.inner.optimizer) is None:
+            return super().progress(before, after)
+        change = optax.tree.sub(after.params, before.params)
+        length = optax.tree.norm(change) / (optax.tree.norm(before.params) + 1e-30)
+        decrease = (before.loss - after.loss) / jnp.abs(before.loss)
+        stuck, twice = after.inner.stuck > 0, after.inner.stuck > 1
+        unknown = jnp.full((), jnp.inf, after.loss.dtype)
+        decrease = jnp.where(twice, 0, jnp.where(stuck, unknown, decrease))
+        return decrease, jnp.where(stuck, unknown, length).astype(after.loss.dtype)
+
+    def verdict(self, state: State) -> Int[Array, ""]:
+        """``NONFINITE`` after 30 steps in a row that ended in NaN."""
+        lost = state.inner.refused >= _REFUSALS
+        return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+
+
+def _is_static(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | str) or _is_function(value)
+
+
+def _is_function(value: Any) -> bool:
+    leaves = jax.tree.leaves(value)
+    return callable(value) and len(leaves) == 1 and leaves[0] is value
+
+
+def _line_search(optimizer: Any) -> Any:
+    """Return the state of a line search that is the last of the chain, or None."""
+    while type(optimizer) is tuple and optimizer:
+        optimizer = optimizer[-1]
+    kinds = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
+    return optimizer if isinstance(optimizer, kinds) else None
+
+
+def _finite(objective: Any) -> Callable[[Any], Scalar]:
+    """Make NaN infinite, so that a line search backs away from it."""
+
+    def value(params: Any) -> Scalar:
+        loss = objective(params)
+        return jnp.where(jnp.isnan(loss), jnp.inf, loss)
+
+    return value
+
+
+def _pressing(params: Any, grad: Any, bounds: Bounds) -> PyTree:
+    """Return True where a param is at a bound and descent would take it outside."""
+    lower, upper = (spread(bound, params) for bound in bounds)
+
+    def press(p: Array, g: Array, low: Any, high: Any) -> Array:
+        low, high = jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)
+        return ((p <= low) & (g > 0)) | ((p >= high) & (g < 0))
+
+    return jax.tree.map(press, params, grad, lower, upper)
+
+
+def _differ(a: PyTree, b: PyTree) -> Bool[Array, ""]:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return jnp.any(jnp.stack([jnp.any(x != y) for x, y in pairs]))
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _cast_like(tree: Any, like: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)

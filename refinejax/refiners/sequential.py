@@ -1,0 +1,171 @@
+"""One refiner after another."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, select
+from refinejax._run import UNLIMITED, Lane, advance, start
+
+
+class Memory(struct.PyTreeNode):
+    """What `Sequential` remembers: the number of the stage, and a lane for each."""
+
+    stage: Int[Array, ""]
+    lanes: tuple[Lane, ...]
+
+
+class Sequential(Refiner, init=False):
+    """Refine by one method, then go on from its best point by the next.
+
+    ``Sequential(RandomSearch(), Gradient(optax.lbfgs), steps=50)`` takes at most 50 steps of the
+    first, then as many of the second as the driver allows. A stage also ends when a stopping rule
+    is met in it; the last stage ends as the driver says.
+
+    Under ``vmap`` a step costs as much as one step of every stage, since each sample may be at
+    another one; the batch engine runs stage by stage and does not pay this.
+
+    Attributes:
+        stages: the refiners, given as positional arguments.
+        steps: most steps in each stage but the last: one number, or one for each.
+        stop: ends the stages but the last; by default the driver's rules.
+
+    Raises:
+        ValueError: if there is no refiner, or ``steps`` has another number of entries.
+    """
+
+    stages: tuple[Refiner, ...]
+    steps: tuple[int | Array, ...]
+    stop: Stop | None
+
+    def __init__(
+        self,
+        *refiners: Refiner,
+        steps: int | Array | tuple[int | Array, ...] = 100,
+        stop: Stop | None = None,
+        stages: tuple[Refiner, ...] | None = None,
+    ) -> None:
+        if stages is None:
+            stages, steps = refiners, _check(refiners, steps)
+        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "stop", stop)
+
+    def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
+        """Start the first stage; the others have blank memories."""
+        rules = self.rules(params)
+        first = start(self.stages[0], objective, rules, params, key, self.end(0))
+        blanks = [
+            _blank(functools.partial(self._start, k, objective, rules), first, key)
+            for k in range(1, len(self.stages))
+        ]
+        memory = Memory(jnp.int32(0), (first, *blanks))
+        return State(first.state.params, first.state.loss, memory)
+
+    def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
+        """Take one step of the stage that is on, or of the next if that has ended."""
+        del key  # each lane carries its own
+        rules = self.rules(state.params)
+        branches = [
+            functools.partial(self._step, k, objective, rules) for k in range(len(self.stages))
+        ]
+        return jax.lax.switch(state.inner.stage, branches, state.inner)
+
+    def _step(self, k: int, objective: Any, rules: Stop, memory: Memory) -> State:
+        lane = memory.lanes[k]
+        if k == len(self.stages) - 1:
+            return _state(memory, k, advance(self.stages[k], objective, _never(rules), lane))
+        following = self._start(k + 1, objective, rules, lane)
+        last = k + 1 == len(self.stages) - 1
+        step_next = functools.partial(
+            advance, self.stages[k + 1], objective, _never(rules) if last else rules
+        )
+        return jax.lax.cond(
+            lane.running,
+            lambda: _state(memory, k, advance(self.stages[k], objective, rules, lane)),
+            lambda: _state(memory, k + 1, step_next(following)),
+        )
+
+    def _start(self, k: int, objective: Any, rules: Stop, lane: Lane) -> Lane:
+        """Start stage k from the best point of the lane before."""
+        rules = _never(rules) if k == len(self.stages) - 1 else rules
+        end = self.end(k, lane.steps)
+        params, steps = lane.best_params, lane.steps
+        return start(self.stages[k], objective, rules, params, lane.key, end, steps)
+
+    def end(self, k: int, steps: Any = 0) -> Any:
+        """Return the number of the step at which stage k, begun at ``steps``, ends."""
+        return UNLIMITED if k == len(self.stages) - 1 else steps + self.steps[k]
+
+    def rules(self, params: Any) -> Stop:
+        """Return the rules by which a stage but the last ends."""
+        return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+
+    def under(self, stop: Stop) -> "Sequential":
+        """Let stages end by the driver's rules, if there are none of their own."""
+        stages = tuple(refiner.under(stop) for refiner in self.stages)
+        return self.replace(stages=stages, stop=stop if self.stop is None else self.stop)
+
+    def final(self, state: State) -> Bool[Array, ""]:
+        """Whether the last stage is on."""
+        memory: Memory = state.inner
+        last = self.stages[-1].final(memory.lanes[-1].state)
+        return (memory.stage == len(self.stages) - 1) & last
+
+    def optimality(self, objective: Any, state: State) -> Scalar:
+        """That of the last stage."""
+        memory: Memory = state.inner
+        known = self.stages[-1].optimality(objective, memory.lanes[-1].state)
+        return jnp.where(self.final(state), known, jnp.inf).astype(state.loss.dtype)
+
+    def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
+        """That of the last stage."""
+        known = self.stages[-1].progress(before.inner.lanes[-1].state, after.inner.lanes[-1].state)
+        return select(self.final(before), known, super().progress(before, after))
+
+    def verdict(self, state: State) -> Int[Array, ""]:
+        """That of the last stage."""
+        memory: Memory = state.inner
+        verdict = self.stages[-1].verdict(memory.lanes[-1].state)
+        return jnp.where(memory.stage == len(self.stages) - 1, verdict, int(Status.RUNNING))
+
+
+def _check(refiners: tuple[Refiner, ...], steps: Any) -> tuple[Any, ...]:
+    if not refiners:
+        raise ValueError("refiners: expected at least one, as Sequential(first, second)")
+    for refiner in refiners:
+        if not isinstance(refiner, Refiner):
+            raise ValueError(f"refiners: expected instances of Refiner, got {refiner!r}")
+    counts = steps if isinstance(steps, tuple) else (steps,) * (len(refiners) - 1)
+    if len(counts) != len(refiners) - 1:
+        raise ValueError(
+            f"steps: expected {len(refiners) - 1} numbers, one for each stage but the last, "
+            f"got {len(counts)}"
+        )
+    return counts
+
+
+def _never(rules: Stop) -> Stop:
+    """Return rules that are never met: the last stage ends by the driver's."""
+    return Stop.never().resolve(rules.loss.dtype)
+
+
+def _state(memory: Memory, k: int, lane: Lane) -> State:
+    lanes = (*memory.lanes[:k], lane, *memory.lanes[k + 1 :])
+    return State(lane.state.params, lane.state.loss, Memory(jnp.int32(k), lanes))
+
+
+def _blank(begin: Callable[[Lane], Lane], lane: Lane, key: PRNGKeyArray) -> Lane:
+    """Return zeros with the structure of a lane that ``begin`` would return."""
+
+    def zeros(leaf: jax.ShapeDtypeStruct) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(key, leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(zeros, jax.eval_shape(begin, lane))
