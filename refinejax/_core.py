@@ -172,7 +172,7 @@ class Stop(struct.PyTreeNode):
     Attributes:
         gradient: largest component of the projected gradient (default ε^⅔).
         loss: relative decrease of the loss in a step (default 8 ε).
-        step: length of a step relative to the params (default 8 ε).
+        step: length of a step relative to the params (default ε).
         target: stop once the loss is at or below this (default: never).
         patience: steps without a better loss (default 100). "Better" is by more than ``loss``.
         divergence: stop once the loss exceeds the first loss times this (default 1e6).
@@ -196,7 +196,7 @@ class Stop(struct.PyTreeNode):
         return Stop(
             gradient=_number(self.gradient, eps ** (2 / 3), dtype),
             loss=_number(self.loss, 8 * eps, dtype),
-            step=_number(self.step, 8 * eps, dtype),
+            step=_number(self.step, eps, dtype),
             target=_number(self.target, -jnp.inf, dtype),
             patience=_number(self.patience, 100, jnp.int32),
             divergence=_number(self.divergence, 1e6, dtype),

@@ -23,8 +23,10 @@ class BatchResult:
         steps: steps taken, shape (B,).
         status: `Status` of each sample as int8, shape (B,).
         at_bound: like params, True where a bound is active; None without bounds.
+        std: standard errors, like params; None where nobody asked.
         seconds: wall time, with compilation.
         method: what was used, and why.
+        notes: what is not known about the answers, in words.
     """
 
     params: Any
@@ -33,8 +35,10 @@ class BatchResult:
     steps: np.ndarray
     status: np.ndarray
     at_bound: Any = None
+    std: Any = None
     seconds: float = float("nan")
     method: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of samples (1 for a single one)."""
@@ -81,6 +85,7 @@ class BatchResult:
             lines.append(f"  {number:>8}  {name:<15} {Status[name].explain()}")
         if self.method:
             lines.append(f"  method: {self.method}")
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -90,7 +95,7 @@ class BatchResult:
     def squeeze(self) -> "BatchResult":
         """Drop the sample axis of a batch of one."""
         first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
-        fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound")
+        fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound", "std")
         return replace(self, **{name: first(getattr(self, name)) for name in fields})
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -98,10 +103,12 @@ class BatchResult:
 
         Written under a temporary name and renamed, so that a file that exists is whole.
         """
-        arrays = {"params" + name: leaf for name, leaf in _named(self.params)}
-        if self.at_bound is not None:
-            arrays |= {"at_bound" + name: leaf for name, leaf in _named(self.at_bound)}
-        fields = ("loss", "initial_loss", "steps", "status", "seconds", "method")
+        arrays = {
+            field + name: leaf
+            for field in ("params", "at_bound", "std")
+            for name, leaf in _named(getattr(self, field))
+        }
+        fields = ("loss", "initial_loss", "steps", "status", "seconds", "method", "notes")
         write_npz(path, **arrays, **{name: np.asarray(getattr(self, name)) for name in fields})
 
     @classmethod
@@ -110,8 +117,9 @@ class BatchResult:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))
-        trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound")}
-        return cls(**trees, **arrays, seconds=seconds, method=method)
+        notes = tuple(str(note) for note in arrays.pop("notes"))
+        trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound", "std")}
+        return cls(**trees, **arrays, seconds=seconds, method=method, notes=notes)
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:

@@ -59,7 +59,8 @@ class InverseProblem(struct.PyTreeNode):
         seen = ~jnp.isnan(observation)
         # The inner `where` keeps NaN out of the derivative as well.
         difference = self.difference(prediction, jnp.where(seen, observation, prediction))
-        return jnp.where(seen, difference / jnp.asarray(noise, difference.dtype), 0)
+        noise = jnp.where(seen, noise, 1)  # a dead pixel may have noise 0 or NaN
+        return jnp.where(seen, difference / noise.astype(difference.dtype), 0)
 
     def weight(self) -> Scalar:
         """Return the number of pixels that were observed."""

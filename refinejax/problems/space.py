@@ -73,7 +73,8 @@ class ParameterSpace(struct.PyTreeNode):
         def nearest(low: Array, high: Array) -> Array:
             width = high - low
             finite = jnp.isfinite(width)
-            return jnp.where(finite, jnp.exp2(jnp.round(jnp.log2(jnp.where(finite, width, 1)))), 1)
+            exponent = jnp.round(jnp.log2(jnp.where(finite, width, 1))).astype(jnp.int32)
+            return jnp.ldexp(jnp.ones_like(width), exponent)  # exp2 is off by some ulp
 
         return jax.tree.map(nearest, self.lower, self.upper)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from refinejax._core import (
     Bounds,
@@ -34,6 +34,7 @@ class Memory(struct.PyTreeNode):
         scale: a factor on the updates; below 1 after steps that ended in NaN.
         refused: steps refused in a row because they ended in NaN or infinity.
         stuck: line searches in a row that found nothing better.
+        pace: relative decrease and step length of late (see `progress`), shape (2,).
     """
 
     grad: PyTree
@@ -41,6 +42,7 @@ class Memory(struct.PyTreeNode):
     scale: Scalar
     refused: Int[Array, ""]
     stuck: Int[Array, ""]
+    pace: Float[Array, "2"]
 
 
 class Gradient(Refiner):
@@ -107,6 +109,7 @@ class Gradient(Refiner):
             scale=jnp.ones((), loss.dtype),
             refused=jnp.int32(0),
             stuck=jnp.int32(0),
+            pace=jnp.full((2,), jnp.inf, loss.dtype),
         )
         return State(inside, loss, memory)
 
@@ -188,6 +191,7 @@ class Gradient(Refiner):
             scale=scale,
             refused=jnp.where(finite, 0, memory.refused + 1),
             stuck=stuck,
+            pace=_pace(before, after),
         )
         return State(kept.params, kept.loss, inner)
 
@@ -204,23 +208,29 @@ class Gradient(Refiner):
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease and step of a line search; a plain optimizer's loss may rise and fall by turns.
 
-        A search that finds nothing better has the memory reset; if steepest descent then finds
-        nothing either, the decrease is 0.
+        One short step says little in a narrow valley. What counts is the largest of late, each step
+        back by a quarter: 8 short ones in a row after a decrease of a tenth. A search that finds
+        nothing better has the memory reset; if steepest descent then finds nothing either, the
+        decrease is 0.
         """
         if _line_search(after.inner.optimizer) is None:
             return super().progress(before, after)
-        change = optax.tree.sub(after.params, before.params)
-        length = optax.tree.norm(change) / (optax.tree.norm(before.params) + 1e-30)
-        decrease = (before.loss - after.loss) / jnp.abs(before.loss)
-        stuck, twice = after.inner.stuck > 0, after.inner.stuck > 1
-        unknown = jnp.full((), jnp.inf, after.loss.dtype)
-        decrease = jnp.where(twice, 0, jnp.where(stuck, unknown, decrease))
-        return decrease, jnp.where(stuck, unknown, length).astype(after.loss.dtype)
+        decrease, length = after.inner.pace
+        return jnp.where(after.inner.stuck > 1, 0, decrease), length
 
     def verdict(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 steps in a row that ended in NaN."""
         lost = state.inner.refused >= _REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+
+
+def _pace(before: State, after: State) -> Array:
+    change = optax.tree.sub(after.params, before.params)
+    length = optax.tree.norm(change) / (optax.tree.norm(before.params) + 1e-30)
+    decrease = (before.loss - after.loss) / jnp.abs(before.loss)
+    now = jnp.stack([decrease, length.astype(decrease.dtype)])
+    late = jnp.minimum(before.inner.pace, 1) / 4
+    return jnp.where(after.loss < before.loss, jnp.maximum(now, late), before.inner.pace)
 
 
 def _is_static(value: Any) -> bool:

@@ -1,0 +1,58 @@
+# Every target works from a fresh clone: it makes its own .venv if there is none, with uv when that is
+# installed and with pip otherwise.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-slow lint format bench notebooks clean
+
+demo: $(READY)  ## simulate noisy phase maps, refine them, report
+	mkdir -p demo-output
+	$(BIN)/refinejax simulate metalens --count 64 --size 64 --noise field,sinusoid,grain,dead \
+		--error 1e-4 --seed 1 --output demo-output/maps.npz
+	$(BIN)/refinejax metalens demo-output/maps.npz --output demo-output/refined.npz \
+		--report demo-output/report
+
+test: $(READY)  ## everything but the tests marked slow
+	$(BIN)/python -m pytest -n 2 -m "not slow and not notebook"
+
+test-slow: $(READY)  ## the tests marked slow
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(READY)  ## style, format, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.tables --check
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+notebooks: $(READY)  ## run them all; nothing is opened, nothing is written
+	$(BIN)/python -m pytest -n 0 -m notebook
+
+bench: .venv/.bench  ## all benchmarks in full, then the README's tables
+	$(BIN)/python -m benchmarks.adam_tto --json benchmarks/results/adam_tto.json
+	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
+	$(BIN)/python -m benchmarks.tables
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	@if command -v uv > /dev/null; then \
+		test -d .venv || uv venv --python $(PYTHON) .venv; \
+		uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+		test -d .venv || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+.venv/.bench: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo-output .pytest_cache .ruff_cache .import_linter_cache

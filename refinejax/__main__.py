@@ -1,0 +1,7 @@
+"""``python -m refinejax``: the same as the command ``refinejax``."""
+
+import sys
+
+from refinejax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,314 @@
+"""From phase maps of a metalens to its geometry."""
+
+import functools
+import os
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from refinejax._core import Refiner, Stop
+from refinejax._methods import choose
+from refinejax._refine import refine
+from refinejax._run import run
+from refinejax.batch import BatchResult
+from refinejax.diagnostics import standard_errors
+from refinejax.physics import metalens
+from refinejax.physics.noise import PhaseNoise, apply_noise
+from refinejax.physics.phase import phase_rmse, wrapped_difference
+from refinejax.problems import InverseProblem, ParameterSpace
+
+WAVELENGTH = metalens.NAMES.index("wavelength")
+OTHERS = [i for i, name in enumerate(metalens.NAMES) if name != "wavelength"]
+NOTE_SCALE = (
+    "wavelength unknown: scaling all five params together changes nothing that can be seen, so "
+    "only their ratios are determined; give the wavelength to determine the rest"
+)
+NOTE_START = (
+    "no initial params: started from the middle of the ranges, where few samples are solved"
+)
+_KNOWN = 1.0  # rad; above it a fit explains little (π/√3 = 1.81 is a random phase)
+
+
+def space(*, wavelength: bool = True) -> ParameterSpace:
+    """Return names, ranges and units of the params, with or without the wavelength [µm]."""
+    chosen = range(len(metalens.NAMES)) if wavelength else OTHERS
+    return ParameterSpace.create(
+        [metalens.NAMES[i] for i in chosen],
+        [metalens.LOWER[i] for i in chosen],
+        [metalens.UPPER[i] for i in chosen],
+        [metalens.UNITS[i] for i in chosen],
+    )
+
+
+def invert(
+    phase: Any,
+    *,
+    wavelength: Any = None,
+    initial: Any = None,
+    method: str | Refiner = "auto",
+    key: Any = 0,
+    max_steps: int | None = None,
+    stop: Stop | None = None,
+    lanes: int | None = None,
+    memory_limit: str | float | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    time_limit: float | None = None,
+) -> BatchResult:
+    """Find the lens params that explain wrapped phase maps.
+
+    The loss is the mean squared wrapped difference over the pixels observed [rad²]; its root is the
+    residual RMSE.
+
+    Args:
+        phase: wrapped phase maps, shape (B, N, N), or (N, N) for one [rad]. NaN: missing.
+        wavelength: if known, one for all or shape (B,) [µm]; four params are unknown then. If not,
+            five, of which only the ratios are determined.
+        initial: where to start, shape (B, 5) (or (5,)): xc, yc, S, wavelength, focal_length [µm].
+            By default the middle of the ranges.
+        method: as for `refine`.
+        key: as for `refine`.
+        max_steps: as for `refine`.
+        stop: as for `refine`.
+        lanes: as for `refine`.
+        memory_limit: as for `refine`.
+        progress: as for `refine`.
+        checkpoint: as for `refine`.
+        time_limit: as for `refine`.
+
+    Returns:
+        `BatchResult` with ``params`` (B, 5) [µm]; ``std`` (B, 5), the standard errors by
+        linearization [µm]: 0 for a wavelength that was given, NaN where the data do not determine
+        the param or the fit is worse than 1 rad; ``notes`` says what is not known.
+
+    Raises:
+        ValueError: names the argument that does not fit.
+    """
+    maps, single = check_maps(phase)
+    known = None if wavelength is None else _wavelengths(wavelength, len(maps))
+    starts, notes = _starts(initial, known, len(maps), maps.dtype)
+    columns = list(range(5)) if known is None else OTHERS
+    notes += [NOTE_SCALE] if known is None else []
+    result = refine(
+        _model(maps.shape[-1], known is not None),
+        maps,
+        starts[:, columns],
+        bounds=space(wavelength=known is None),
+        difference=wrapped_difference,
+        context=None if known is None else known.astype(maps.dtype),
+        method=method,
+        key=key,
+        max_steps=max_steps,
+        stop=stop,
+        lanes=lanes,
+        memory_limit=memory_limit,
+        progress=progress,
+        checkpoint=checkpoint,
+        time_limit=time_limit,
+    )
+    params = _widen(result.params, starts, columns)
+    at_bound = _widen(result.at_bound, np.zeros(starts.shape, bool), columns)
+    std = _standard_errors(params, maps) if known is not None else np.full_like(params, np.nan)
+    result = replace(result, params=params, at_bound=at_bound, std=std, notes=tuple(notes))
+    return result.squeeze() if single else result
+
+
+def starts(initial: Any, wavelength: Any, maps: np.ndarray) -> np.ndarray:
+    """Return where `invert` starts, shape (B, 5) [µm]: in the ranges, a known wavelength set."""
+    known = None if wavelength is None else _wavelengths(wavelength, len(maps))
+    found, _ = _starts(initial, known, len(maps), maps.dtype)
+    columns = list(range(5)) if known is None else OTHERS
+    inside = np.asarray(space().clip(found))
+    return _widen(inside[:, columns], found, columns)
+
+
+def residual_rmse(phase: Any, params: Any) -> np.ndarray:
+    """Return the root mean square of the wrapped residual of each map, shape (B,) [rad]."""
+    maps, params = np.asarray(phase), np.asarray(params)
+    return np.asarray(_rmse(params.astype(maps.dtype), maps))
+
+
+def predict(params: Any, size: int) -> np.ndarray:
+    """Return the wrapped phase map of one lens, shape (N, N) [rad]."""
+    return np.asarray(metalens.wrapped_phase(jnp.asarray(params), size))
+
+
+def convergence(
+    phase: Any,
+    initial: Any,
+    *,
+    wavelength: Any = None,
+    method: str | Refiner = "auto",
+    num_steps: int = 100,
+    key: Any = 0,
+) -> np.ndarray:
+    """Return the best residual RMSE so far after each step, shape (B, num_steps + 1) [rad]."""
+    maps, _ = check_maps(phase)
+    known = None if wavelength is None else _wavelengths(wavelength, len(maps))
+    starts, _ = _starts(initial, known, len(maps), maps.dtype)
+    columns = list(range(5)) if known is None else OTHERS
+    refiner = choose(method, differentiable=True, size=len(columns)).refiner
+    box, model = space(wavelength=known is None), _model(maps.shape[-1], known is not None)
+
+    def one(image: Array, start: Array, length: Array | None) -> Array:
+        problem = InverseProblem(
+            model, image, difference=wrapped_difference, space=box, context=length
+        )
+        return run(refiner, problem, start, key, num_steps=num_steps).trace
+
+    context = None if known is None else known.astype(maps.dtype)
+    losses = jax.jit(jax.vmap(one))(maps, starts[:, columns], context)
+    return np.sqrt(np.minimum.accumulate(np.asarray(losses), axis=1))
+
+
+def simulate(
+    count: int,
+    size: int,
+    *,
+    noise: PhaseNoise | None = None,
+    error: float | None = None,
+    key: Any = 0,
+) -> dict[str, np.ndarray]:
+    """Make phase maps of lenses drawn uniformly from the ranges.
+
+    Args:
+        count: B, how many.
+        size: N, pixels along each side.
+        noise: of measurement and fabrication; none by default.
+        error: if given, also ``initial``: the truth plus Gaussian errors with this share of each
+            range as standard deviation, as a network would predict it, within the ranges.
+        key: seed or PRNG key.
+
+    Returns:
+        ``phase`` (B, N, N) [rad], ``truth`` (B, 5) [µm], ``wavelength`` (B,) [µm], and ``initial``
+        (B, 5) [µm], all float32.
+
+    Raises:
+        ValueError: for a count below 1, a size below 2, or a negative error.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected 1 or more, got {count}")
+    if error is not None and not error >= 0:
+        raise ValueError(f"error: expected a share of each range of 0 or more, got {error}")
+    keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, 3)
+    box = space()
+    truth = box.sample(keys[0], count).astype(jnp.float32)
+    noise = PhaseNoise.none() if noise is None else noise
+    maps = _simulate(truth, jax.random.split(keys[1], count), noise, size)
+    made = {"phase": maps, "truth": truth, "wavelength": truth[:, WAVELENGTH]}
+    if error is not None:
+        spread = error * (box.upper - box.lower)
+        made["initial"] = box.clip(truth + spread * jax.random.normal(keys[2], truth.shape))
+    return {name: np.asarray(array, np.float32) for name, array in made.items()}
+
+
+def check_maps(phase: Any) -> tuple[np.ndarray, bool]:
+    """Return maps of shape (B, N, N), and whether there was just one without a sample axis.
+
+    Raises:
+        ValueError: for another shape, no maps, no floats, values that are no wrapped phase.
+    """
+    maps = np.asarray(phase)
+    if not np.issubdtype(maps.dtype, np.floating):
+        raise ValueError(
+            f"phase: expected floating-point radians, got dtype {maps.dtype}; convert gray levels "
+            "with phase = 2 * np.pi * levels / number_of_levels - np.pi"
+        )
+    single = maps.ndim == 2
+    maps = maps[None] if single else maps
+    if maps.ndim != 3 or maps.shape[1] != maps.shape[2] or maps.shape[1] < 2:
+        raise ValueError(f"phase: expected shape (B, N, N) with N ≥ 2, got {np.shape(phase)}")
+    if not len(maps):
+        raise ValueError("phase: empty batch; there is nothing to refine")
+    return maps.astype(jax.dtypes.canonicalize_dtype(maps.dtype), copy=False), single
+
+
+def _wavelengths(wavelength: Any, count: int) -> np.ndarray:
+    values = np.asarray(wavelength, float)
+    if values.shape not in ((), (1,), (count,)):
+        raise ValueError(
+            f"wavelength: expected one number or shape ({count},), got shape {values.shape}"
+        )
+    low, high = metalens.LOWER[WAVELENGTH], metalens.UPPER[WAVELENGTH]
+    if not np.all((values > 0) & np.isfinite(values)):
+        raise ValueError("wavelength: expected numbers above 0 [µm]")
+    if not np.all((values >= low / 10) & (values <= high * 10)):
+        raise ValueError(
+            f"wavelength: expected µm (visible light is {low} to {high}), got "
+            f"{values.min():g} to {values.max():g}; nm / 1000 = µm"
+        )
+    return np.broadcast_to(values, (count,))
+
+
+def _starts(
+    initial: Any, known: np.ndarray | None, count: int, dtype: Any
+) -> tuple[np.ndarray, list[str]]:
+    """Return starts of shape (B, 5), with the wavelength that is known, and notes on them."""
+    notes = []
+    if initial is None:
+        middle = (np.asarray(metalens.LOWER) + np.asarray(metalens.UPPER)) / 2
+        initial, notes = np.broadcast_to(middle, (count, 5)), [NOTE_START]
+    starts = np.array(initial, dtype, ndmin=2)
+    if starts.shape != (count, 5):
+        raise ValueError(
+            f"initial: expected shape ({count}, 5), {', '.join(metalens.NAMES)} [µm] for each map, "
+            f"got {np.shape(initial)}"
+        )
+    if known is not None:
+        starts[:, WAVELENGTH] = known
+    return starts, notes
+
+
+def _widen(some: np.ndarray, all_: np.ndarray, columns: list[int]) -> np.ndarray:
+    """Put columns in their places among all five."""
+    wide = np.array(all_)
+    wide[:, columns] = some
+    return wide
+
+
+@functools.cache
+def _model(size: int, known: bool) -> Any:
+    """Return the forward model for maps of a size: the same function each time (it is static)."""
+    if not known:
+        return lambda params: metalens.phase(params, size)
+
+    def four(params: Float[Array, "4"], wavelength: Array) -> Array:
+        return metalens.phase(jnp.insert(params, WAVELENGTH, wavelength), size)
+
+    return four
+
+
+@jax.jit
+def _rmse(params: Array, maps: Array) -> Array:
+    size = maps.shape[-1]
+    return jax.lax.map(
+        lambda pair: phase_rmse(metalens.phase(pair[0], size), pair[1]),
+        (params, maps),
+        batch_size=32,
+    )
+
+
+def _standard_errors(params: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Return those of the four params beside a known wavelength; 0 for that."""
+    known = params[:, WAVELENGTH]
+    problem = InverseProblem(
+        _model(maps.shape[-1], True),
+        maps,
+        difference=wrapped_difference,
+        space=space(wavelength=False),
+        context=known,
+    )
+    four = standard_errors(problem, params[:, OTHERS])
+    std = _widen(four, np.zeros_like(params), OTHERS)
+    std[~(residual_rmse(maps, params) < _KNOWN)] = np.nan
+    return std
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _simulate(truth: Array, keys: Array, noise: PhaseNoise, size: int) -> Array:
+    one = lambda pair: apply_noise(noise, pair[1], metalens.phase(pair[0], size))  # noqa: E731
+    return jax.lax.map(one, (truth, keys), batch_size=32)

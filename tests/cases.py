@@ -1,0 +1,178 @@
+"""Every refiner and every problem, each once: the rows and columns of the laws.
+
+A new refiner is one line in ``REFINERS``: the refiner, the steps within which it reaches the
+optimum of every problem, and whether one can differentiate through its steps. A new problem is one
+entry in ``PROBLEMS``; scale it so that its curvature is at most about 1.5 in the coordinates of
+refinement, then one learning rate suits all.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from scipy.optimize import lsq_linear
+
+from refinejax import (
+    Gradient,
+    InverseProblem,
+    ParameterSpace,
+    RandomSearch,
+    Refiner,
+    Restarts,
+    Sequential,
+    wrapped_difference,
+)
+
+
+class Case(NamedTuple):
+    """A refiner and what it promises.
+
+    Attributes:
+        refiner: the refiner.
+        steps: within which it reaches the optimum of every problem.
+        differentiable: whether `run` can be differentiated in reverse.
+        tolerance: share of the initial excess of the loss over the optimum that may remain.
+        skip: names of problems it is not made for.
+    """
+
+    refiner: Refiner
+    steps: int
+    differentiable: bool = False
+    tolerance: float = 1e-5
+    skip: tuple[str, ...] = ()
+
+
+class Problem(NamedTuple):
+    """An objective with a known optimum.
+
+    Attributes:
+        objective: what is minimized.
+        start: initial params.
+        optimum: the params of least loss.
+        data: name of a field of ``objective`` that can be exchanged for new data; or None.
+    """
+
+    objective: Any
+    start: Any
+    optimum: Any
+    data: str | None = None
+
+
+SGD = Gradient(optax.sgd, {"learning_rate": 0.5})
+MOMENTUM = Gradient(optax.sgd, {"learning_rate": 0.2, "momentum": 0.9})
+ADAM = Gradient(optax.adam, {"learning_rate": 0.02})
+LBFGS = Gradient(optax.lbfgs)
+
+REFINERS = {
+    "sgd": Case(SGD, 40_000, differentiable=True),
+    "momentum": Case(MOMENTUM, 10_000, differentiable=True),
+    "adam": Case(ADAM, 5_000, differentiable=True),
+    "lbfgs": Case(LBFGS, 100),
+    "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True),
+    "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
+    "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100),
+    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100),
+    "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True),
+}
+
+
+def quadratic(params):
+    """Condition 100."""
+    return jnp.sum(jnp.array([1.0, 0.1, 0.01]) * (params - jnp.array([1.0, -0.5, 2.0])) ** 2)
+
+
+def rosenbrock(params):
+    """Rosenbrock's valley, a thousandth as steep."""
+    x, y = params
+    return 1e-3 * ((1 - x) ** 2 + 100 * (y - x**2) ** 2)
+
+
+def nested(params):
+    """A dict of arrays of two shapes."""
+    bend = params["offset"] - jnp.sin(params["slopes"][0])
+    return 0.5 * jnp.sum((params["slopes"] - jnp.array([0.4, -0.8])) ** 2) + 0.5 * bend**2
+
+
+class Box(struct.PyTreeNode):
+    """Linear least squares in a box, by duck typing: data, ``bounds`` and a call."""
+
+    observation: Any
+
+    @property
+    def bounds(self):
+        return jnp.array([-1.0, 0.0]), jnp.array([1.0, 2.0])
+
+    def __call__(self, params):
+        return jnp.sum((jnp.array(MATRIX, params.dtype) @ params - self.observation) ** 2)
+
+
+TIMES = np.linspace(0, 4, 16, dtype=np.float32)
+PIXELS = np.linspace(-2, 2, 5, dtype=np.float32)
+MATRIX = np.array([[0.6, 0.2], [-0.3, 0.5], [0.2, 0.3]])
+
+
+def decay(params):
+    """a·exp(−bt)."""
+    return params[0] * jnp.exp(-params[1] * TIMES)
+
+
+def ramp(params):
+    """A plane of phase over 5 × 5 pixels."""
+    return params[0] * PIXELS + params[1] * PIXELS[:, None]
+
+
+def line(params):
+    """The map of `Box`."""
+    return jnp.array(MATRIX, params.dtype) @ params
+
+
+def _decay() -> Problem:
+    truth, start = np.array([1.3, 0.7], np.float32), np.array([0.8, 1.2], np.float32)
+    observation = np.array(truth[0] * np.exp(-truth[1] * TIMES))
+    observation[[0, 5, 6]] = np.nan
+    space = ParameterSpace.create(("a", "b"), [0.0, 0.0], [2.0, 2.0])
+    problem = InverseProblem(decay, jnp.asarray(observation), space=space)
+    return Problem(problem, start, truth, "observation")
+
+
+def _ramp() -> Problem:
+    truth, start = np.array([2.0, -1.4], np.float32), np.array([1.6, -1.1], np.float32)
+    turned = np.asarray(ramp(truth))
+    observation = (turned + np.pi) % (2 * np.pi) - np.pi
+    space = ParameterSpace.create(("gx", "gy"), [1.4, -2.0], [2.4, -1.0])
+    problem = InverseProblem(
+        ramp, jnp.asarray(observation), noise=1.5, difference=wrapped_difference, space=space
+    )
+    return Problem(problem, start, truth, "observation")
+
+
+def _face() -> Problem:
+    observation = np.array([1.5, 0.1, 0.4])
+    space = ParameterSpace.create(("x", "y"), [-1.0, 0.0], [1.0, 2.0])
+    optimum = lsq_linear(MATRIX, observation, space.bounds, tol=1e-14).x
+    problem = InverseProblem(line, jnp.asarray(observation, jnp.float32), space=space)
+    return Problem(problem, np.array([-0.5, 1.5], np.float32), optimum, "observation")
+
+
+def _corner() -> Problem:
+    observation = np.array([1.0, -2.0, 0.0])
+    optimum = lsq_linear(MATRIX, observation, ([-1, 0], [1, 2]), tol=1e-14).x
+    objective = Box(jnp.asarray(observation, jnp.float32))
+    return Problem(objective, np.array([-0.5, 1.5], np.float32), optimum, "observation")
+
+
+PROBLEMS = {
+    "quadratic": Problem(quadratic, np.zeros(3, np.float32), np.array([1.0, -0.5, 2.0])),
+    "rosenbrock": Problem(rosenbrock, np.array([-1.2, 1.0], np.float32), np.array([1.0, 1.0])),
+    "nested": Problem(
+        nested,
+        {"slopes": np.zeros(2, np.float32), "offset": np.float32(1)},
+        {"slopes": np.array([0.4, -0.8]), "offset": np.sin(0.4)},
+    ),
+    "decay": _decay(),
+    "ramp": _ramp(),
+    "face": _face(),
+    "corner": _corner(),
+}
