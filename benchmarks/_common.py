@@ -7,7 +7,9 @@ imports and data, with compilation (``VmHWM`` of /proc where there is one, else 
 """
 
 import argparse
+import contextlib
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -94,11 +96,20 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation (over seeds), smallest and largest."""
+    """Mean, standard deviation (over seeds), smallest, largest, and of how many."""
     numbers = np.asarray(values, float)
     std = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
     low, high = float(numbers.min()), float(numbers.max())
-    return {"mean": float(numbers.mean()), "std": std, "min": low, "max": high}
+    mean = float(numbers.mean())
+    return {"mean": mean, "std": std, "min": low, "max": high, "n": len(numbers)}
+
+
+def plus_minus(value: Mapping[str, float], digits: int = 3, factor: float = 1.0) -> str:
+    """Format a `spread` as mean ± standard deviation, to significant digits of the mean."""
+    mean, std = factor * value["mean"], factor * value["std"]
+    places = max(0, digits - 1 - math.floor(math.log10(abs(mean)))) if mean else 0
+    text = f"{mean:.{min(places, 6)}f}"
+    return text if value["n"] < 2 else f"{text} ± {std:.{min(places, 6)}f}"
 
 
 def peak_memory(job: Callable[..., Callable[[], Any]], *args: Any) -> float:
@@ -123,10 +134,8 @@ def _peak(job: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> float
 
 
 def _reset_peak() -> None:
-    try:
+    with contextlib.suppress(OSError):  # the peak so far then counts: that of the imports
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # the peak so far then counts, which is that of the imports
 
 
 def _resident(field: str) -> float:
@@ -152,8 +161,10 @@ def environment() -> dict[str, Any]:
         "packages": versions,
         "system": f"{platform.system()} {platform.machine()}",
         "device": jax.devices()[0].platform,
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "x64": bool(jax.config.jax_enable_x64),
+        "cpus": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "x64": bool(jax.config.read("jax_enable_x64")),
     }
 
 

@@ -18,7 +18,6 @@ stopping and the same starts for
 The answers are compared. Numbers above 1 mean that the engine is faster.
 """
 
-import argparse
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ from benchmarks._common import (
     environment,
     make_parser,
     note,
+    plus_minus,
     race,
     ratio,
     show,
@@ -49,7 +49,7 @@ from refinejax.physics.phase import wrapped_difference
 
 MEDIAN, FACTOR, RARITY = 20, 20, 50
 LANES = (8, 16, 32, 64, 128)
-CHUNKS = (8, 16, 32, 64, 128, 256)
+CHUNKS = (4, 8, 16, 32, 64, 128, 256)
 GOALS = {"tail": 3.0, "even": 0.9}
 
 
@@ -150,7 +150,7 @@ REFINER = Counted(Gradient(optax.adam, {"learning_rate": 1e-4}))
 LIMIT = FACTOR * MEDIAN
 
 
-def one(job: Job, params: Array, number: Array) -> tuple[Array, Array, Array]:
+def one(job: Job, params: Any, number: Any) -> tuple[Array, Array, Array]:
     """Refine one sample: what all peers are made of."""
     key = jax.random.fold_in(jax.random.key(0), number)
     result = run_until(REFINER, job, params, key, max_steps=LIMIT, stop=Stop.never())
@@ -209,14 +209,15 @@ def chunked(case: Case, style: str, size: int) -> Callable[[], Any]:
     return lambda: mapped(case, numbers, size=size)
 
 
-def sweep_chunks(problem: str, tail: str, batch: int, repeats: int) -> dict[str, Any]:
+def sweep_chunks(
+    problem: str, tail: str, batch: int, sizes: Sequence[int], repeats: int
+) -> dict[str, Any]:
     """Time each chunk size, in both styles; say which is the fastest."""
     case = make_case(problem, tail, batch, seed=100)
     peers = {
         f"{style} {size}": chunked(case, style, size)
         for style in ("loop", "lax.map")
-        for size in CHUNKS
-        if size <= batch
+        for size in sizes
     }
     times, _ = race(peers, repeats)
     best = min(times, key=lambda name: times[name].run)
@@ -225,10 +226,12 @@ def sweep_chunks(problem: str, tail: str, batch: int, repeats: int) -> dict[str,
     return {"problem": problem, "tail": tail, "batch": batch, "best": best, "relative": relative}
 
 
-def sweep_lanes(problem: str, tail: str, batch: int, repeats: int) -> dict[str, Any]:
+def sweep_lanes(
+    problem: str, tail: str, batch: int, sizes: Sequence[int], repeats: int
+) -> dict[str, Any]:
     """Time the engine with each number of lanes, relative to the fastest."""
     case = make_case(problem, tail, batch, seed=100)
-    peers = {str(n): functools.partial(engine, case, n) for n in LANES if n <= batch}
+    peers = {str(n): functools.partial(engine, case, n) for n in sizes}
     times, _ = race(peers, repeats)
     fastest = min(timing.run for timing in times.values())
     relative = {name: timing.run / fastest for name, timing in times.items()}
@@ -238,7 +241,7 @@ def sweep_lanes(problem: str, tail: str, batch: int, repeats: int) -> dict[str, 
 def compare(
     problem: str, tail: str, batch: int, seed: int, best: str, repeats: int
 ) -> dict[str, Any]:
-    """Run engine and peers on one batch: ratios, compile times, agreement."""
+    """Run engine and peers on one batch: check that they agree, return ratios."""
     case = make_case(problem, tail, batch, seed)
     style, size = best.split()
     lanes = default_lanes(batch)
@@ -257,10 +260,11 @@ def compare(
         "tail": tail,
         "batch": batch,
         "seed": seed,
+        "lanes": lanes,
+        "best": best,
         "steps": steps,
         "fewest": batch * int(case.counts.max()) / steps,
         "micros": 1e6 * times["engine"].run / steps,
-        "compile": {name: timing.compile for name, timing in times.items()},
         "run": {name: timing.run for name, timing in times.items()},
         "gain": gains(times),
     }
@@ -289,46 +293,83 @@ def agree(case: Case, results: dict[str, Any]) -> None:
 def measure(quick: bool, seeds: int) -> dict[str, Any]:
     """Take all measurements."""
     timed(lambda: jnp.zeros(1) + 1)  # starts the backend
-    batches = (256,) if quick else (256, 1024, 4096)
-    few = 1 if quick else 3
-    chunks, lanes, cases = [], [], []
+    sweeps, cases = [], []
+    compiled = []
     for problem in ("phase", "tiny"):
+        compiled.append(compile_times(problem))
         for tail in ("tail", "even"):
             note(f"{problem}, {tail}: tuning")
-            tuned = sweep_chunks(problem, tail, min(1024, 2 * batches[0]), few)
-            chunks.append(tuned)
-            lanes.append(sweep_lanes(problem, tail, min(1024, 2 * batches[0]), few))
-            for batch in batches:
-                for seed in range(seeds if batch < 4096 else 1):
-                    note(f"{problem}, {tail}: {batch} samples, seed {seed}")
-                    repeats = repeats_for(problem, batch, quick)
-                    row = compare(problem, tail, batch, seed, tuned["best"], repeats)
-                    cases.append(row)
-    settings = {
+            sweeps.append(tune(problem, tail, quick))
+            best = sweeps[-1]["chunks"]["best"]
+            for batch in (256,) if quick else (256, 1024, 4096):
+                cases += series(problem, tail, batch, best, quick, seeds)
+    return {
+        "environment": environment(),
+        "settings": settings(quick),
+        "summary": summarize(cases),
+        "compile": compiled,
+        "cases": cases,
+        "sweeps": sweeps,
+    }
+
+
+def settings(quick: bool) -> dict[str, Any]:
+    """Return what the measurements were taken with."""
+    return {
         "median_steps": MEDIAN,
         "tail_factor": FACTOR,
         "tail_rarity": RARITY,
         "quick": quick,
-        "seeds": seeds,
-        "default_lanes": default_lanes(batches[-1]),
+        "default_lanes": default_lanes(4096),
         "goals": GOALS,
     }
-    summary = summarize(cases)
+
+
+def tune(problem: str, tail: str, quick: bool) -> dict[str, Any]:
+    """Sweep lanes and chunk sizes."""
+    batch, repeats = (128, 1) if quick else (512, 2)
+    if problem == "tiny":
+        repeats = 5
+    chunks, lanes = ((8, 32), (8, 32)) if quick else (CHUNKS, LANES)
     return {
-        "environment": environment(),
-        "settings": settings,
-        "summary": summary,
-        "cases": cases,
-        "chunk_sweep": chunks,
-        "lane_sweep": lanes,
+        "chunks": sweep_chunks(problem, tail, batch, chunks, repeats),
+        "lanes": sweep_lanes(problem, tail, batch, lanes, repeats),
     }
+
+
+def compile_times(problem: str) -> dict[str, Any]:
+    """Time the first call of engine and peer with nothing compiled, beyond that of the second."""
+    case = make_case(problem, "even", 256, seed=0)
+    numbers = np.arange(256, dtype=np.int32)
+    seconds: dict[str, Any] = {"problem": problem}
+    for name, peer in (("engine", lambda: engine(case)), ("whole", lambda: whole(case, numbers))):
+        jax.clear_caches()
+        first, second = timed(peer)[0], timed(peer)[0]
+        seconds[name] = first - second
+    return seconds
+
+
+def series(
+    problem: str, tail: str, batch: int, best: str, quick: bool, seeds: int
+) -> list[dict[str, Any]]:
+    """Compare over seeds."""
+    rows = []
+    for seed in range(count_seeds(problem, batch, quick, seeds)):
+        note(f"{problem}, {tail}: {batch} samples, seed {seed}")
+        rows.append(compare(problem, tail, batch, seed, best, repeats_for(problem, batch, quick)))
+    return rows
+
+
+def count_seeds(problem: str, batch: int, quick: bool, seeds: int) -> int:
+    """Return how many seeds: one where a single run takes half a minute."""
+    return 1 if quick or (problem == "phase" and batch == 4096) else seeds
 
 
 def repeats_for(problem: str, batch: int, quick: bool) -> int:
     """Return how often to time: less where a run takes seconds."""
     if problem == "tiny":
         return 5
-    return {256: 3 if quick else 5, 1024: 3, 4096: 1}[batch]
+    return {256: 1 if quick else 3, 1024: 1, 4096: 1}[batch]
 
 
 def summarize(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -336,56 +377,54 @@ def summarize(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for case in cases:
         groups.setdefault((case["problem"], case["tail"], case["batch"]), []).append(case)
-    rows = []
-    for (problem, tail, batch), group in groups.items():
-        names = group[0]["gain"]
-        gain = {name: spread([case["gain"][name] for case in group]) for name in names}
-        compiled = {
-            name: spread([case["compile"][name] for case in group[:1]])["mean"]
-            for name in group[0]["compile"]
-        }
-        rows.append(
-            {
-                "problem": problem,
-                "tail": tail,
-                "batch": batch,
-                "seeds": len(group),
-                "gain": gain,
-                "compile": compiled,
-                "micros": spread([case["micros"] for case in group]),
-                "ideal": spread([case["fewest"] for case in group]),
-            }
-        )
-    return rows
+    return [_summary(group) for group in groups.values()]
+
+
+def _summary(group: list[dict[str, Any]]) -> dict[str, Any]:
+    first = group[0]
+    gain = {name: spread([case["gain"][name] for case in group]) for name in first["gain"]}
+    return {
+        **{name: first[name] for name in ("problem", "tail", "batch", "lanes", "best")},
+        "gain": gain,
+        "micros": spread([case["micros"] for case in group]),
+        "ideal": spread([case["fewest"] for case in group]),
+    }
 
 
 def report(data: dict[str, Any]) -> None:
     """Print what was measured."""
-    rows = []
-    for row in data["summary"]:
-        gain = {name: f"{g['mean']:.2f} ± {g['std']:.2f}" for name, g in row["gain"].items()}
-        rows.append(
+    title = "Engine: times faster than vmap(while_loop)"
+    show(title, [_row(row) for row in data["summary"]])
+    show("Compile time, s", [_texts(part) for part in data["compile"]])
+    for part in ("lanes", "chunks"):
+        names = list(data["sweeps"][0][part]["relative"])
+        columns = [sweep[part] for sweep in data["sweeps"]]
+        rows = [
             {
-                "problem": f"{row['problem']} {row['tail']}",
-                "samples": str(row["batch"]),
-                "ideal over whole": f"{row['ideal']['mean']:.1f}",
-                **{f"over {name}": text for name, text in gain.items()},
-                "µs a step": f"{row['micros']['mean']:.2f}",
-                "compile s": f"{row['compile']['engine']:.1f}",
-                "whole's": f"{row['compile']['whole']:.1f}",
+                part: name,
+                **{f"{c['problem']} {c['tail']}": f"{c['relative'][name]:.2f}" for c in columns},
             }
-        )
-    show("Engine: times faster than vmap(while_loop)", rows)
-    for title, name in (("Lanes", "lane_sweep"), ("Chunk sizes", "chunk_sweep")):
-        for part in data[name]:
-            cells = {key: f"{value:.2f}" for key, value in part["relative"].items()}
-            heading = f"{title}, {part['problem']} {part['tail']}: time over that of the fastest"
-            show(heading, [{"samples": str(part["batch"]), **cells}])
+            for name in names
+        ]
+        show(f"{part}: time over that of the fastest", rows)
+
+
+def _row(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "problem": f"{row['problem']} {row['tail']}",
+        "B": str(row["batch"]),
+        "ideal": f"{row['ideal']['mean']:.1f}",
+        **{name: plus_minus(value) for name, value in row["gain"].items()},
+        "µs/step": plus_minus(row["micros"]),
+    }
+
+
+def _texts(row: dict[str, Any]) -> dict[str, str]:
+    return {k: v if isinstance(v, str) else f"{v:.2f}" for k, v in row.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser: argparse.ArgumentParser = make_parser(__doc__)
-    options = parser.parse_args(arguments)
+    options = make_parser(__doc__).parse_args(arguments)
     data = measure(options.quick, options.seeds)
     report(data)
     if options.json:

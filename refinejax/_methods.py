@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import optax
 
 from refinejax._core import Refiner
@@ -32,6 +33,12 @@ def _random() -> Method:
 METHODS: dict[str, Callable[[], Method]] = {"adam": _adam, "lbfgs": _lbfgs, "random": _random}
 
 
+_NO_DERIVATIVES = (
+    "method: {} needs derivatives and the forward model has none (differentiable=False); "
+    'use "random" or "auto"'
+)
+
+
 def choose(method: str | Refiner, *, differentiable: bool, size: int) -> Method:
     """Return the method named, or the one that suits the problem, and say why.
 
@@ -44,20 +51,25 @@ def choose(method: str | Refiner, *, differentiable: bool, size: int) -> Method:
         ValueError: for a name that is none, or a gradient method without gradients.
     """
     if isinstance(method, Refiner):
+        if not differentiable and _uses_gradients(method):
+            raise ValueError(_NO_DERIVATIVES.format(type(method).__name__))
         return Method(method, 500, f"{type(method).__name__}: as asked")
-    if method == "auto":
+    if isinstance(method, str) and method == "auto":
         name, why = _auto(differentiable, size)
-    elif method in METHODS:
+    elif isinstance(method, str) and method in METHODS:
         name, why = method, "as asked"
     else:
         names = ", ".join(["auto", *METHODS])
         raise ValueError(f"method: expected one of {names}, or a Refiner, got {method!r}")
     if name != "random" and not differentiable:
-        raise ValueError(
-            f"method: {name} needs derivatives and the forward model has none "
-            '(differentiable=False); use "random" or "auto"'
-        )
+        raise ValueError(_NO_DERIVATIVES.format(name))
     return METHODS[name]()._replace(reason=f"{name}: {why}")
+
+
+def _uses_gradients(refiner: Refiner) -> bool:
+    """Whether it is a `Gradient`, or contains one."""
+    parts = jax.tree.leaves(refiner, is_leaf=lambda part: isinstance(part, Gradient))
+    return any(isinstance(part, Gradient) for part in parts)
 
 
 def _auto(differentiable: bool, size: int) -> tuple[str, str]:

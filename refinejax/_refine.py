@@ -81,6 +81,7 @@ def refine(
         ValueError: names the argument that does not fit, what came and what was expected.
     """
     observations, initial = _numbers(observations), _numbers(initial)
+    context = jax.tree.map(_array_if_list, context, is_leaf=_is_list_of_numbers)
     single = _is_single(forward, observations, initial, context, differentiable)
     if single:
         observations, initial, context = (
@@ -158,7 +159,19 @@ def _numbers(tree: Any) -> Any:
         whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
         return array.astype(jax.dtypes.canonicalize_dtype(float)) if whole else array
 
-    return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, list))
+    return jax.tree.map(convert, tree, is_leaf=_is_list)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    return _is_list(value) and all(np.isscalar(leaf) for leaf in jax.tree.leaves(value))
+
+
+def _array_if_list(value: Any) -> Any:
+    return np.asarray(value) if _is_list(value) else value
 
 
 def _size(params: Any) -> int:
@@ -207,11 +220,11 @@ def _shapes(tree: Any) -> Any:
 
 
 def _difference(difference: Any, forward: Any) -> Callable[[Any, Any], Any]:
-    if difference == "auto":
+    if isinstance(difference, str) and difference == "auto":
         return getattr(forward, "difference", jnp.subtract)
     if callable(difference):
         return difference
-    if difference not in _DIFFERENCES:
+    if not isinstance(difference, str) or difference not in _DIFFERENCES:
         raise ValueError(
             f"difference: expected 'auto', 'subtract', 'wrapped' or a function, got {difference!r}"
         )
@@ -220,8 +233,10 @@ def _difference(difference: Any, forward: Any) -> Callable[[Any, Any], Any]:
 
 def _space(bounds: Any, first: Any) -> ParameterSpace | None:
     """Make a space of bounds, each broadcast to the params of a sample."""
-    if bounds is None or isinstance(bounds, ParameterSpace):
-        return bounds
+    if bounds is None:
+        return None
+    space = bounds if isinstance(bounds, ParameterSpace) else None
+    bounds = space.bounds if space is not None else bounds
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ValueError(f"bounds: expected (lower, upper) or a ParameterSpace, got {bounds!r}")
 
@@ -237,21 +252,28 @@ def _space(bounds: Any, first: Any) -> ParameterSpace | None:
 
         if isinstance(first, np.ndarray | np.generic):
             return broadcast(bound, first)
-        return jax.tree.map(lambda p, b: broadcast(b, p), first, spread(bound, first))
+        try:
+            return jax.tree.map(lambda p, b: broadcast(b, p), first, spread(bound, first))
+        except TypeError:
+            raise ValueError(f"bounds: {name} is not a pytree like the params: {bound!r}") from None
 
-    return ParameterSpace.create((), like("lower", bounds[0]), like("upper", bounds[1]))
+    lower, upper = like("lower", bounds[0]), like("upper", bounds[1])
+    return ParameterSpace.create((), lower, upper) if space is None else space
 
 
 def _noise(noise: Any, observations: Any) -> tuple[Any, Any]:
     """Return the noise and the axis of samples in it (a pytree of 0 and None)."""
     if noise is None:
-        return 1.0, None
+        return np.asarray(1.0), None
+    noise = _numbers(noise)
     leaves = jax.tree.leaves(noise)
     if not all(np.all(np.asarray(leaf) > 0) for leaf in leaves):
         raise ValueError("noise: expected standard deviations above 0")
     if all(np.ndim(leaf) == 0 for leaf in leaves):
         return noise, None
     noise = spread(noise, observations)
+    if jax.tree.structure(noise) != jax.tree.structure(observations):
+        raise ValueError("noise: expected numbers, an array, or a pytree like the observations")
     pairs = jax.tree.map(_noise_leaf, noise, observations)
     is_pair = lambda x: isinstance(x, _Pair)  # noqa: E731
     return (
@@ -270,7 +292,7 @@ class _Pair:
 def _noise_leaf(noise: Any, observation: Any) -> _Pair:
     noise, shape = np.asarray(noise), np.shape(observation)
     each, shared = noise.shape == shape[:1], noise.shape == shape[1:]
-    if each and shared:
+    if each and shared and shape[0] > 1:
         raise ValueError(
             f"noise: shape {noise.shape} may mean samples or pixels, which are as many here; "
             f"broadcast it to {shape}"

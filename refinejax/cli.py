@@ -1,15 +1,20 @@
 """The command line. The only place that prints."""
 
 import argparse
+import functools
+import importlib.util
+import io
 import json
 import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from refinejax import __version__
@@ -23,6 +28,7 @@ from refinejax.physics.noise import COMPONENTS, PhaseNoise
 
 _INTERRUPTED = 130
 _TRACED = 64  # samples whose way is shown in a report
+_UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 _DESCRIPTION = """\
 Refine predictions through forward models.
@@ -61,13 +67,21 @@ class InputError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks µ is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
     except (InputError, ValueError) as error:
         return _fail(str(error), 2)
-    except (OSError, ImportError) as error:
+    except OSError as error:
+        named = error.filename is not None
+        return _fail(f"{error.filename}: {error.strerror}" if named else str(error), 1)
+    except ImportError as error:
         return _fail(str(error), 1)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        return _fail(_memory(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
 
@@ -75,6 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(text: str, code: int) -> int:
     print("refinejax: error: " + " ".join(text.split()), file=sys.stderr)
     return code
+
+
+def _memory(error: Exception) -> str:
+    """Say what to do if memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"out of memory ({error}); --lanes or --memory-limit refine fewer maps at once, and "
+            "--count makes fewer"
+        )
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +124,20 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
+def _integer(text: str, bits: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}") from None
+    if abs(number) >= 2**bits:
+        raise argparse.ArgumentTypeError(f"expected an integer below 2^{bits}, got {text}")
+    return number
+
+
+_count = functools.partial(_integer, bits=31)
+_seed = functools.partial(_integer, bits=63)
+
+
 def _add_metalens(commands: Any) -> None:
     parser = commands.add_parser("metalens", description=_METALENS, epilog=_EXIT_CODES)
     add = parser.add_argument
@@ -113,9 +151,19 @@ def _add_metalens(commands: Any) -> None:
         help="in µm, for all maps; or 'unknown' to ignore the one in the file",
     )
     add("--report", metavar="DIR", type=Path, help="write an HTML page and PNGs there")
-    add("--max-steps", metavar="K", type=int, help="most steps for a map (default: by the method)")
-    add("--seed", metavar="S", type=int, default=0, help="for methods that draw (default: 0)")
-    add("--lanes", metavar="L", type=int, help="maps under way at once (default: by the hardware)")
+    add(
+        "--max-steps",
+        metavar="K",
+        type=_count,
+        help="most steps a map (default: by the method)",
+    )
+    add("--seed", metavar="S", type=_seed, default=0, help="for methods that draw (default: 0)")
+    add(
+        "--lanes",
+        metavar="L",
+        type=_count,
+        help="maps under way at once (default: by the hardware)",
+    )
     add("--memory-limit", metavar="SIZE", help="choose the lanes to stay within, such as 30GB")
     add(
         "--time-limit",
@@ -138,8 +186,8 @@ def _add_simulate(commands: Any) -> None:
         "wavelength\nand, with --error, initial.",
     )
     add = parser.add_argument
-    add("--count", metavar="B", type=int, default=64, help="how many maps (default: 64)")
-    add("--size", metavar="N", type=int, default=64, help="pixels along each side (default: 64)")
+    add("--count", metavar="B", type=_count, default=64, help="how many maps (default: 64)")
+    add("--size", metavar="N", type=_count, default=64, help="pixels along a side (default: 64)")
     add(
         "--noise",
         metavar="NAMES",
@@ -153,7 +201,7 @@ def _add_simulate(commands: Any) -> None:
         type=float,
         help="also write initial: the truth plus Gaussian errors of this share of each range",
     )
-    add("--seed", metavar="S", type=int, default=0, help="(default: 0)")
+    add("--seed", metavar="S", type=_seed, default=0, help="(default: 0)")
     add("--output", metavar="FILE", type=Path, required=True, help="where to write")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_simulate)
@@ -162,8 +210,12 @@ def _add_simulate(commands: Any) -> None:
 def _metalens(options: argparse.Namespace) -> int:
     _writable(options.output)
     arrays = _read(options.input)
+    if options.output.exists() and options.output.samefile(options.input):
+        raise InputError(f"--output: {options.output} is the input; name another file")
     wavelength = _wavelength(options.wavelength, arrays)
     maps, _ = metalens.check_maps(arrays["phase"])
+    if options.report is not None:
+        _reportable(options.report, arrays, len(maps))
     progress = options.progress
     result = metalens.invert(
         maps,
@@ -189,7 +241,7 @@ def _metalens(options: argparse.Namespace) -> int:
 
 
 def _save(path: Path, result: BatchResult, rmse: np.ndarray, initial_rmse: np.ndarray) -> None:
-    write_npz(
+    _write(
         path,
         params=result.params,
         rmse=rmse,
@@ -236,7 +288,7 @@ def _report(
             initial=initial,
             params=result.params,
             std=np.asarray(result.std),
-            truth=arrays.get("truth"),
+            truth=np.atleast_2d(arrays["truth"]) if "truth" in arrays else None,
             rmse=rmse,
             initial_rmse=initial_rmse,
             status=result.status,
@@ -290,7 +342,7 @@ def _simulate(options: argparse.Namespace) -> int:
         error=options.error,
         key=options.seed,
     )
-    write_npz(options.output, **made)
+    _write(options.output, **made)
     shapes = {name: list(array.shape) for name, array in made.items()}
     if options.json:
         _print_json(output=str(options.output), arrays=shapes)
@@ -337,11 +389,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; make one with `refinejax simulate metalens`")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not a complete zip archive")
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: not an .npz file; write it with numpy.savez")
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path}: not an .npz file of plain arrays ({error}); write it with numpy.savez"
         ) from error
@@ -369,12 +421,35 @@ def _writable(path: Path) -> None:
         raise InputError(f"{path}: the folder {folder} does not exist; mkdir -p {folder}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():  # it would be replaced, even /dev/null
+        raise InputError(f"{path}: is not a regular file; give the name of a new one")
     try:
         handle, probe = tempfile.mkstemp(dir=folder)
     except OSError as error:
         raise OSError(f"{path}: cannot write to {folder} ({error.strerror})") from error
     os.close(handle)
     os.unlink(probe)
+
+
+def _write(path: Path, **arrays: Any) -> None:
+    try:
+        write_npz(path, **arrays)
+    except OSError as error:
+        why = error.strerror or error
+        raise OSError(f"{path}: cannot be written ({why}); make room, or name another") from error
+
+
+def _reportable(folder: Path, arrays: dict[str, np.ndarray], count: int) -> None:
+    """Find out before the work is done whether it can be reported."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--report: {folder} is a file; name a folder")
+    if "truth" in arrays and np.atleast_2d(arrays["truth"]).shape != (count, len(NAMES)):
+        raise InputError(
+            f"truth: expected shape ({count}, {len(NAMES)}), got {arrays['truth'].shape}; leave it "
+            "out if it is not known"
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("--report needs matplotlib; pip install 'refinejax[plot]'")
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float | None]:

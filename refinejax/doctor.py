@@ -61,14 +61,25 @@ def _problems(versions: dict[str, str | None], cache: str | None) -> list[str]:
 def _outdated(versions: dict[str, str | None]) -> list[str]:
     """Compare with the floors that the package states."""
     found = []
-    for line in importlib.metadata.requires("refinejax") or []:
+    for line in _requirements():
         match = re.fullmatch(r"([\w.-]+)>=([\d.]+)", line)
-        have = versions.get(match[1]) if match else None
-        if match and have is not None and _numbers(have) < _numbers(match[2]):
+        if match is None:
+            continue
+        have = versions.get(match[1]) or _version(match[1])
+        if have is None:
+            found.append(f"{match[1]} is not installed; pip install {match[1]}")
+        elif _numbers(have) < _numbers(match[2]):
             found.append(
                 f"{match[1]} {have} is older than {match[2]}; pip install --upgrade {match[1]}"
             )
     return found
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires("refinejax") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        return []
 
 
 def _arithmetic() -> list[str]:
@@ -79,9 +90,7 @@ def _arithmetic() -> list[str]:
 
 def _cache_problems(folder: Path) -> list[str]:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return [
-            f"compilation cache {folder}: not a folder that can be written; mkdir -p {folder}"
-        ]
+        return [f"compilation cache {folder}: not a folder that can be written; mkdir -p {folder}"]
     free = shutil.disk_usage(folder).free
     if free < _FREE:
         return [f"compilation cache {folder}: only {free / 2**20:.0f} MiB free on its disk"]

@@ -59,6 +59,8 @@ _STYLE = {
     "savefig.bbox": None,
     "mathtext.fontset": "dejavusans",
 }
+_RANDOM: dict[str, Any] = {"color": _QUIET, "linewidth": 1, "linestyle": (0, (1, 2))}
+_RANDOM_LABEL = "random phase: π/√3 ≈ 1.81 rad"
 _SCATTER_LIMIT = 5000  # points; more than that hide each other, and their density is drawn
 
 
@@ -115,21 +117,16 @@ def maps(observed: ArrayLike, predicted: ArrayLike, title: str = "") -> "Figure"
     """
     difference = residual(observed, predicted)
     rmse = float(phase_rmse(jnp.asarray(predicted), jnp.asarray(observed)))
-    figure = _figure(3.75)
+    figure = _figure(3.6)
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     images = (np.asarray(observed, float), np.asarray(predicted, float), difference)
     names = ("Observed", "Predicted", "Residual: predicted − observed")
     artists = [_draw_map(*each) for each in zip(axes, images, names, strict=True)]
     axes[0].set_ylabel("row [px]")
-    bar = figure.colorbar(artists[0], ax=axes, ticks=np.linspace(-math.pi, math.pi, 5), pad=0.015)
-    bar.set_label("wrapped phase [rad]")
-    bar.ax.set_yticklabels(["−π", "−π/2", "0", "π/2", "π"])
-    bar.outline.set_linewidth(0.5)  # pyright: ignore[reportCallIssue]
-    if not all(np.all(np.isfinite(image)) for image in images):
-        figure.text(0.995, 0.01, "gray: missing", ha="right", size=8.5, color=_QUIET)
-    number = f"{rmse:.3g} rad" if math.isfinite(rmse) else "—"
-    title = f"{title}   ·   " if title else ""
-    figure.suptitle(f"{title}residual RMSE {number}", size=11.5, parse_math=False)
+    gap = "missing" if np.all(np.isfinite(images[1])) else "not finite"
+    _draw_scale(axes[-1], artists[-1], "" if np.all(np.isfinite(images)) else gap)
+    number = f"{rmse:#.3g} rad" if math.isfinite(rmse) else "—"
+    _title(figure, *filter(None, [title]), f"residual RMSE {number}")
     return figure
 
 
@@ -163,16 +160,18 @@ def before_after(initial_rmse: ArrayLike, rmse: ArrayLike) -> "Figure":
     """
     before, after = (np.ravel(np.asarray(x, float)) for x in (initial_rmse, rmse))
     finite = np.isfinite(before) & np.isfinite(after)
-    limits = _log_limits(before[finite], after[finite])
+    before, after = before[finite], after[finite]
+    bottom, top = _log_limits(before, after)
     # a perfect fit has no logarithm: it is drawn at the lower edge
-    before, after = (np.maximum(x[finite], limits[0] * 1.02) for x in (before, after))
+    before, after = (np.maximum(x, 1.02 * bottom) for x in (before, after))
     figure = _figure(4.3)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
-    _draw_scatter(left, before, after, limits)
-    _draw_histograms(right, before, after, limits)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
+    _draw_scatter(left, before, after, top)
+    _legend(figure, *left.get_legend_handles_labels())
+    _draw_histograms(right, before, after, (bottom, top))
     dropped = np.size(finite) - np.sum(finite)
-    note = f"   ·   {dropped} without a finite RMSE, not drawn" if dropped else ""
-    figure.suptitle(f"Residual RMSE of {_count(np.size(finite), 'sample')}{note}", size=11.5)
+    note = [f"{dropped:,} not finite, left out"] if dropped else []
+    _title(figure, f"Residual RMSE of {_count(np.size(finite), 'sample')}", *note)
     return figure
 
 
@@ -194,19 +193,18 @@ def convergence(trace: ArrayLike) -> "Figure":
     steps, (low, middle, high) = _bands(trace)
     figure = _figure(3.6)
     ax = figure.subplots()
-    ax.axhline(RANDOM_PHASE, color=_QUIET, linewidth=1, linestyle=(0, (1, 2)))
     ax.fill_between(steps, low, high, color=_AFTER, alpha=0.22, linewidth=0, label="10–90 %")
     marker = "o" if len(steps) == 1 else ""
     ax.plot(steps, middle, color=_AFTER, linewidth=1.8, marker=marker, label="median")
+    ax.axhline(RANDOM_PHASE, **_RANDOM, label=_RANDOM_LABEL)
     _log_axis(ax.yaxis, *_log_limits(low, high))
     ax.set_xlim(0, max(trace.shape[1] - 1, 1))
     ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("step")
     ax.set_ylabel("residual RMSE [rad]")
-    _label_random(ax, 0.995, RANDOM_PHASE, ax.get_yaxis_transform(), ha="right")
     ax.grid(axis="y")
-    ax.legend(loc="best")
-    ax.set_title(f"Convergence of {_count(len(trace), 'sample')}")
+    _title(figure, f"Convergence of {_count(len(trace), 'sample')}")
+    _legend(figure, *ax.get_legend_handles_labels())
     return figure
 
 
@@ -222,20 +220,20 @@ def statuses(status: ArrayLike) -> "Figure":
     """
     counts = count_statuses(status)
     total = sum(counts.values())
-    figure = _figure(1.25 + 0.34 * len(counts))
+    figure = _figure(1.1 + 0.34 * len(counts))
     ax = figure.subplots()
     names = [code.name for code in counts]
     colors = [GROUPS[group_of(code)] for code in counts]
     bars = ax.barh(names, list(counts.values()), color=colors, height=0.68)
-    labels = [f"{n}  ({100 * n / total:.3g} %)" for n in counts.values()]
+    labels = [f"{n:,}  ({100 * n / total:.3g} %)" for n in counts.values()]
     ax.bar_label(bars, labels, padding=4, fontsize=8.5)
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.12 * max(counts.values(), default=1))
+    ax.set_ylim(len(bars) - 0.5, -0.5)
+    ax.set_xlim(0, 1.16 * max(counts.values(), default=1))
     ax.locator_params(axis="x", integer=True)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("samples")
-    ax.set_title("How the samples ended")
-    _group_legend(ax, {group_of(code) for code in counts})
+    _title(figure, "How the samples ended")
+    _group_legend(figure, {group_of(code) for code in counts})
     return figure
 
 
@@ -271,6 +269,12 @@ def _figure(height: float) -> "Figure":
     return figure
 
 
+def _title(figure: "Figure", *parts: str) -> None:
+    """Put a title at the left. It may come from a file, so a $ in it is a $."""
+    text = "   ·   ".join(parts)
+    figure.suptitle(text, x=0.005, ha="left", size=11.5, parse_math=False)
+
+
 def _draw_map(ax: "Axes", image: NDArray[np.floating], name: str) -> Any:
     colors = _matplotlib().colormaps["twilight_shifted"].with_extremes(bad=_MISSING)
     # where pixels are many, colors are averaged and not phases: the mean across a wrap is no phase
@@ -289,36 +293,51 @@ def _draw_map(ax: "Axes", image: NDArray[np.floating], name: str) -> Any:
     return artist
 
 
+def _draw_scale(ax: "Axes", artist: Any, gap: str) -> None:
+    """Draw the scale of all maps at the right of ``ax``, as high as it, and what gray means."""
+    figure, low = ax.get_figure(root=True), 0.13 if gap else 0.0
+    assert figure is not None
+    bar = figure.colorbar(artist, cax=ax.inset_axes((1.05, low, 0.05, 1 - low)))
+    bar.set_ticks(list(np.linspace(-math.pi, math.pi, 5)))
+    bar.ax.set_yticklabels(["−π", "−π/2", "0", "π/2", "π"])
+    bar.set_label("wrapped phase [rad]")
+    if gap:
+        swatch = ax.inset_axes((1.05, 0, 0.05, 0.05), facecolor=_MISSING, xticks=[])
+        swatch.spines[:].set_visible(True)
+        swatch.set_yticks([0.5], [gap])
+        swatch.yaxis.tick_right()
+        swatch.tick_params(length=0)
+
+
 def _draw_scatter(
-    ax: "Axes",
-    before: NDArray[np.floating],
-    after: NDArray[np.floating],
-    limits: tuple[float, float],
+    ax: "Axes", before: NDArray[np.floating], after: NDArray[np.floating], top: float
 ) -> None:
-    ax.plot(limits, limits, color=_QUIET, linewidth=1)
-    for line in (ax.axhline, ax.axvline):
-        line(RANDOM_PHASE, color=_QUIET, linewidth=1, linestyle=(0, (1, 2)))
+    # each axis from its own least value on: after may be decades below before
+    _log_axis(ax.xaxis, _log_limits(before)[0], top)
+    _log_axis(ax.yaxis, _log_limits(after)[0], top)
+    ends = max(ax.get_xlim()[0], ax.get_ylim()[0]), top
+    ax.plot(ends, ends, color=_QUIET, linewidth=1, label="unchanged")
+    ax.axvline(RANDOM_PHASE, **_RANDOM)
+    ax.axhline(RANDOM_PHASE, **_RANDOM, label=_RANDOM_LABEL)
     if len(before) <= _SCATTER_LIMIT:
         alpha = 0.75 if len(before) <= 200 else 0.35
         ax.scatter(before, after, s=14, color=_AFTER, alpha=alpha, linewidth=0)
     else:
-        scales: Any = {"xscale": "log", "yscale": "log", "bins": "log"}
-        hexes = ax.hexbin(before, after, gridsize=45, cmap="viridis_r", mincnt=1, **scales)
-        ax.figure.colorbar(hexes, ax=ax, label="samples", shrink=0.7)
-    _log_axis(ax.xaxis, *limits)
-    _log_axis(ax.yaxis, *limits)
-    ax.set_aspect("equal")
+        _draw_density(ax, before, after)
     ax.set_xlabel("RMSE before [rad]")
     ax.set_ylabel("RMSE after [rad]")
-    ax.annotate(
-        "unchanged",
-        (limits[0], limits[0]),
-        (6, 12),
-        textcoords="offset points",
-        rotation=45,
-        size=8,
-        color=_QUIET,
-    )
+
+
+def _draw_density(ax: "Axes", before: NDArray[np.floating], after: NDArray[np.floating]) -> None:
+    """Draw how many samples lie where, on the logarithmic axes that ``ax`` has."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = LinearSegmentedColormap.from_list("density", ["#C6E0F2", _AFTER, "#04263D"])
+    extent = tuple(float(x) for x in np.log10([*ax.get_xlim(), *ax.get_ylim()]))
+    scales: Any = {"xscale": "log", "yscale": "log", "bins": "log", "extent": extent}
+    hexes = ax.hexbin(before, after, gridsize=(48, 28), cmap=colors, mincnt=1, **scales)
+    hexes.set_edgecolor("face")
+    ax.figure.colorbar(hexes, ax=ax, label="samples", aspect=30)
 
 
 def _draw_histograms(
@@ -327,30 +346,34 @@ def _draw_histograms(
     after: NDArray[np.floating],
     limits: tuple[float, float],
 ) -> None:
+    from matplotlib.colors import to_rgba
+
     bins = list(np.geomspace(*limits, 46))
     for values, color, name in ((before, _BEFORE, "before"), (after, _AFTER, "after")):
-        middle = f", median {np.median(values):.3g} rad" if len(values) else ""
-        ax.hist(values, bins, color=color, alpha=0.3)
-        ax.hist(values, bins, color=color, histtype="step", linewidth=1.4, label=name + middle)
-    ax.axvline(RANDOM_PHASE, color=_QUIET, linewidth=1, linestyle=(0, (1, 2)))
+        middle = f", median {np.median(values):#.3g} rad" if len(values) else ""
+        label, fill = name + middle, to_rgba(color, 0.3)
+        how: Any = {"histtype": "stepfilled", "linewidth": 1.4}
+        ax.hist(values, bins, facecolor=fill, edgecolor=color, label=label, **how)
+    ax.axvline(RANDOM_PHASE, **_RANDOM)
     _log_axis(ax.xaxis, *limits)
     ax.locator_params(axis="y", integer=True)
-    ax.margins(y=0.15)
-    _label_random(ax, RANDOM_PHASE, 0.985, ax.get_xaxis_transform(), ha="right", rotation=90)
+    ax.set_ylim(0, 1.2 * max(ax.get_ylim()[1], 1))
     ax.set_xlabel("RMSE [rad]")
     ax.set_ylabel("samples")
     ax.legend(loc="upper left")
 
 
-def _label_random(ax: "Axes", x: float, y: float, transform: Any, **how: Any) -> None:
-    ax.text(x, y, "random phase, π/√3", transform=transform, size=8, color=_QUIET, va="top", **how)
-
-
-def _group_legend(ax: "Axes", present: set[str]) -> None:
+def _group_legend(figure: "Figure", present: set[str]) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=color, label=name) for name, color in GROUPS.items() if name in present]
-    ax.legend(handles=patches, loc="lower right")
+    groups = {name: color for name, color in GROUPS.items() if name in present}
+    patches = [Patch(color=color) for color in groups.values()]
+    _legend(figure, patches, list(groups))
+
+
+def _legend(figure: "Figure", handles: Any, labels: list[str]) -> None:
+    """Put a legend at the right of the title, where it hides nothing."""
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
 
 
 def _bands(
@@ -364,6 +387,8 @@ def _bands(
     last = np.maximum.accumulate(np.where(np.isnan(trace), 0, np.arange(trace.shape[1])), axis=1)
     trace = np.take_along_axis(trace, last, axis=1)
     steps = np.flatnonzero(~np.all(np.isnan(trace), axis=0))
+    if not steps.size:  # of nothing, NumPy gives quantiles of another shape
+        return steps, np.empty((3, 0))
     return steps, np.nanquantile(trace[:, steps], [0.1, 0.5, 0.9], axis=0)
 
 
@@ -388,4 +413,4 @@ def _log_axis(axis: Any, low: float, high: float) -> None:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 import refinejax
 from refinejax import plot
@@ -22,6 +22,7 @@ from refinejax._core import Status
 _DPI = 200
 _ROLES = ("worst", "median", "best")
 _OPTIONAL = ("convergence",)
+_RMSE = "#.3g"  # trailing zeros too: the digits of a column are as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,7 @@ header p { color: var(--quiet); }
 .tiles dd { margin: 0; font-size: 1.6rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 aside { padding: 0.75rem 1rem; border-left: 4px solid var(--not); background: var(--soft);
   border-radius: 0 0.5rem 0.5rem 0; }
+aside h2 { margin: 0 0 0.25rem; padding: 0; border: 0; font-size: 1rem; }
 aside ul { margin: 0; padding-left: 1.1rem; }
 figure { margin: 1rem 0; padding: 0.5rem; background: #ffffff; border: 1px solid var(--line);
   border-radius: 0.5rem; }
@@ -101,6 +103,7 @@ thead th { color: var(--quiet); }
 th:first-child, .params td:nth-child(2), .params th:nth-child(2) { text-align: left; }
 tbody th { font-weight: 500; }
 .statuses td:last-child, .statuses th:last-child { text-align: left; white-space: normal; }
+.statuses td:last-child { min-width: 16rem; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
 .badge { font: 600 0.8rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; white-space: nowrap;
   padding: 0.1rem 0.45rem; border: 1px solid currentColor; border-radius: 0.3rem; }
@@ -132,6 +135,7 @@ _TEMPLATE = """<!DOCTYPE html>
 {body}
 <footer>Made by refinejax {version}. Residual RMSE: root mean square of the wrapped difference of
 predicted and observed phase, over the pixels observed; a phase at random has π/√3 ≈ 1.81 rad.
+Samples are numbered from 0, in the order in which they came.
 </footer>
 </body>
 </html>
@@ -166,7 +170,7 @@ def write_report(folder: str | os.PathLike[str], data: ReportData) -> Path:
     for name in set(_OPTIONAL) - set(figures):  # of an earlier report: not of this one
         (folder / f"{name}.png").unlink(missing_ok=True)
     index = folder / "index.html"
-    _write(index, page.encode())
+    _write(index, page.encode(errors="replace"))  # a file name may be no Unicode
     return index
 
 
@@ -208,7 +212,7 @@ def _draw(data: ReportData, samples: Mapping[str, int]) -> dict[str, bytes]:
             maps[sample] = plot.png(plot.maps(*images, title=f"Sample {sample}"), _DPI)
     figures = {role: maps[sample] for role, sample in samples.items()}
     figures["before_after"] = plot.png(plot.before_after(data.initial_rmse, data.rmse), _DPI)
-    if data.trace is not None and np.size(data.trace):
+    if data.trace is not None and np.any(np.isfinite(data.trace)):
         figures["convergence"] = plot.png(plot.convergence(data.trace), _DPI)
     figures["statuses"] = plot.png(plot.statuses(data.status), _DPI)
     return figures
@@ -253,7 +257,7 @@ def _tiles(data: ReportData) -> str:
     share = 100 * converged / np.size(data.status)
     before, after = (_median(x) for x in (data.initial_rmse, data.rmse))
     tiles = {
-        "samples": _number(np.size(data.rmse), ".0f"),
+        "samples": f"{np.size(data.rmse):,}",
         "converged": f"{_number(share, '.3g')} %",
         "median residual RMSE [rad], before → after": f"{before} → {after}",
         "median steps": _number(float(np.median(np.asarray(data.steps, float)))),
@@ -270,8 +274,8 @@ def _notes(notes: Sequence[str]) -> str:
 def _summary(data: ReportData, figures: Mapping[str, bytes]) -> str:
     head = ("", "least", "10 %", "median", "90 %", "greatest", "not finite")
     rows = [
-        _quantile_row("residual RMSE before [rad]", data.initial_rmse),
-        _quantile_row("residual RMSE after [rad]", data.rmse),
+        _quantile_row("residual RMSE before [rad]", data.initial_rmse, _RMSE),
+        _quantile_row("residual RMSE after [rad]", data.rmse, _RMSE),
         _quantile_row("steps", data.steps),
     ]
     parts = [_table(head, rows), _image(figures, "before_after", "Residual RMSE before and after")]
@@ -280,18 +284,18 @@ def _summary(data: ReportData, figures: Mapping[str, bytes]) -> str:
     return _section("Before and after", parts)
 
 
-def _quantile_row(name: str, values: ArrayLike) -> tuple[str, ...]:
+def _quantile_row(name: str, values: ArrayLike, form: str = ".4g") -> tuple[str, ...]:
     values = np.ravel(np.asarray(values, float))
     finite = values[np.isfinite(values)]
     quantiles = np.quantile(finite, [0, 0.1, 0.5, 0.9, 1]) if finite.size else np.full(5, np.nan)
-    return (name, *(_number(x) for x in quantiles), str(values.size - finite.size))
+    return (name, *(_number(x, form) for x in quantiles), f"{values.size - finite.size:,}")
 
 
 def _endings(data: ReportData, figures: Mapping[str, bytes]) -> str:
     counts = plot.count_statuses(data.status)
     total = sum(counts.values())
     rows = [
-        (_badge(code), str(number), f"{_number(100 * number / total, '.3g')} %", _explain(code))
+        (_badge(code), f"{number:,}", f"{_number(100 * number / total, '.3g')} %", _explain(code))
         for code, number in counts.items()
     ]
     table = _table(("status", "samples", "share", "what it means"), rows, "statuses")
@@ -326,8 +330,8 @@ def _sample(
         np.asarray(x)[sample] for x in (data.initial_rmse, data.rmse, data.steps, data.status)
     )
     line = (
-        f"<p>{_badge(Status(int(status)))} after {int(steps)} steps; residual RMSE "
-        f"{_number(before)} rad → {_number(after)} rad</p>"
+        f"<p>{_badge(Status(int(status)))} {int(steps):,} {'step' if steps == 1 else 'steps'}, "
+        f"residual RMSE {_number(before, _RMSE)} → {_number(after, _RMSE)} rad</p>"
     )
     name = " and ".join(filter(None, [", ".join(roles[:-1]), roles[-1]]))
     image = _image(figures, roles[0], f"Observed, predicted and residual phase of sample {sample}")
@@ -349,35 +353,44 @@ def _params(data: ReportData, sample: int) -> str:
     for k, (name, unit) in enumerate(zip(data.names, data.units, strict=True)):
         form = _form([column[k] for column in columns], std[k])
         values = [_number(column[k], form) for column in columns]
-        values.insert(2, _number(std[k], ".2g"))
+        values.insert(2, _std(std[k]))
         rows.append((html.escape(name), html.escape(unit), *values))
     return _table(head, rows, "params")
 
 
-def _form(values: Sequence[float], std: float) -> str:
+def _form(values: Sequence[float], std: float = math.nan) -> str:
     """The format of a row of numbers, so that their digits can be compared.
 
-    Two digits of the standard deviation where it is known, else six of the largest number.
+    Two digits of the standard deviation where it is known, and in any case five of the largest
+    number: a refined value and the truth differ visibly also where the data determine neither.
     """
     sizes = [abs(value) for value in values if math.isfinite(value)]
     size = max(sizes, default=0.0)
     if not 1e-3 <= size < 1e6:
-        return ".5e" if size else ".0f"
-    known = math.isfinite(std) and std > 0
-    last = std if known else 1e-4 * size
+        return ".4e" if size else ".0f"
+    last = min(std, 1e-3 * size) if std > 0 else 1e-3 * size
     return f".{min(max(1 - math.floor(math.log10(last)), 0), 9)}f"
 
 
+def _std(value: float) -> str:
+    """Two digits of a standard deviation."""
+    if not 1e-6 <= value < 1e6:
+        return _number(value, ".2g")
+    return _number(value, f".{max(1 - math.floor(math.log10(value)), 0)}f")
+
+
 def _number(value: float, form: str = ".4g") -> str:
-    """Format a number; one that is not finite is a dash."""
-    value = float(value)
-    return format(value, form).replace("-", "−") if math.isfinite(value) else "—"
+    """Format a number; one that is not finite is a dash, and 0 has no sign."""
+    if not math.isfinite(value):
+        return "—"
+    text = format(float(value), "z" + form)
+    return text.replace("-", "−")
 
 
 def _median(values: ArrayLike) -> str:
     values = np.asarray(values, float)
     finite = values[np.isfinite(values)]
-    return _number(float(np.median(finite)), ".3g") if finite.size else "—"
+    return _number(float(np.median(finite)), _RMSE) if finite.size else "—"
 
 
 def _section(title: str, parts: Sequence[str]) -> str:

@@ -208,14 +208,15 @@ def test_dead_pixels():
 
 
 def test_pixels_that_are_not_dead_are_as_they_were():
-    image = dead_pixels(KEY, PHASE, 0.3, 0.75)
-    np.testing.assert_array_equal(image, np.where(image == 0.75, 0.75, PHASE))
-    np.testing.assert_array_equal(dead_pixels(KEY, PHASE, 0.0, 0.75), PHASE)
-    np.testing.assert_array_equal(dead_pixels(KEY, PHASE, 1.0, 0.75), np.full((24, 24), 0.75))
+    image = np.random.default_rng(0).normal(size=FLAT.shape).astype(np.float32)
+    noisy = np.asarray(dead_pixels(KEY, image, 0.3, 0.75))
+    np.testing.assert_array_equal(noisy, np.where(noisy == 0.75, 0.75, image))
+    np.testing.assert_array_equal(dead_pixels(KEY, image, 0.0, 0.75), image)
+    np.testing.assert_array_equal(dead_pixels(KEY, image, 1.0, 0.75), np.full(image.shape, 0.75))
 
 
 def test_dead_pixels_may_be_missing_ones():
-    dead = PhaseNoise.only("dead").replace(dead_density=0.2, dead_value=jnp.nan)
+    dead = PhaseNoise.only("dead").replace(dead_density=0.2, dead_value=float("nan"))
     assert 0.1 < np.isnan(apply(dead, KEY, PHASE)).mean() < 0.3
 
 
@@ -271,17 +272,19 @@ def test_the_key_decides():
 
 def test_vmap_equals_one_by_one():
     keys = jax.random.split(KEY, 3)
-    phases = PHASE + jnp.arange(3.0)[:, None, None]
-    batch = jax.jit(jax.vmap(apply_noise, in_axes=(None, 0, 0)))(PhaseNoise.all(), keys, phases)
-    loop = [apply(PhaseNoise.all(), key, one) for key, one in zip(keys, phases, strict=True)]
-    # float32 holds an interpolated phase to its spacing at φ
-    np.testing.assert_allclose(noise_added(batch, np.stack(loop)), 0, atol=1e-3)
+    phases = np.asarray(PHASE) + np.arange(3, dtype=np.float32)[:, None, None]
+    added = PhaseNoise.only(*ADDED)
+    batch = jax.jit(jax.vmap(apply_noise, in_axes=(None, 0, 0)))(added, keys, phases)
+    loop = [apply(added, key, one) for key, one in zip(keys, phases, strict=True)]
+    np.testing.assert_allclose(noise_added(batch, np.stack(loop)), 0, atol=1e-4)
 
 
 def test_jit_equals_no_jit():
-    field = PhaseNoise.only("field")
-    compiled, eager = apply(field, KEY, PHASE), apply_noise(field, KEY, PHASE)
-    np.testing.assert_allclose(noise_added(eager, compiled), 0, atol=1e-5)
+    grain = PhaseNoise.only(
+        "grain"
+    )  # every operation by itself is slow to compile: one that is short
+    compiled, eager = apply(grain, KEY, PHASE), apply_noise(grain, KEY, PHASE)
+    np.testing.assert_allclose(noise_added(eager, compiled), 0, atol=1e-4)
 
 
 def test_numbers_are_data_and_switches_static():
@@ -307,15 +310,25 @@ def test_numbers_may_be_a_batch():
     np.testing.assert_allclose(added.std(axis=(1, 2)), stds, rtol=0.1, atol=1e-6)
 
 
-def test_derivative_with_respect_to_the_phase_and_the_numbers():
-    def total(config, phase):
-        return apply_noise(config, KEY, phase).sum()
+def summed(config, phase):
+    return apply_noise(config, KEY, phase).sum()
 
-    config = PhaseNoise(grain_kind="poisson", components=("grain",))
-    by_number, by_phase = jax.jit(jax.grad(total, argnums=(0, 1)))(config, PHASE)
-    np.testing.assert_array_equal(by_phase, np.ones_like(PHASE))
-    assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(by_number))
-    assert by_number.grain_std != 0
+
+def test_derivatives_with_respect_to_the_numbers_and_the_phase():
+    config = PhaseNoise(components=("sinusoid", "dead"), dead_density=0.1)
+    by_number, by_phase = jax.jit(jax.grad(summed, argnums=(0, 1)))(config, PHASE)
+    dead = np.asarray(apply(config, KEY, PHASE)) == 0
+    assert 0.05 < dead.mean() < 0.15
+    np.testing.assert_array_equal(by_phase, np.where(dead, 0.0, 1.0))
+    np.testing.assert_allclose(by_number.dead_value, dead.sum())
+    assert by_number.sinusoid_amplitude != 0
+
+
+def test_derivative_goes_around_the_sampler_of_photons():
+    # its loop has no transpose: tracing alone would raise
+    config = PhaseNoise(grain_kind="poisson")
+    shapes = jax.eval_shape(jax.grad(summed, argnums=(0, 1)), config, PHASE)
+    assert shapes[1].shape == PHASE.shape
 
 
 @pytest.mark.parametrize("kind", noise.GRAINS)
@@ -333,7 +346,7 @@ def test_numpy_images_are_taken():
     image = np.asarray(PHASE, np.float64)
     noisy = apply_noise(PhaseNoise.none(), KEY, image)
     np.testing.assert_allclose(noisy, CLEAN, atol=1e-6)
-    assert noise.add_field(KEY, image).dtype == noisy.dtype == jnp.float32
+    assert noise.add_grain(KEY, image).dtype == noisy.dtype == jnp.float32
 
 
 def test_missing_pixels_stay_missing_and_do_not_spread():

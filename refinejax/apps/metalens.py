@@ -192,7 +192,7 @@ def simulate(
     """
     if count < 1:
         raise ValueError(f"count: expected 1 or more, got {count}")
-    if error is not None and not error >= 0:
+    if error is not None and not 0 <= error < np.inf:
         raise ValueError(f"error: expected a share of each range of 0 or more, got {error}")
     keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, 3)
     box = space()
@@ -210,7 +210,7 @@ def check_maps(phase: Any) -> tuple[np.ndarray, bool]:
     """Return maps of shape (B, N, N), and whether there was just one without a sample axis.
 
     Raises:
-        ValueError: for another shape, no maps, no floats, values that are no wrapped phase.
+        ValueError: for another shape, no maps, no floats.
     """
     maps = np.asarray(phase)
     if not np.issubdtype(maps.dtype, np.floating):
@@ -224,22 +224,36 @@ def check_maps(phase: Any) -> tuple[np.ndarray, bool]:
         raise ValueError(f"phase: expected shape (B, N, N) with N ≥ 2, got {np.shape(phase)}")
     if not len(maps):
         raise ValueError("phase: empty batch; there is nothing to refine")
-    return maps.astype(jax.dtypes.canonicalize_dtype(maps.dtype), copy=False), single
+    return _reals("phase", maps, np.float64 if maps.itemsize > 4 else np.float32), single
+
+
+def _reals(name: str, values: Any, dtype: Any) -> np.ndarray:
+    """Return an array in the native float32 or float64 that JAX computes with.
+
+    Raises:
+        ValueError: for texts, complex numbers, objects.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: expected real numbers, got dtype {values.dtype}")
+    with np.errstate(over="ignore"):  # to ∞, which ends as the status of its sample
+        return values.astype(jax.dtypes.canonicalize_dtype(dtype), copy=False)
 
 
 def _wavelengths(wavelength: Any, count: int) -> np.ndarray:
-    values = np.asarray(wavelength, float)
+    values = _reals("wavelength", wavelength, float).astype(float)
     if values.shape not in ((), (1,), (count,)):
         raise ValueError(
             f"wavelength: expected one number or shape ({count},), got shape {values.shape}"
         )
     low, high = metalens.LOWER[WAVELENGTH], metalens.UPPER[WAVELENGTH]
-    if not np.all((values > 0) & np.isfinite(values)):
+    there = values[~np.isnan(values)]  # one that is NaN ends as the status of its sample
+    if not there.size or not np.all((there > 0) & np.isfinite(there)):
         raise ValueError("wavelength: expected numbers above 0 [µm]")
-    if not np.all((values >= low / 10) & (values <= high * 10)):
+    if not np.all((there >= low / 10) & (there <= high * 10)):
         raise ValueError(
             f"wavelength: expected µm (visible light is {low} to {high}), got "
-            f"{values.min():g} to {values.max():g}; nm / 1000 = µm"
+            f"{there.min():g} to {there.max():g}; nm / 1000 = µm"
         )
     return np.broadcast_to(values, (count,))
 
@@ -252,7 +266,7 @@ def _starts(
     if initial is None:
         middle = (np.asarray(metalens.LOWER) + np.asarray(metalens.UPPER)) / 2
         initial, notes = np.broadcast_to(middle, (count, 5)), [NOTE_START]
-    starts = np.array(initial, dtype, ndmin=2)
+    starts = np.array(_reals("initial", initial, dtype), ndmin=2)
     if starts.shape != (count, 5):
         raise ValueError(
             f"initial: expected shape ({count}, 5), {', '.join(metalens.NAMES)} [µm] for each map, "

@@ -58,7 +58,7 @@ class Engine:
 
     def __init__(self, rules: Rules, layout: Layout, structure: Any, plan: Plan) -> None:
         self.layout, self.structure, self.plan = layout, structure, plan
-        self.rules = plan.place(rules, split=False)
+        self.rules = plan.place(jax.device_put(rules), split=False)  # once, not at every call
         self.filler: Rows | None = None
         self.cap = _FIRST_CAP
 
@@ -138,7 +138,9 @@ class Engine:
         return placed
 
     def _empty(self, rows: Rows) -> Lanes:
-        return self.plan.place(empty(self.rules, self.layout, rows, self.plan.lanes), split=True)
+        return self.plan.place(
+            empty(self.rules, rows, layout=self.layout, count=self.plan.lanes), split=True
+        )
 
     def _unfinished(self, lanes: Lanes, verdict: Status) -> Finished:
         outcome = snapshot(self.rules, lanes, layout=self.layout)

@@ -36,12 +36,45 @@ class Layout(NamedTuple):
         return [x for x, mine in pairs if mine], [x for x, mine in pairs if not mine]
 
 
+class Packed(struct.PyTreeNode):
+    """A pytree in plain arrays: typed keys would keep jit from its fast way of calling.
+
+    Attributes:
+        leaves: of the pytree, keys as their data.
+        structure: of the pytree; static.
+        keys: for each leaf the implementation if it is a key, else None; static.
+    """
+
+    leaves: list[Array]
+    structure: Any = struct.field(pytree_node=False)
+    keys: tuple[Any, ...] = struct.field(pytree_node=False)
+
+    @classmethod
+    def pack(cls, tree: Any) -> "Packed":
+        """Take a pytree apart."""
+        leaves, structure = jax.tree.flatten(tree)
+        keys = tuple(jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves)
+        return cls([jax.random.key_data(x) if _is_key(x) else x for x in leaves], structure, keys)
+
+    def unpack(self) -> Any:
+        """Put the pytree together."""
+        pairs = zip(self.leaves, self.keys, strict=True)
+        leaves = [
+            x if kind is None else jax.random.wrap_key_data(x, impl=kind) for x, kind in pairs
+        ]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 class Rules(struct.PyTreeNode):
     """What is the same for all samples: method, stopping rules, key, shared data.
 
     Attributes:
         refiner, stop: method and (resolved) stopping rules.
-        key: sample i refines with fold_in(key, i).
+        key: packed; sample i refines with fold_in(key, i).
         max_steps: where each sample ends at the latest.
         stage_steps: most steps in this stage of a `Sequential`.
         shared: leaves of the problem that all samples share.
@@ -50,7 +83,7 @@ class Rules(struct.PyTreeNode):
 
     refiner: Refiner
     stop: Stop
-    key: Array
+    key: Packed
     max_steps: Array
     stage_steps: Array
     shared: list[Any]
@@ -61,12 +94,12 @@ class Lanes(struct.PyTreeNode):
     """L samples under way.
 
     Attributes:
-        lane: a `Lane` with a leading axis L.
+        lane: a `Lane` with a leading axis L, packed.
         data: leaves of the problem, with a leading axis L.
         ids: which sample is in each lane; −1 where none is, shape (L,).
     """
 
-    lane: Lane
+    lane: Packed
     data: list[Array]
     ids: Int[Array, " lanes"]
 
@@ -102,7 +135,7 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
     """Start the samples of ``rows``: a `Lane` with leading axis G."""
 
     def one(data: list[Array], params: Any, number: Array, steps: Array) -> Lane:
-        key = jax.random.fold_in(rules.key, number)
+        key = jax.random.fold_in(rules.key.unpack(), number)
         key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
         space = coordinates(layout.join(data, rules.shared))
         inner = space.encode(params)
@@ -121,16 +154,14 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
     return jax.vmap(one)(rows.data, rows.params, rows.ids, rows.steps)
 
 
-def empty(rules: Rules, layout: Layout, rows: Rows, count: int) -> Lanes:
+@functools.partial(jax.jit, static_argnames=("layout", "count"))
+def empty(rules: Rules, rows: Rows, *, layout: Layout, count: int) -> Lanes:
     """Return ``count`` lanes with nobody in them."""
 
     def blank(leaf: Any) -> Array:
-        shape = (count, *leaf.shape[1:])
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(rules.key, shape)
-        return jnp.zeros(shape, leaf.dtype)
+        return jnp.zeros((count, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
-    lane = jax.eval_shape(functools.partial(begin, layout=layout), rules, rows=rows)
+    lane = jax.eval_shape(lambda: Packed.pack(begin(rules, layout, rows)))
     lane, data = jax.tree.map(blank, (lane, rows.data))
     return Lanes(lane, data, jnp.full((count,), -1, jnp.int32))
 
@@ -173,16 +204,28 @@ def _cycle(
         lambda: lanes,
     )
     lane = _step(rules, layout, lanes, quota, cap)
-    return _collect(layout, rules, lanes.replace(lane=lane), rows.ids.shape[0])
+    return _collect(layout, rules, lanes.replace(lane=Packed.pack(lane)), rows.ids.shape[0])
 
 
 def _admit(rules: Rules, layout: Layout, lanes: Lanes, rows: Rows) -> Lanes:
     """Put rows into empty lanes. There must be enough of those."""
-    count = lanes.ids.shape[0]
-    vacant = jnp.argsort(lanes.ids >= 0, stable=True)[: rows.ids.shape[0]]
+    count, size = lanes.ids.shape[0], rows.ids.shape[0]
+    vacant = jnp.argsort(lanes.ids >= 0, stable=True)[:size]
     slots = jnp.where(rows.ids >= 0, vacant, count)  # filler goes nowhere
-    new = Lanes(begin(rules, layout, rows), rows.data, rows.ids)
-    return jax.tree.map(lambda all_, some: all_.at[slots].set(some, mode="drop"), lanes, new)
+    # Lanes ask for their row: a scatter of whole images costs XLA on CPU tens of steps.
+    origin = (
+        jnp.full(count, size, jnp.int32)
+        .at[slots]
+        .set(jnp.arange(size, dtype=jnp.int32), mode="drop")
+    )
+    admitted = origin < size
+    new = Lanes(Packed.pack(begin(rules, layout, rows)), rows.data, rows.ids)
+
+    def place(all_: Array, some: Any) -> Array:
+        chosen = jnp.take(some, origin, axis=0, mode="clip")
+        return jnp.where(admitted.reshape((-1,) + (1,) * (all_.ndim - 1)), chosen, all_)
+
+    return jax.tree.map(place, lanes, new)
 
 
 def _step(rules: Rules, layout: Layout, lanes: Lanes, quota: Array, cap: Array) -> Lane:
@@ -202,12 +245,12 @@ def _step(rules: Rules, layout: Layout, lanes: Lanes, quota: Array, cap: Array) 
         lane, count = carry
         return jax.vmap(one)(lane, lanes.data), count + 1
 
-    return jax.lax.while_loop(go_on, body, (lanes.lane, jnp.int32(0)))[0]
+    return jax.lax.while_loop(go_on, body, (lanes.lane.unpack(), jnp.int32(0)))[0]
 
 
 def _collect(layout: Layout, rules: Rules, lanes: Lanes, size: int) -> tuple[Lanes, Outcome]:
     """Take up to ``size`` lanes that have ended out."""
-    ended = (lanes.ids >= 0) & ~lanes.lane.running
+    ended = (lanes.ids >= 0) & ~lanes.lane.unpack().running
     slots = jnp.argsort(~ended, stable=True)[:size]
     taken = ended[slots]
     outcome = _outcome(layout, rules, jax.tree.map(lambda leaf: leaf[slots], lanes))
@@ -220,7 +263,7 @@ def _outcome(layout: Layout, rules: Rules, lanes: Lanes) -> Outcome:
     def decode(data: list[Array], params: Any) -> Any:
         return coordinates(layout.join(data, rules.shared)).decode(params)
 
-    lane = lanes.lane
+    lane = lanes.lane.unpack()
     params = jax.vmap(decode)(lanes.data, lane.best_params)
     return Outcome(lanes.ids, params, lane.best_loss, lane.initial_loss, lane.steps, lane.status)
 

@@ -6,8 +6,6 @@ import os
 import time
 import uuid
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,13 +39,17 @@ class Ledger:
         self.interval = interval
         self.pending: list[list[np.ndarray]] = []
         self.written = time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
         job = self.folder / "job.json"
         mine = {"format": _FORMAT, "fingerprint": fingerprint}
-        if job.exists():
-            _compare(job, mine)
-        else:
-            _write_json(job, mine)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not job.exists():
+                _write_json(job, mine)
+        except OSError as error:
+            raise OSError(
+                f"checkpoint: cannot write to the folder {self.folder} ({error}); name another"
+            ) from error
+        _compare(job, mine)
 
     def load(self) -> Iterator[list[np.ndarray]]:
         """Yield what earlier runs have finished: for each file the columns given to `add`."""
@@ -55,7 +57,7 @@ class Ledger:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     columns = [file[name] for name in sorted(file.files)]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as why:
+            except Exception as why:  # a flipped bit may end in any error of zipfile or NumPy
                 warnings.warn(
                     f"checkpoint: {path} is damaged ({why}); its samples are refined again",
                     stacklevel=3,

@@ -1,5 +1,7 @@
 """How many lanes, and where."""
 
+import math
+import numbers
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -43,7 +45,7 @@ def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> Plan:
     """Choose the number of lanes: as told, or for the hardware, but no more than needed.
 
     Raises:
-        ValueError: if ``lanes`` is below 1.
+        ValueError: if ``lanes`` is no integer, or below 1.
     """
     devices = 1 if mesh is None else mesh.size
     if lanes is None:
@@ -51,8 +53,8 @@ def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> Plan:
         lanes = _LANES.get(platform, _LANES_ACCELERATOR) * devices
         if count is not None:  # a power of two, so that other counts can use the same program
             lanes = min(lanes, 2 ** (count - 1).bit_length())
-    if lanes < 1:
-        raise ValueError(f"lanes: expected 1 or more, got {lanes}")
+    if isinstance(lanes, bool) or not hasattr(lanes, "__index__") or lanes < 1:
+        raise ValueError(f"lanes: expected an integer of 1 or more, got {lanes!r}")
     each = -(-lanes // devices)
     return Plan(each * devices, max(1, each // 4) * devices, mesh)
 
@@ -63,11 +65,16 @@ def parse_bytes(limit: str | float) -> float:
     Raises:
         ValueError: if it is none of these.
     """
-    if not isinstance(limit, str):
-        return float(limit)
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b?\s*", limit.lower())
-    if match is None:
+    size = _read_bytes(limit) if isinstance(limit, str) else limit
+    if isinstance(size, bool) or not isinstance(size, numbers.Real) or not 0 < size < math.inf:
         raise ValueError(f'memory_limit: expected bytes or text such as "30GB", got {limit!r}')
+    return float(size)
+
+
+def _read_bytes(text: str) -> float | None:
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if match is None:
+        return None
     number, unit, binary = match.groups()
     size = _UNITS[unit]
     return float(number) * (1024 ** (len(str(size)) // 3) if binary and unit else size)
@@ -92,7 +99,7 @@ def fit_memory(measure: Callable[[Plan], int], limit: float, plan: Plan, count: 
     lanes = int((limit - one) / each) + small.lanes
     if count is not None:
         lanes = min(lanes, max(plan.lanes, count))
-    lanes = min(lanes, 2**20) // plan.devices * plan.devices
+    lanes = max(min(lanes, 2**20) // plan.devices, 1) * plan.devices
     while lanes >= plan.devices:
         chosen = make_plan(lanes, None, plan.mesh)
         if measure(chosen) <= limit:

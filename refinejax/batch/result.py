@@ -93,7 +93,13 @@ class BatchResult:
         return f"BatchResult({self.summary()})"
 
     def squeeze(self) -> "BatchResult":
-        """Drop the sample axis of a batch of one."""
+        """Drop the sample axis of a batch of one.
+
+        Raises:
+            ValueError: if there is more than one sample.
+        """
+        if len(self) != 1:
+            raise ValueError(f"squeeze: expected a batch of one sample, got {len(self)}")
         first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
         fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound", "std")
         return replace(self, **{name: first(getattr(self, name)) for name in fields})
@@ -158,7 +164,7 @@ def _named(tree: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def _unnamed(arrays: dict[str, np.ndarray], prefix: str) -> Any:
-    found = {name: arrays.pop(name) for name in list(arrays) if name.split("[")[0] == prefix}
+    found = {name: arrays.pop(name) for name in list(arrays) if name.startswith(prefix)}
     found = {name.removeprefix(prefix): leaf for name, leaf in found.items()}
     return found.get("", found or None) if len(found) <= 1 else found
 

@@ -1,5 +1,6 @@
 """`run_batch` for arrays, `run_stream` for samples that come in chunks."""
 
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ from refinejax._core import (
 from refinejax._run import UNLIMITED, check_count
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.interrupt import Deadline
-from refinejax.batch.lanes import Layout, Rows, Rules, cycle, empty
+from refinejax.batch.lanes import Layout, Packed, Rows, Rules, cycle, empty
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.plan import Plan, fit_memory, make_plan, parse_bytes
 from refinejax.batch.progress import Bar
@@ -90,7 +91,7 @@ def run_batch(
             ``checkpoint`` of another job, a ``memory_limit`` too small for a single lane.
     """
     begun = time.monotonic()
-    check_count("max_steps", max_steps)
+    max_steps = _steps(max_steps)
     problem, params = as_objective(problem), _host(params)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
@@ -102,7 +103,9 @@ def run_batch(
     ledger = None
     if checkpoint is not None:
         numbers = jax.tree.leaves((refiner, rules, key, max_steps, shared))
-        job = fingerprint((layout, structure, type(refiner)), [*numbers, *starts], data)
+        job = fingerprint(
+            (layout, structure, jax.tree.structure(refiner)), [*numbers, *starts], data
+        )
         ledger = Ledger(checkpoint, job)
         for columns in ledger.load():
             output.restore(Finished.from_columns(columns))
@@ -165,7 +168,7 @@ def run_stream(
     Raises:
         ValueError: as `run_batch`; also if a chunk is of another structure than the first.
     """
-    check_count("max_steps", max_steps)
+    max_steps = _steps(max_steps)
     begun = time.monotonic()
     reader = _Reader(iter(chunks), axes)
     if not reader.peek():
@@ -215,14 +218,17 @@ class _Reader:
         layout, leaves = describe(problem, self.axes, count_samples(params))
         starts, structure = jax.tree.flatten(params)
         data, shared = layout.split(leaves)
+        kinds = [(np.shape(leaf)[1:], jnp.result_type(leaf)) for leaf in [*data, *starts]]
         if self.layout is None:
             self.layout, self.structure, self.shared = layout, structure, shared
+            self.kinds = kinds
             self.dtype = jnp.result_type(*[leaf.dtype for leaf in starts])
-        same = layout == self.layout and structure == self.structure
+        alike = layout == self.layout and structure == self.structure
+        same = alike and kinds == self.kinds
         if not (same and all(map(np.array_equal, shared, self.shared))):
             raise ValueError(
-                "chunks: a chunk differs from the first in structure or in what all samples share; "
-                "make every chunk the same way, with the same functions"
+                "chunks: a chunk differs from the first in structure, shape, dtype or what all "
+                "samples share; make every chunk the same way, with the same functions"
             )
         self.outputs.append(_Output(starts, len(starts[0]), self.next_id))
         self.bounds.append(bounds_of(problem))
@@ -258,17 +264,19 @@ class _Output:
         After an early stage of a `Sequential` only those are done with that the driver ends.
         """
         ids = rows.ids - self.first
-        fresh = ids[~self.begun[ids]]
+        fresh = ~self.begun[ids]
         self._store(rows)
-        self.initial_loss[fresh] = rows.initial_loss[np.isin(ids, fresh)]
+        self.initial_loss[ids[fresh]] = rows.initial_loss[fresh]
         self.begun[ids] = True
-        cut = np.isin(rows.status, [int(Status.TIME_LIMIT), int(Status.STOPPED)])
-        over = ~cut
+        status = rows.status
+        over = (status != int(Status.TIME_LIMIT)) & (status != int(Status.STOPPED))
         if early:
             reached = rows.loss <= np.asarray(rules.target)
             self.status[ids[reached]] = int(Status.TARGET_REACHED)
             lost = rows.status == int(Status.NONFINITE_START)
-            over &= reached | lost | (rows.steps >= max_steps)
+            used_up = ~reached & ~lost & (rows.steps >= max_steps)
+            self.status[ids[used_up]] = int(Status.MAX_STEPS)
+            over &= reached | lost | used_up
         self.ended[ids[over]] = True
         return rows.ids[over]
 
@@ -324,13 +332,18 @@ def _at_bound(params: Any, bounds: Any) -> Any:
     return jax.tree.map(touch, params, lower, upper)
 
 
+def _steps(max_steps: Any) -> int:
+    check_count("max_steps", max_steps)
+    return min(int(max_steps), UNLIMITED)
+
+
 def _host(params: Any) -> Any:
     """Make every leaf a floating NumPy array of a dtype that JAX uses."""
 
     def convert(path: Any, leaf: Any) -> np.ndarray:
         leaf = np.asarray(leaf)
         if not np.issubdtype(leaf.dtype, np.floating) and leaf.dtype != jnp.bfloat16:
-            check_params({"": leaf}, "params" + jax.tree_util.keystr(path))
+            check_params(leaf, "params" + jax.tree_util.keystr(path))
         return np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(convert, params)
@@ -352,7 +365,7 @@ def _rules(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules:
     return Rules(
         refiner=stage.refiner,
         stop=stage.stop,
-        key=key,
+        key=Packed.pack(key),
         max_steps=jnp.int32(max_steps),
         stage_steps=jnp.int32(stage.steps),
         shared=shared,
@@ -380,9 +393,8 @@ def _fit(
         number = jax.ShapeDtypeStruct((plan.group,), jnp.int32)
         params = jax.tree.unflatten(structure, [abstract(leaf) for leaf in starts])
         rows = Rows(params, [abstract(leaf) for leaf in data], number, number)
-        lanes = jax.eval_shape(
-            lambda rules, rows: empty(rules, layout, rows, plan.lanes), rules, rows
-        )
+        blank = functools.partial(empty, layout=layout, count=plan.lanes)
+        lanes = jax.eval_shape(blank, rules, rows)
         one = np.int32(1)
         lowered = cycle.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)
         sizes = lowered.compile().memory_analysis()

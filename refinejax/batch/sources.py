@@ -102,6 +102,9 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
     if axes is None:
         chosen = getattr(problem, "batch_axes", None)
         axes = chosen() if chosen else jax.tree.map(lambda x: 0 if np.ndim(x) else None, problem)
+    for axis in jax.tree.leaves(axes):
+        if not isinstance(axis, int) or axis != 0:
+            raise ValueError(f"axes: expected 0 (of a sample) or None (of all), got {axis!r}")
     try:
         flags = jax.tree.map(
             lambda axis, part: jax.tree.map(lambda _: axis is not None, part),

@@ -177,7 +177,7 @@ class Gradient(Refiner):
         stuck = memory.stuck
         if _line_search(memory.optimizer) is not None:
             better = after.loss < before.loss
-            stuck = jnp.where(better, 0, memory.stuck + 1)
+            stuck = jnp.where(better, 0, memory.stuck + finite)  # NaN is no sign of a minimum
             reset |= ~better
         scale = jnp.where(finite, jnp.minimum(2 * memory.scale, 1), memory.scale / 2)
         kept = select(
@@ -230,7 +230,8 @@ def _pace(before: State, after: State) -> Array:
     decrease = (before.loss - after.loss) / jnp.abs(before.loss)
     now = jnp.stack([decrease, length.astype(decrease.dtype)])
     late = jnp.minimum(before.inner.pace, 1) / 4
-    return jnp.where(after.loss < before.loss, jnp.maximum(now, late), before.inner.pace)
+    pace = jnp.where(after.loss < before.loss, jnp.maximum(now, late), before.inner.pace)
+    return jax.lax.stop_gradient(pace)  # the derivative of a norm of 0 is NaN
 
 
 def _is_static(value: Any) -> bool:

@@ -71,25 +71,26 @@ class Sequential(Refiner, init=False):
         """Take one step of the stage that is on, or of the next if that has ended."""
         del key  # each lane carries its own
         rules = self.rules(state.params)
-        branches = [
-            functools.partial(self._step, k, objective, rules) for k in range(len(self.stages))
-        ]
-        return jax.lax.switch(state.inner.stage, branches, state.inner)
+        last = len(self.stages) - 1
+        follow = [functools.partial(self._follow, k, objective, rules) for k in range(last)]
+        memory = jax.lax.switch(state.inner.stage, [*follow, lambda memory: memory], state.inner)
+        stages = [functools.partial(self._step, k, objective, rules) for k in range(last + 1)]
+        return jax.lax.switch(memory.stage, stages, memory)
 
-    def _step(self, k: int, objective: Any, rules: Stop, memory: Memory) -> State:
+    def _follow(self, k: int, objective: Any, rules: Stop, memory: Memory) -> Memory:
+        """Start stage k + 1 if stage k has ended."""
         lane = memory.lanes[k]
-        if k == len(self.stages) - 1:
-            return _state(memory, k, advance(self.stages[k], objective, _never(rules), lane))
-        following = self._start(k + 1, objective, rules, lane)
-        last = k + 1 == len(self.stages) - 1
-        step_next = functools.partial(
-            advance, self.stages[k + 1], objective, _never(rules) if last else rules
-        )
         return jax.lax.cond(
             lane.running,
-            lambda: _state(memory, k, advance(self.stages[k], objective, rules, lane)),
-            lambda: _state(memory, k + 1, step_next(following)),
+            lambda: memory,
+            lambda: _put(memory, k + 1, self._start(k + 1, objective, rules, lane)),
         )
+
+    def _step(self, k: int, objective: Any, rules: Stop, memory: Memory) -> State:
+        """Take one step of stage k."""
+        rules = _never(rules) if k == len(self.stages) - 1 else rules
+        lane = advance(self.stages[k], objective, rules, memory.lanes[k])
+        return State(lane.state.params, lane.state.loss, _put(memory, k, lane))
 
     def _start(self, k: int, objective: Any, rules: Stop, lane: Lane) -> Lane:
         """Start stage k from the best point of the lane before."""
@@ -155,9 +156,9 @@ def _never(rules: Stop) -> Stop:
     return Stop.never().resolve(rules.loss.dtype)
 
 
-def _state(memory: Memory, k: int, lane: Lane) -> State:
+def _put(memory: Memory, k: int, lane: Lane) -> Memory:
     lanes = (*memory.lanes[:k], lane, *memory.lanes[k + 1 :])
-    return State(lane.state.params, lane.state.loss, Memory(jnp.int32(k), lanes))
+    return Memory(jnp.int32(k), lanes)
 
 
 def _blank(begin: Callable[[Lane], Lane], lane: Lane, key: PRNGKeyArray) -> Lane:

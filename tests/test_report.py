@@ -1,0 +1,495 @@
+import base64
+import dataclasses
+import io
+import math
+import os
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import refinejax
+from refinejax import Status, plot, report
+from refinejax.physics import metalens
+from refinejax.physics.noise import PhaseNoise, apply_noise
+from refinejax.report import ReportData, choose_samples, write_report
+
+SIZE, SAMPLES, PARAMS = 24, 7, 5
+FILES = ("worst", "median", "best", "before_after", "convergence", "statuses")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+SINGLE = jnp.array([60.0, -40.0, 12.0, 0.55, 40.0])
+predict = jax.jit(metalens.wrapped_phase, static_argnums=1)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Noisy maps with missing pixels, params near the truth, and one sample of every fate."""
+    rng = np.random.default_rng(0)
+    truth = np.asarray(SINGLE) * (1 + 0.05 * rng.normal(size=(SAMPLES, PARAMS)))
+    noisy = jax.jit(apply_noise)
+    phases = [jnp.asarray(metalens.phase(jnp.asarray(p), SIZE)) for p in truth]
+    keys = jax.random.split(jax.random.key(0), SAMPLES)
+    observed = np.array([noisy(PhaseNoise.all(), *pair) for pair in zip(keys, phases, strict=True)])
+    observed[:, 3:6, 10:14] = np.nan
+    params = truth * (1 + 1e-4 * rng.normal(size=truth.shape))
+    std = np.abs(1e-3 * truth)
+    std[:, 3] = np.nan
+    status = np.array([1, 2, 2, 6, 5, -2, 1], np.int8)
+    rmse = np.array([0.2, 0.4, 0.3, 0.7, 0.5, np.nan, 0.25])
+    return ReportData(
+        observed=lambda i: observed[i],
+        predicted=lambda i: predict(jnp.asarray(params[i]), SIZE),
+        names=metalens.NAMES,
+        units=metalens.UNITS,
+        initial=1.01 * truth,
+        params=params,
+        std=std,
+        truth=truth,
+        rmse=rmse,
+        initial_rmse=np.linspace(0.9, 1.8, SAMPLES),
+        status=status,
+        steps=np.arange(SAMPLES),
+        method="lbfgs: chosen",
+        trace=np.exp(-np.arange(11) * rng.uniform(0.1, 0.5, (SAMPLES, 1))),
+        title="Maps",
+        notes=["wavelength unknown: only ratios of the params are determined"],
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "made" / "if missing"
+    assert write_report(folder, data) == folder / "index.html"
+    return folder
+
+
+def take(data, samples, **changes):
+    """The report of some of the samples."""
+    rows = ("initial", "params", "std", "truth", "rmse", "initial_rmse", "status", "steps")
+    values = {name: getattr(data, name)[samples] for name in rows}
+    return dataclasses.replace(data, **{**values, **changes})
+
+
+class Page(HTMLParser):
+    """The text, images, tables and tags of a page; insists that tags are balanced."""
+
+    VOID = ("meta", "img", "br", "hr", "link", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.images, self.rows = [], [], [], []
+        self.attributes, self.texts = [], {}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def row(self, name, which=0):
+        """The cells of the row with this first cell."""
+        return [row[1:] for row in self.rows if row[0] == name][which]
+
+
+def read(folder):
+    return Page((folder / "index.html").read_text(encoding="utf-8"))
+
+
+def assert_drawn(image):
+    assert image.shape[0] > 100
+    assert image.shape[1] > 100
+    assert np.std(image[..., :3]) > 0.02
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+def test_maps_show_the_data_on_one_scale(data):
+    observed, predicted = data.observed(0), np.asarray(data.predicted(0))
+    figure = plot.maps(observed, predicted, title="Sample 0")
+    images = [ax.images[0] for ax in figure.axes if ax.images]
+    assert len(images) == 3
+    difference = np.angle(np.exp(1j * (predicted.astype(float) - observed)))
+    for image, expected in zip(images, (observed, predicted, difference), strict=True):
+        np.testing.assert_allclose(image.get_array().filled(np.nan), expected, atol=2e-6)
+        assert image.get_clim() == (-math.pi, math.pi)
+        assert image.get_cmap() == images[0].get_cmap()
+    ends = images[0].get_cmap()([0.0, 1.0])
+    np.testing.assert_allclose(ends[0], ends[1], atol=0.02)  # cyclic
+    rmse = np.sqrt(np.nanmean(difference**2))
+    assert figure.get_suptitle().endswith(f"residual RMSE {rmse:#.3g} rad")
+
+
+def test_missing_pixels_are_gray_and_said_to_be(data):
+    observed, predicted = data.observed(0), data.predicted(0)
+    for first, second, label in (
+        (observed, predicted, "missing"),
+        (observed, np.full((SIZE, SIZE), np.nan), "not finite"),
+        (predicted, predicted, None),
+    ):
+        figure = plot.maps(first, second)
+        labels = [tick.get_text() for ax in all_axes(figure) for tick in ax.get_yticklabels()]
+        found = {"missing", "not finite"} & set(labels)
+        assert found == ({label} if label else set())
+    color = plot.maps(observed, predicted).axes[0].images[0].get_cmap().get_bad()
+    assert np.ptp(color[:3]) < 0.1
+
+
+def all_axes(figure):
+    return [child for ax in figure.axes for child in (ax, *ax.child_axes)]
+
+
+def test_a_prediction_that_is_not_finite_has_no_rmse(data):
+    figure = plot.maps(data.observed(0), np.full((SIZE, SIZE), np.nan))
+    assert figure.get_suptitle() == "residual RMSE —"
+
+
+def test_residual_is_the_wrapped_difference():
+    observed, predicted = np.array([3.0, -3.0, 0.5, np.nan]), np.array([-3.0, 3.0, 0.2, 1.0])
+    step = 2 * math.pi - 6
+    expected = [step, -step, -0.3, np.nan]
+    np.testing.assert_allclose(plot.residual(observed, predicted), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="predicted: shape"):
+        plot.residual(observed, predicted[:3])
+
+
+def test_before_after_shows_every_finite_sample():
+    before, after = np.array([1.8, 1.0, 2.0, np.nan, 1.0]), np.array([0.1, 0.2, np.nan, 0.3, 0.0])
+    figure = plot.before_after(before, after)
+    left, right = figure.axes
+    points = left.collections[0].get_offsets()
+    np.testing.assert_allclose(points[:2], [[1.8, 0.1], [1.0, 0.2]])
+    assert 0 < points[2, 1] < 0.1  # a perfect fit is at the lower edge, and within it
+    assert left.get_ylim()[0] < points[2, 1]
+    assert left.get_xscale() == left.get_yscale() == right.get_xscale() == "log"
+    assert "5 samples" in figure.get_suptitle()
+    assert "2 not finite" in figure.get_suptitle()
+    level = math.pi / math.sqrt(3)
+    assert any(np.allclose(line.get_xdata(), level) for line in right.lines)
+    for axis in "xy":
+        assert any(np.allclose(getattr(line, f"get_{axis}data")(), level) for line in left.lines)
+    diagonal = next(line for line in left.lines if line.get_label() == "unchanged")
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+
+
+def test_before_after_histograms_count_the_samples():
+    before, after = np.full(30, 1.5), np.geomspace(1e-3, 1.0, 30)
+    right = plot.before_after(before, after).axes[1]
+    heights = [patch.get_path().vertices[:, 1].max() for patch in right.patches]
+    assert heights[0] == 30
+    assert 1 <= heights[1] < 30
+
+
+def test_before_after_of_very_many_samples_draws_their_density():
+    rng = np.random.default_rng(0)
+    before = rng.uniform(0.5, 2.0, 20_000)
+    figure = plot.before_after(before, before * rng.uniform(1e-3, 1, before.size))
+    hexes = figure.axes[0].collections[0]
+    assert hexes.get_array().sum() == before.size
+
+
+@pytest.mark.parametrize("values", [np.full(4, np.nan), np.zeros(4), np.full(1, 1e-7)])
+def test_before_after_of_odd_values_is_drawn(values):
+    assert_drawn(imread(io.BytesIO(plot.png(plot.before_after(values, values), 60))))
+
+
+def test_convergence_draws_the_median_and_the_band(data):
+    ax = plot.convergence(data.trace).axes[0]
+    low, middle, high = np.quantile(data.trace, [0.1, 0.5, 0.9], axis=0)
+    line = next(line for line in ax.lines if line.get_label() == "median")
+    np.testing.assert_allclose(line.get_xdata(), np.arange(11))
+    np.testing.assert_allclose(line.get_ydata(), middle)
+    corners = ax.collections[0].get_paths()[0].vertices
+    expected = {(x, y) for edge in (low, high) for x, y in enumerate(edge)}
+    found = {(round(x), y) for x, y in corners}
+    assert all(min(abs(y - z) for w, z in found if w == x) < 1e-12 for x, y in expected)
+    assert ax.get_yscale() == "log"
+
+
+def test_convergence_keeps_the_last_value_of_a_sample_that_ended():
+    trace = np.array([[1.0, 0.5, np.nan, np.nan], [1.0, 0.8, 0.6, 0.4], [np.nan] * 4])
+    line = plot.convergence(trace).axes[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), [1.0, 0.65, 0.55, 0.45])
+
+
+@pytest.mark.parametrize("trace", [np.ones((1, 1)), np.full((2, 3), np.nan), np.zeros((2, 3))])
+def test_convergence_of_odd_traces_is_drawn(trace):
+    assert_drawn(imread(io.BytesIO(plot.png(plot.convergence(trace), 60))))
+
+
+@pytest.mark.parametrize("trace", [np.ones(3), np.ones((0, 3)), np.ones((3, 0))])
+def test_convergence_refuses_what_is_no_trace(trace):
+    with pytest.raises(ValueError, match="trace: expected shape"):
+        plot.convergence(trace)
+
+
+def test_statuses_count_and_color(data):
+    figure = plot.statuses(data.status)
+    ax = figure.axes[0]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    widths = [bar.get_width() for bar in ax.patches]
+    assert dict(zip(names, widths, strict=True)) == {
+        "CONVERGED_GRAD": 2,
+        "CONVERGED_LOSS": 2,
+        "STALLED": 1,
+        "MAX_STEPS": 1,
+        "NONFINITE": 1,
+    }
+    colors = [matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in ax.patches]
+    assert colors == [plot.GROUPS[plot.group_of(Status[name])] for name in names]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["converged", "not converged", "failed"]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_a_group(status):
+    group = plot.group_of(status)
+    assert group in plot.GROUPS
+    assert (group == "converged") == status.converged
+    assert (group == "failed") == (status < 0)
+
+
+def test_an_unknown_status_is_refused():
+    with pytest.raises(ValueError, match="99"):
+        plot.statuses([1, 99])
+
+
+def test_drawing_changes_no_setting(data):
+    before = dict(matplotlib.rcParams)
+    first = plot.png(plot.statuses(data.status))
+    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context({"font.size": 30, "savefig.bbox": "tight", "axes.facecolor": "red"}):
+        assert plot.png(plot.statuses(data.status)) == first
+
+
+def test_needs_matplotlib_only_to_draw_and_never_pyplot():
+    script = (
+        "import sys, refinejax.report as report\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "report.plot.png(report.plot.statuses([1]))\n"
+        "assert 'matplotlib' in sys.modules\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    environment = {
+        key: os.environ[key] for key in os.environ if key not in ("DISPLAY", "MPLBACKEND")
+    }
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+
+
+def test_without_matplotlib_says_what_to_install(monkeypatch, data, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"refinejax\[plot\]"):
+        write_report(tmp_path / "report", data)
+    assert not (tmp_path / "report").exists()
+
+
+# --- the report ------------------------------------------------------------------------------
+
+
+def test_writes_the_figures(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [f"{name}.png" for name in FILES] + ["index.html"]
+    )
+    for name in FILES:
+        assert_drawn(imread(folder / f"{name}.png"))
+
+
+def test_page_is_self_contained(folder):
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert text.startswith("<!DOCTYPE html>\n")
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"href", "srcset", "onload"} & set(page.attributes)
+    prefix = "data:image/png;base64,"
+    contents = [base64.b64decode(image["src"].removeprefix(prefix)) for image in page.images]
+    assert all(image["src"].startswith(prefix) for image in page.images)
+    assert all(image["alt"] for image in page.images)
+    assert set(contents) == {(folder / f"{name}.png").read_bytes() for name in FILES}
+
+
+def test_summary_table(folder, data):
+    page = read(folder)
+    finite = data.rmse[np.isfinite(data.rmse)]
+    quantiles = [f"{x:#.3g}" for x in np.quantile(finite, [0, 0.1, 0.5, 0.9, 1])]
+    assert page.row("residual RMSE after [rad]") == [*quantiles, "1"]
+    assert page.row("steps") == ["0", "0.6", "3", "5.4", "6", "0"]
+    assert f"{100 * 4 / 7:.3g} %" in page.texts["dd"]
+    assert page.texts["dd"][0] == "7"
+    assert data.notes[0] in page.texts["li"]
+    assert any(refinejax.__version__ in text for text in page.texts["footer"])
+
+
+def test_statuses_table_explains(folder):
+    row = read(folder).row("CONVERGED_LOSS")
+    assert row[:2] == ["2", "28.6 %"]
+    assert row[2] == Status.CONVERGED_LOSS.explain().replace("`", "")
+
+
+def test_params_table(folder, data):
+    page = read(folder)
+    head = ["unit", "initial", "refined", "± std", "truth", "refined − truth"]
+    assert page.row("parameter") == head
+    best = 0
+    unit, initial, refined, std, truth, error = page.row("yc", which=2)
+    assert unit == "µm"
+    number = lambda text: float(text.replace("−", "-"))  # noqa: E731
+    for text, expected in ((initial, data.initial), (refined, data.params), (truth, data.truth)):
+        assert number(text) == pytest.approx(expected[best, 1], abs=5e-4)
+        assert text.startswith("−")
+        assert len(text.split(".")[1]) == 3  # two digits of the standard deviation, 0.04
+    assert number(std) == pytest.approx(data.std[best, 1], abs=5e-4)
+    assert number(error) == pytest.approx((data.params - data.truth)[best, 1], abs=6e-4)
+    assert page.row("wavelength")[3] == "—"  # its standard deviation is NaN
+
+
+def test_sections_of_the_three_samples(folder, data):
+    titles = read(folder).texts["h2"]
+    assert titles[-3:] == [
+        "Worst sample: number 5",
+        "Median sample: number 1",
+        "Best sample: number 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rmse", "status", "worst", "median", "best"),
+    [
+        ([0.3, 0.1, 0.2], [1, 1, 1], 0, 2, 1),
+        ([0.3, np.nan, 0.2], [1, 1, 6], 1, 0, 2),
+        ([0.3, np.inf, np.nan], [1, -2, 1], 2, 1, 0),
+        ([0.3, 0.1, 0.2], [1, -4, 1], 1, 0, 2),
+        ([0.2], [1], 0, 0, 0),
+        ([0.2, 0.1], [1, 1], 0, 1, 1),
+        ([np.nan] * 3, [-1] * 3, 2, 1, 0),
+    ],
+)
+def test_choose_samples(rmse, status, worst, median, best):
+    assert choose_samples(rmse, status) == {"worst": worst, "median": median, "best": best}
+
+
+def test_everything_is_escaped(data, tmp_path):
+    evil = "<script>alert(1)</script> & \"q\" 'q' $\\frac{ \udcff"
+    changes = {"title": evil, "method": evil, "notes": [evil]}
+    write_report(tmp_path, take(data, [0], names=[evil] * PARAMS, units=[evil] * PARAMS, **changes))
+    page = read(tmp_path)
+    shown = evil.replace("\udcff", "?")
+    assert "script" not in page.tags
+    assert page.texts["h1"] == page.texts["title"] == page.texts["li"] == [shown]
+    assert page.row(shown)[0] == shown
+
+
+def test_one_sample_without_std_truth_and_trace(data, tmp_path):
+    (tmp_path / "convergence.png").write_bytes(b"of an earlier report")
+    write_report(tmp_path, take(data, [1], std=None, truth=None, trace=None, method="", notes=()))
+    page = read(tmp_path)
+    assert page.texts["h2"][-1] == "Worst, median and best sample: number 0"
+    assert page.row("parameter") == ["unit", "initial", "refined", "± std"]
+    assert {page.row(name)[3] for name in data.names} == {"—"}
+    assert not (tmp_path / "convergence.png").exists()
+    images = [(tmp_path / f"{name}.png").read_bytes() for name in ("worst", "median", "best")]
+    assert len(set(images)) == 1
+    assert len(page.images) == 3
+
+
+def test_all_failed(data, tmp_path):
+    nothing = np.full(2, np.nan)
+    changes = {"rmse": nothing, "initial_rmse": nothing, "status": np.full(2, -1)}
+    changes |= {"params": np.full((2, PARAMS), np.inf), "trace": np.full((2, 4), np.nan)}
+    broken = lambda i: np.full((SIZE, SIZE), np.nan)  # noqa: E731
+    write_report(tmp_path, take(data, [0, 1], predicted=broken, **changes))
+    page = read(tmp_path)
+    assert page.row("residual RMSE after [rad]") == ["—"] * 5 + ["2"]
+    assert page.row("xc")[2] == "—"
+    assert "0 %" in page.texts["dd"]
+    assert "— → —" in page.texts["dd"]
+    words = " ".join(cell for row in page.rows for cell in row).lower().split()
+    assert not {"nan", "inf", "−inf"} & set(words)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rmse": np.zeros(0)}, "rmse: empty batch"),
+        ({"status": np.zeros(3)}, r"status: expected shape \(7,\), got \(3,\)"),
+        ({"std": np.zeros((7, 4))}, r"std: expected shape \(7, 5\)"),
+        ({"units": ("µm",)}, r"units: expected shape \(5,\)"),
+        ({"status": np.full(SAMPLES, 99)}, "99"),
+        ({"predicted": lambda i: np.zeros((2, 2))}, "predicted: shape"),
+    ],
+)
+def test_refuses_what_does_not_fit_and_writes_nothing(data, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path / "report", dataclasses.replace(data, **change))
+    assert not (tmp_path / "report").exists()
+
+
+def test_an_interrupted_write_leaves_the_old_page_whole(data, tmp_path, monkeypatch):
+    (tmp_path / "index.html").write_text("old")
+
+    def fail(source, destination):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(tmp_path, take(data, [0]))
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("values", "std", "shown"),
+    [
+        ([267.6312, -0.00001], np.nan, ["267.63", "0.00"]),
+        ([267.6312, -1.5], 0.0012, ["267.6312", "−1.5000"]),
+        ([267.6312, -1.5], 3000.0, ["267.63", "−1.50"]),
+        ([1.5e-9, np.nan], 1e-12, ["1.5000e−09", "—"]),
+        ([0.0, 0.0], np.nan, ["0", "0"]),
+        ([np.inf, np.nan], np.inf, ["—", "—"]),
+    ],
+)
+def test_numbers_of_a_row_have_the_same_digits(values, std, shown):
+    form = report._form(values, std)
+    assert [report._number(value, form) for value in values] == shown
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_opens_in_a_browser(folder, tmp_path):
+    screenshot = tmp_path / "page.png"
+    options = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+        "--disable-background-networking --disable-component-update --disable-sync "
+        "--hide-scrollbars --window-size=1100,1600"
+    ).split()
+    places = [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={screenshot}"]
+    page = (folder / "index.html").as_uri()
+    command = [CHROMIUM, *options, *places, page]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert_drawn(imread(screenshot))
