@@ -204,7 +204,8 @@ class Stop(struct.PyTreeNode):
 
 
 def _number(value: Any, default: Any, dtype: Any) -> Array:
-    return jnp.asarray(default if value is None else value, dtype)
+    # Rounded by JAX, as NumPy warns where 1e6 is infinite in float16.
+    return jnp.asarray(default if value is None else value).astype(dtype)
 
 
 class Result(struct.PyTreeNode, Generic[Params]):
@@ -243,6 +244,34 @@ def as_objective(objective: Any) -> Any:
     return as_pytree(objective)
 
 
+def check_refiner(refiner: Any) -> None:
+    """Insist on a refiner.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(refiner, Refiner):
+        raise ValueError(
+            f"refiner: expected a Refiner, got {refiner!r}; an optax optimizer goes in as "
+            'Gradient(optax.adam, {"learning_rate": 1e-2})'
+        )
+
+
+def check_scalar(objective: Any, params: Any) -> None:
+    """Insist on a loss that is a real number; for use inside a trace, where it costs nothing.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    loss = jax.eval_shape(objective, params)
+    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", None)
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"objective: expected a scalar loss of a floating dtype, got {loss}; reduce it with "
+            "jnp.mean, or state the residual as an InverseProblem"
+        )
+
+
 def as_pytree(function: Any) -> Any:
     """Wrap a callable that is no pytree in ``jax.tree_util.Partial``; leave all else alone."""
     leaves = jax.tree.leaves(function)
@@ -252,7 +281,7 @@ def as_pytree(function: Any) -> Any:
 
 def coordinates(objective: Any) -> Coordinates:
     """Return the coordinates in which ``objective`` is refined: its own choice, or the params."""
-    rescale = getattr(objective, "rescale", None)
+    rescale = _offer(objective, "rescale")
     return rescale() if rescale is not None else Coordinates(objective, _same, _same)
 
 
@@ -262,7 +291,13 @@ def _same(params: Any) -> Any:
 
 def bounds_of(objective: Any) -> Bounds | None:
     """Return (lower, upper) if the objective has bounds."""
-    return getattr(objective, "bounds", None)
+    return _offer(objective, "bounds")
+
+
+def _offer(objective: Any, name: str) -> Any:
+    """Return an optional attribute, also of an object that `as_pytree` has wrapped."""
+    wrapped = isinstance(objective, jax.tree_util.Partial) and not objective.args
+    return getattr(objective.func if wrapped else objective, name, None)
 
 
 def project(params: Any, bounds: Bounds | None) -> Any:

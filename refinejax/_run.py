@@ -25,6 +25,8 @@ from refinejax._core import (
     as_key,
     as_objective,
     check_params,
+    check_refiner,
+    check_scalar,
     coordinates,
     select,
 )
@@ -172,8 +174,10 @@ def run(
         unless the refiner came to a verdict of its own. ``state`` is the last one.
 
     Raises:
-        ValueError: for ``num_steps`` below 0, non-floating params, or an objective not callable.
+        ValueError: for ``num_steps`` below 0, non-floating params, an objective that is not
+            callable or gives no scalar, or what is no refiner.
     """
+    check_refiner(refiner)
     check_count("num_steps", num_steps)
     return _run(
         refiner,
@@ -208,8 +212,10 @@ def run_until(
         `Result`, without a trace.
 
     Raises:
-        ValueError: for ``max_steps`` below 0, non-floating params, or an objective not callable.
+        ValueError: for ``max_steps`` below 0, non-floating params, an objective that is not
+            callable or gives no scalar, or what is no refiner.
     """
+    check_refiner(refiner)
     check_count("max_steps", max_steps)
     params = check_params(params)
     rules = (stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
@@ -226,6 +232,7 @@ def _run(
     num_steps: int,
     record: Callable[[State], Any],
 ) -> Result[Params]:
+    check_scalar(objective, params)
     space = coordinates(objective)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     refiner, rules = refiner.under(Stop().resolve(dtype)), Stop.never().resolve(dtype)
@@ -260,6 +267,7 @@ def _run_until(
     max_steps: Array,
     stop: Stop,
 ) -> Result[Params]:
+    check_scalar(objective, params)
     space = coordinates(objective)
     refiner = refiner.under(stop)
     lane = start(refiner, space.objective, stop, space.encode(params), key, max_steps)

@@ -201,6 +201,7 @@ def _check(data: ReportData) -> None:
         value = getattr(data, name)
         if value is not None and np.shape(value) != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {np.shape(value)}")
+    plot.count_statuses(data.status)  # raises for a code that is no status
 
 
 def _draw(data: ReportData, samples: Mapping[str, int]) -> dict[str, bytes]:

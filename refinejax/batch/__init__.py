@@ -6,4 +6,4 @@ ended are given the next one, so that the cost follows the sum of steps and not 
 
 from refinejax.batch.result import BatchResult as BatchResult
 from refinejax.batch.run import run_batch as run_batch
-from refinejax.batch.run import run_stream as run_stream
+from refinejax.batch.stream import run_stream as run_stream

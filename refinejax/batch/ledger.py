@@ -55,8 +55,7 @@ class Ledger:
         """Yield what earlier runs have finished: for each file the columns given to `add`."""
         for path in sorted(self.folder.glob("part-*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as file:
-                    columns = [file[name] for name in sorted(file.files)]
+                columns = _read(path)
             except Exception as why:  # a flipped bit may end in any error of zipfile or NumPy
                 warnings.warn(
                     f"checkpoint: {path} is damaged ({why}); its samples are refined again",
@@ -79,7 +78,7 @@ class Ledger:
         joined = [np.concatenate(parts) for parts in zip(*self.pending, strict=True)]
         path = self.folder / f"part-{uuid.uuid4().hex}.npz"
         try:
-            write_npz(path, **{f"c{i:04d}": column for i, column in enumerate(joined)})
+            write_npz(path, **dict(zip(_names(len(joined)), joined, strict=True)))
         except OSError as error:
             warnings.warn(
                 f"checkpoint: cannot write to {self.folder} ({error}); the run goes on, but what "
@@ -89,6 +88,19 @@ class Ledger:
             self.pending = [joined]
             return
         self.pending = []
+
+
+def _names(count: int) -> list[str]:
+    """Name columns, each name with their number: a damaged directory of a file may hide some."""
+    return [f"c{i:04d}of{count:04d}" for i in range(count)]
+
+
+def _read(path: Path) -> list[np.ndarray]:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        names = sorted(file.files)
+        if not names or names != _names(len(names)):
+            raise ValueError("columns are missing")
+        return [file[name] for name in names]
 
 
 def fingerprint(statics: Any, leaves: list[Any], data: list[Any]) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from refinejax._core import check_params
+from refinejax._run import UNLIMITED, check_count
 from refinejax.batch.lanes import Layout
 
 
@@ -143,3 +146,21 @@ def count_samples(params: Any) -> int:
         raise ValueError("params: empty batch; there is nothing to refine")
     assert count is not None
     return count
+
+
+def host(params: Any) -> Any:
+    """Make every leaf a floating NumPy array of a dtype that JAX uses."""
+
+    def convert(path: Any, leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        if not np.issubdtype(leaf.dtype, np.floating) and leaf.dtype != jnp.bfloat16:
+            check_params(leaf, "params" + jax.tree_util.keystr(path))
+        return np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree_util.tree_map_with_path(convert, params)
+
+
+def check_steps(max_steps: Any) -> int:
+    """Return it as an int that 32 bits hold."""
+    check_count("max_steps", max_steps)
+    return min(int(max_steps), UNLIMITED)

@@ -341,7 +341,8 @@ def _shot_noise(key: Array, shape: tuple[int, ...], std: Number, dtype: DTypeLik
     # more than 1e4 photons differ little from a normal distribution, and the sampler, which works
     # in float32 with log n!, draws them badly
     photons = jnp.minimum(1 / jnp.square(jnp.asarray(std, dtype)), 1e4)
-    photons = jax.lax.stop_gradient(photons)  # a count has no derivative, and its loop no transpose
+    # the derivative with respect to std is that of the scale: it has mean 0, as the noise has
+    photons = jax.lax.stop_gradient(photons)
     return std * (random.poisson(key, photons, shape) - photons) / jnp.sqrt(photons)
 
 

@@ -65,7 +65,8 @@ class RandomSearch(Refiner):
         flat, unravel = ravel_pytree(state.params)
         bounds = bounds_of(objective)
         noise = jax.random.normal(key, (self.population_size, flat.size), flat.dtype)
-        candidates = jax.vmap(lambda n: project(unravel(flat + state.inner.std * n), bounds))(noise)
+        offsets = state.inner.std.astype(flat.dtype) * noise
+        candidates = jax.vmap(lambda n: project(unravel(flat + n), bounds))(offsets)
         losses = jax.vmap(objective)(candidates)
         losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
         current = jnp.where(jnp.isnan(state.loss), jnp.inf, state.loss)

@@ -50,7 +50,8 @@ class Restarts(Refiner):
             )[0]
         noise = jax.random.normal(draw, (self.n, flat.size), flat.dtype).at[0].set(0)
         bounds = bounds_of(objective)
-        starts = jax.vmap(lambda n: project(unravel(flat + width * n), bounds))(noise)
+        offsets = jnp.asarray(width, flat.dtype) * noise
+        starts = jax.vmap(lambda n: project(unravel(flat + n), bounds))(offsets)
         rules = self._rules(params)
         lanes = jax.vmap(lambda p, k: start(self.refiner, objective, rules, p, k, UNLIMITED))(
             starts, jax.random.split(key, self.n)

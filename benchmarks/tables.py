@@ -1,0 +1,196 @@
+"""Are the README's tables those of the measurements? ``--check`` says; without it they are made so.
+
+Each table stands between ``<!-- table:NAME -->`` and ``<!-- /table:NAME -->`` and is generated from
+``benchmarks/results/NAME.json``.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import RESULTS, plus_minus
+
+README = Path(__file__).parent.parent / "README.md"
+_WAVELENGTH = {"five": "unknown", "known": "known"}
+_PROBLEM = {"phase": "64 × 64 phase map", "tiny": "3-param quadratic"}
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Lay rows out as a table; the first column left, the others right-aligned."""
+    names = list(rows[0])
+    lines = [names, [":--", *["--:"] * (len(names) - 1)], *[list(row.values()) for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def adam_tto(data: Mapping[str, Any]) -> str:
+    """Success of the recipe, then its speed in refinejax and in PyTorch."""
+    settings = data["settings"]
+    note = (
+        f"Share of samples with a loss below {settings['solved_below']:g}, in %; in parentheses "
+        f"the share with a residual RMSE of at most {settings['exact_at_most']:g} rad. "
+        f"{settings['samples_a_seed']} samples a seed, {_seeds(settings['seeds'])}."
+    )
+    return "\n\n".join([_success(data), note, _speed(data), _speed_note(data)])
+
+
+def _success(data: Mapping[str, Any]) -> str:
+    keys = dict.fromkeys((row["free"], row["error"]) for row in data["success"])
+    rows = []
+    for free, error in keys:
+        here = [r for r in data["success"] if (r["free"], r["error"]) == (free, error)]
+        rows.append(
+            {
+                "start off by": f"{100 * error:g} % of range",
+                "wavelength": _WAVELENGTH[free],
+                **_recipe_cells([r for r in here if r["method"] == "adam"]),
+                "L-BFGS": _share(next(r for r in here if r["method"] == "lbfgs")),
+            }
+        )
+    return markdown(rows)
+
+
+def _recipe_cells(tried: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The recipe as published, then the best of all rates and schedules tried."""
+    published = [r for r in tried if (r["schedule"], r["rate"]) == ("constant", 1e-2)]
+    cells = {f"Adam 1e-2, {r['steps']} steps": _share(r) for r in published}
+    best = max(tried, key=lambda r: (r["solved"]["mean"], -r["rmse"]["mean"]))
+    schedule = "" if best["schedule"] == "constant" else f" {best['schedule']}"
+    if not best["solved"]["mean"]:
+        return {**cells, "best Adam": _share(best), "of": "none solves any"}
+    return {
+        **cells,
+        "best Adam": _share(best),
+        "of": f"{best['rate']:.0e}{schedule}, {best['steps']}",
+    }
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    solved, exact = row["solved"], row["exact"]
+    return f"{_percent(solved)} ({100 * exact['mean']:.0f})"
+
+
+def _percent(value: Mapping[str, float]) -> str:
+    mean, std = 100 * value["mean"], 100 * value["std"]
+    return f"{mean:.0f} ± {std:.0f}" if value["n"] > 1 else f"{mean:.0f}"
+
+
+def _speed(data: Mapping[str, Any]) -> str:
+    names = {
+        "run_batch": "refinejax `run_batch`, optax Adam",
+        "torch batched": "PyTorch, batched",
+        "torch one by one": "PyTorch, one by one",
+    }
+    rows = [
+        {
+            "the same recipe in": names[row["peer"]],
+            "time a sample": "1" if row["peer"] == "run_batch" else plus_minus(row["times"]) + " ×",
+            "samples/s": plus_minus(row["rate"]),
+            "first call, s more": f"{row['first_call']:.1f}",
+            "peak memory, MiB": f"{row['memory']:.0f}",
+        }
+        for row in data["speed"]
+    ]
+    return markdown(rows)
+
+
+def _speed_note(data: Mapping[str, Any]) -> str:
+    rows = {row["peer"]: row for row in data["speed"]}
+    ours, single = rows["run_batch"], rows["torch one by one"]
+    return (
+        f"{ours['steps']} steps, {ours['samples']} samples (one by one: {single['samples']}, and the "
+        f"time a sample taken to be that of any), PyTorch in its best batches of "
+        f"{rows['torch batched']['chunk']}; {_machine(data)}, {_seeds(ours['times']['n'])}. "
+        "Memory is beyond imports and data, with what compilation takes."
+    )
+
+
+def continuous_batching(data: Mapping[str, Any]) -> str:
+    """How many times faster the engine is than each peer."""
+    rows = [_batching_row(row) for row in data["summary"]]
+    return "\n\n".join([markdown(rows), _batching_note(data)])
+
+
+def _batching_row(row: Mapping[str, Any]) -> dict[str, str]:
+    gain = row["gain"]
+    steps = "1 in 50 needs 20 ×" if row["tail"] == "tail" else "all the same"
+    style, size = row["best"].split()
+    return {
+        "problem": _PROBLEM[row["problem"]],
+        "steps": steps,
+        "samples": f"{row['batch']:,}",
+        "over `vmap` of all": plus_minus(gain["whole"]) + " ×",
+        f"over chunks of {row['lanes']}": plus_minus(gain["chunks"]) + " ×",
+        "over the best chunks": plus_minus(gain["best chunks"]) + f" × ({style} {size})",
+        "possible over all": f"{row['ideal']['mean']:.1f} ×",
+    }
+
+
+def _batching_note(data: Mapping[str, Any]) -> str:
+    count = max(row["gain"]["whole"]["n"] for row in data["summary"])
+    compiled = "; ".join(
+        f"{_PROBLEM[row['problem']]} {row['engine']:.1f} s and {row['whole']:.1f} s"
+        for row in data["compile"]
+    )
+    return (
+        f"Above 1 the engine is faster. {_machine(data)}; {_seeds(count)} where a ± stands, else 1. "
+        f"Compilation, engine and `vmap`, not in the times: {compiled}."
+    )
+
+
+def _machine(data: Mapping[str, Any]) -> str:
+    here = data["environment"]
+    return f"{here['cpus']} {here['device'].upper()} cores, jax {here['packages']['jax']}"
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds, mean ± standard deviation over them"
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "adam_tto": adam_tto,
+    "continuous_batching": continuous_batching,
+}
+
+
+def fill(text: str, results: Path) -> str:
+    """Return ``text`` with every table generated anew.
+
+    Raises:
+        ValueError: a pair of markers is missing.
+        FileNotFoundError: the measurements of a table are missing.
+    """
+    for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"expected <!-- table:{name} --> … <!-- /table:{name} --> once")
+        made = table(json.loads((results / f"{name}.json").read_text()))
+        text = pattern.sub(lambda found, made=made: f"{found[1]}{made}\n{found[2]}", text)
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if stale")
+    parser.add_argument("--readme", type=Path, default=README, help="the file with the markers")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of JSON files")
+    options = parser.parse_args(arguments)
+    text = options.readme.read_text()
+    try:
+        made = fill(text, options.results)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{options.readme.name}: {error}", file=sys.stderr)
+        return 2
+    if options.check and made != text:
+        print(f"{options.readme.name}: stale; run python -m benchmarks.tables", file=sys.stderr)
+        return 1
+    if made != text:
+        options.readme.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The stages of a refiner: one, or those of a `Sequential`, which the engine runs one by one."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from refinejax._core import Refiner, Stop
+from refinejax._run import UNLIMITED
+from refinejax.batch.lanes import Packed, Rules
+from refinejax.refiners.sequential import Sequential
+
+
+class Stage(NamedTuple):
+    """A refiner, how it ends, and whether another follows."""
+
+    refiner: Refiner
+    stop: Stop
+    steps: Any
+    place: str
+
+
+def stages_of(refiner: Refiner, rules: Stop) -> list[Stage]:
+    """Take a `Sequential` apart, so that no sample pays for a stage it is not in."""
+    governed = refiner.under(rules)
+    if not isinstance(governed, Sequential):
+        return [Stage(governed, rules, UNLIMITED, "")]
+    own = (governed.stop or rules).resolve(rules.loss.dtype)
+    early = own.replace(target=jnp.maximum(own.target, rules.target))
+    *first, last = governed.stages
+    stages = [Stage(r, early, n, "early") for r, n in zip(first, governed.steps, strict=True)]
+    return [*stages, Stage(last, rules, UNLIMITED, "last")]
+
+
+def rules_of(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules:
+    """Return what is the same for all samples in this stage."""
+    return Rules(
+        refiner=stage.refiner,
+        stop=stage.stop,
+        key=Packed.pack(key),
+        max_steps=jnp.int32(max_steps),
+        stage_steps=jnp.int32(stage.steps),
+        shared=shared,
+        stage=stage.place,
+    )

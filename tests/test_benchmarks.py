@@ -1,0 +1,142 @@
+"""The benchmarks' own parts: tables from measurements, options, one script end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import _common, tables
+
+ROOT = Path(__file__).parent.parent
+MARKED = "\n".join(f"<!-- table:{n} -->\nold\n<!-- /table:{n} -->\n" for n in tables.TABLES)
+ENVIRONMENT = {"cpus": 2, "device": "cpu", "packages": {"jax": "0.10.2"}}
+
+
+def spread(*values):
+    return _common.spread(values)
+
+
+def adam_data():
+    shares = {"solved": spread(0.25, 0.75), "exact": spread(0.0, 0.0), "rmse": spread(1.0)}
+    none = {**shares, "solved": spread(0.0, 0.0)}
+    at = {"free": "five", "error": 0.01}
+    adam = {**at, "method": "adam", "schedule": "constant", "steps": 500}
+    cost = {"times": spread(1.0, 3.0), "rate": spread(10.0, 20.0), "memory": 50.2}
+    cost |= {"samples": 4, "steps": 9, "first_call": 1.5, "chunk": 8}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": {"solved_below": 1e-3, "exact_at_most": 2e-3, "samples_a_seed": 8, "seeds": 2},
+        "success": [
+            {**adam, "rate": 1e-2, **none},
+            {**adam, "rate": 1e-4, **shares},
+            {**at, "method": "lbfgs", **shares},
+        ],
+        "speed": [{"peer": p, **cost} for p in ("run_batch", "torch batched", "torch one by one")],
+    }
+
+
+def batching_data():
+    gain = {name: spread(3.0, 5.0) for name in ("whole", "chunks", "best chunks")}
+    row = {"problem": "phase", "tail": "tail", "batch": 1024, "lanes": 32, "best": "lax.map 8"}
+    return {
+        "environment": ENVIRONMENT,
+        "summary": [{**row, "gain": gain, "ideal": spread(14.3)}],
+        "compile": [{"problem": "phase", "engine": 2.0, "whole": 1.0}],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "README.md").write_text(f"before\n{MARKED}after\n")
+    (tmp_path / "adam_tto.json").write_text(json.dumps(adam_data()))
+    (tmp_path / "continuous_batching.json").write_text(json.dumps(batching_data()))
+    return tmp_path
+
+
+def call(folder, *options):
+    return tables.main(["--readme", str(folder / "README.md"), "--results", str(folder), *options])
+
+
+def test_tables_are_written_and_then_fresh(folder):
+    assert call(folder, "--check") == 1
+    assert "old" in (folder / "README.md").read_text()
+    assert call(folder) == 0
+    text = (folder / "README.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert call(folder, "--check") == 0
+
+
+def test_tables_hold_the_numbers(folder):
+    call(folder)
+    text = (folder / "README.md").read_text()
+    assert "| 1 % of range | unknown | 0 ± 0 (0) | 50 ± 35 (0) | 1e-04, 500 | 50 ± 35 (0) |" in text
+    assert "| PyTorch, batched | 2.00 ± 1.41 × | 15.0 ± 7.1 | 1.5 | 50 |" in text
+    assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
+
+
+@pytest.mark.parametrize("missing", ["adam_tto.json", "marker"])
+def test_what_is_missing_is_named(folder, missing, capsys):
+    if missing == "marker":
+        (folder / "README.md").write_text("nothing\n")
+    else:
+        (folder / missing).unlink()
+    assert call(folder) == 2
+    assert "adam_tto" in capsys.readouterr().err
+
+
+def test_readme_is_fresh():
+    text = tables.README.read_text()
+    if any(f"<!-- table:{name} -->" not in text for name in tables.TABLES):
+        pytest.skip("the README has no tables yet")
+    assert tables.main(["--check"]) == 0
+
+
+def test_options():
+    options = _common.make_parser("Why?").parse_args(["--quick", "--json", "x.json"])
+    assert (options.quick, options.json, options.seeds) == (True, Path("x.json"), 3)
+    assert not _common.make_parser("Why?").parse_args([]).quick
+
+
+def test_bad_seeds_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        _common.make_parser("Why?").parse_args(["--seeds", "0"])
+    assert "expected 1 or more" in capsys.readouterr().err
+
+
+def test_race_keeps_the_first_call_apart():
+    calls = []
+    times, results = _common.race({"a": lambda: calls.append("a") or 1, "b": lambda: 2}, 3)
+    assert results == {"a": 1, "b": 2}
+    assert len(calls) == 4
+    assert len(times["a"].runs) == 3
+
+
+def test_json_is_whole_and_names_no_machine(tmp_path):
+    path = tmp_path / "new" / "x.json"
+    _common.write_json(path, _common.environment())
+    assert set(json.loads(path.read_text())) == {
+        "python", "packages", "system", "device", "cpus", "x64",
+    }  # fmt: skip
+    with pytest.raises(ValueError):
+        _common.write_json(path, float("nan"))
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+def test_plus_minus():
+    assert _common.plus_minus(spread(3.0, 5.0)) == "4.00 ± 1.41"
+    assert _common.plus_minus(spread(1234.5)) == "1234"
+    assert _common.plus_minus(spread(0.0)) == "0"
+
+
+@pytest.mark.slow
+def test_continuous_batching_runs(tmp_path):
+    path = tmp_path / "x.json"
+    command = [sys.executable, "-m", "benchmarks.continuous_batching", "--quick", "--json", path]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+    data = json.loads(path.read_text())
+    assert {row["problem"] for row in data["summary"]} == {"phase", "tiny"}
+    assert "64 × 64 phase map" in tables.continuous_batching(data)
