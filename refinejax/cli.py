@@ -287,7 +287,7 @@ def _report(
             units=UNITS,
             initial=initial,
             params=result.params,
-            std=np.asarray(result.std),
+            std=result.std,
             truth=np.atleast_2d(arrays["truth"]) if "truth" in arrays else None,
             rmse=rmse,
             initial_rmse=initial_rmse,
