@@ -101,8 +101,8 @@ def _speed_note(data: Mapping[str, Any]) -> str:
     rows = {row["peer"]: row for row in data["speed"]}
     ours, single = rows["run_batch"], rows["torch one by one"]
     return (
-        f"{ours['steps']} steps, {ours['samples']} samples (one by one: {single['samples']}, and the "
-        f"time a sample taken to be that of any), PyTorch in its best batches of "
+        f"{ours['steps']} steps, {ours['samples']} samples (one by one: {single['samples']}, "
+        f"extrapolated), PyTorch in its best batches of "
         f"{rows['torch batched']['chunk']}; {_machine(data)}, {_seeds(ours['times']['n'])}. "
         "Memory is beyond imports and data, with what compilation takes."
     )
@@ -136,8 +136,8 @@ def _batching_note(data: Mapping[str, Any]) -> str:
         for row in data["compile"]
     )
     return (
-        f"Above 1 the engine is faster. {_machine(data)}; {_seeds(count)} where a ± stands, else 1. "
-        f"Compilation, engine and `vmap`, not in the times: {compiled}."
+        f"Above 1 the engine is faster. {_machine(data)}; {_seeds(count)} where a ± stands, "
+        f"else 1. Compilation, engine and `vmap`, not in the times: {compiled}."
     )
 
 

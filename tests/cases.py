@@ -35,6 +35,7 @@ class Case(NamedTuple):
         differentiable: whether `run` can be differentiated in reverse.
         tolerance: share of the initial excess of the loss over the optimum that may remain.
         skip: names of problems it is not made for.
+        quick: names of problems on which it is tested without ``-m slow`` too.
     """
 
     refiner: Refiner
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     differentiable: bool = False
     tolerance: float = 1e-5
     skip: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ("face",)
 
 
 class Problem(NamedTuple):
@@ -66,11 +68,11 @@ ADAM = Gradient(optax.adam, {"learning_rate": 0.02})
 LBFGS = Gradient(optax.lbfgs)
 
 REFINERS = {
-    "sgd": Case(SGD, 40_000, differentiable=True),
+    "sgd": Case(SGD, 40_000, differentiable=True, quick=("face", "corner", "quadratic")),
     "momentum": Case(MOMENTUM, 10_000, differentiable=True),
-    "adam": Case(ADAM, 5_000, differentiable=True),
-    "lbfgs": Case(LBFGS, 100),
-    "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True),
+    "adam": Case(ADAM, 5_000, differentiable=True, quick=("face", "nested", "decay")),
+    "lbfgs": Case(LBFGS, 100, quick=("rosenbrock", "decay")),
+    "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("nested", "corner")),
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100),

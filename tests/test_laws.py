@@ -13,17 +13,15 @@ from refinejax import Status, Stop, run, run_until
 from refinejax._core import as_key, as_objective, bounds_of, project
 from refinejax._run import _run_until
 
-QUICK = ("nested", "face")  # problems on which every refiner is tested without `-m slow`
 NUM_STEPS = 8  # of short runs
-SLOW_TO_COMPILE = 6  # leaves of the refiner's state beyond which only QUICK problems are quick
 
 
 def pairs():
+    """Every pair; without `-m slow` each refiner on one or two problems, as compiling takes long."""
     for refiner, case in REFINERS.items():
         for problem in PROBLEMS:
             if problem not in case.skip:
-                quick = problem in QUICK or (refiner in ("adam", "lbfgs") and problem == "decay")
-                marks = () if quick else pytest.mark.slow
+                marks = () if problem in case.quick else pytest.mark.slow
                 yield pytest.param((refiner, problem), id=f"{refiner}-{problem}", marks=marks)
 
 
@@ -31,7 +29,7 @@ def record(state):
     return state.params, state.loss
 
 
-@functools.partial(jax.jit, static_argnums=())
+@jax.jit
 def init(refiner, objective, params, key):
     return refiner.init(objective, params, key)
 
@@ -152,13 +150,6 @@ def test_2_the_loss_of_every_state_is_the_objective_there(pair):
     params, losses = pair.short.trace
     expected = jax.vmap(pair.objective)(params)
     np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=pair.tolerance)
-
-
-def test_2_the_loss_of_every_state_by_hand_is_the_objective_there(pair):
-    for state in pair.states:
-        np.testing.assert_allclose(
-            state.loss, pair.loss(state.params), rtol=1e-4, atol=pair.tolerance
-        )
 
 
 def test_3_the_result_is_the_best_of_the_trace_and_not_above_the_start(pair):
