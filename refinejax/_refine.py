@@ -145,7 +145,7 @@ class BlackBox(struct.PyTreeNode):
         return jax.pure_callback(self._host, expected, *args, vmap_method="sequential")
 
     def _host(self, *args: Any) -> Any:
-        prediction = self.function(*jax.tree.map(np.asarray, args))
+        prediction = _numbers(self.function(*jax.tree.map(np.asarray, args)))
         structure, shapes = self.shapes
         leaves = zip(structure.flatten_up_to(prediction), shapes, strict=True)
         return jax.tree.unflatten(structure, [np.asarray(x, dtype) for x, (_, dtype) in leaves])
@@ -212,7 +212,7 @@ def _is_single(
 
 def _shape(forward: Callable[..., Any], params: Any, context: Any, differentiable: bool) -> Any:
     args = (params,) if context is None else (params, context)
-    return _shapes(jax.eval_shape(forward, *args) if differentiable else forward(*args))
+    return _shapes(jax.eval_shape(forward, *args) if differentiable else _numbers(forward(*args)))
 
 
 def _shapes(tree: Any) -> Any:
@@ -244,7 +244,7 @@ def _space(bounds: Any, first: Any) -> ParameterSpace | None:
         def broadcast(b: Any, p: Any) -> np.ndarray:
             try:
                 return np.broadcast_to(np.asarray(b, p.dtype), np.shape(p))
-            except ValueError:
+            except (TypeError, ValueError):
                 raise ValueError(
                     f"bounds: {name} of shape {np.shape(b)} does not fit params of shape "
                     f"{np.shape(p)}"

@@ -182,6 +182,7 @@ def _add_simulate(commands: Any) -> None:
     models = simulate.add_subparsers(required=True, metavar="MODEL", parser_class=_Parser)
     parser = models.add_parser(
         "metalens",
+        help="wrapped phase maps of a lens",
         description="Make phase maps of lenses drawn from the ranges. The file holds phase, truth, "
         "wavelength\nand, with --error, initial.",
     )

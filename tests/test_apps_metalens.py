@@ -43,21 +43,26 @@ def test_shapes(made, refined):
     assert refined.at_bound.dtype == bool
 
 
-def test_a_single_map_has_no_sample_axis(made, refined):
+def test_a_single_map_has_no_sample_axis(made):
+    arguments = {"method": ADAM, "max_steps": 3}
     one = metalens.invert(
-        made["phase"][0], wavelength=made["wavelength"][0], initial=made["initial"][0]
+        made["phase"][0],
+        wavelength=made["wavelength"][0],
+        initial=made["initial"][0],
+        **arguments,
     )
     assert (one.params.shape, one.std.shape, one.at_bound.shape) == ((5,), (5,), (5,))
     assert one.loss.shape == one.status.shape == one.steps.shape == ()
-    assert (
-        rmse(made["phase"][:1], one.params[None])
-        < 1.5 * rmse(made["phase"][:1], refined.params[:1]) + 1e-3
+    alone = {name: array[:1] for name, array in made.items()}
+    batch = metalens.invert(
+        alone["phase"], wavelength=alone["wavelength"], initial=alone["initial"], **arguments
     )
+    np.testing.assert_array_equal(batch.params[0], one.params)
 
 
 def test_the_loss_is_the_square_of_the_residual(made, refined):
     np.testing.assert_allclose(
-        np.sqrt(refined.loss), rmse(made["phase"], refined.params), atol=1e-3
+        np.sqrt(refined.loss), rmse(made["phase"], refined.params), atol=3e-3
     )
     np.testing.assert_allclose(
         metalens.residual_rmse(made["phase"], refined.params), np.sqrt(refined.loss), atol=1e-6
@@ -105,8 +110,7 @@ def test_standard_errors_are_nan_for_a_fit_that_explains_nothing(made):
     assert np.isnan(result.std[poor]).all()
 
 
-@pytest.mark.parametrize("method", ["lbfgs", "adam"])
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("method", "known"), [("lbfgs", True), ("lbfgs", False), (ADAM, False)])
 def test_bounds_hold(made, method, known):
     rng = np.random.default_rng(0)
     initial = made["truth"] + 0.3 * RANGE.astype(np.float32) * rng.normal(size=(4, 5))
@@ -129,7 +133,7 @@ def test_starts_are_moved_into_the_ranges(made):
     result = metalens.invert(made["phase"], initial=outside, max_steps=0)
     np.testing.assert_array_equal(result.params, starts)
     before = metalens.residual_rmse(made["phase"], starts)
-    np.testing.assert_allclose(np.sqrt(result.initial_loss), before, rtol=1e-5)
+    np.testing.assert_allclose(np.sqrt(result.initial_loss), before, rtol=1e-4)
 
 
 def test_starts(made):
@@ -242,8 +246,7 @@ def test_predict(made):
         np.testing.assert_allclose(np.angle(np.exp(1j * (predicted - maps))), 0, atol=5e-3)
 
 
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("method", ["auto", ADAM], ids=["auto", "adam"])
+@pytest.mark.parametrize(("method", "known"), [("auto", True), (ADAM, False)])
 def test_convergence(made, known, method):
     wavelength = made["wavelength"] if known else None
     trace = metalens.convergence(
@@ -263,7 +266,7 @@ def test_convergence(made, known, method):
         max_steps=15,
     )
     ended = result.steps == 15  # those that were stopped earlier may have had more to gain
-    np.testing.assert_allclose(trace[ended, -1], np.sqrt(result.loss[ended]), rtol=0.05)
+    np.testing.assert_allclose(trace[ended, -1], np.sqrt(result.loss[ended]), rtol=0.02, atol=3e-3)
 
 
 def test_simulate(made):
@@ -311,11 +314,12 @@ def test_simulate_draws_lenses_and_errors_as_it_says():
 
 
 def test_simulate_with_noise(made):
-    noisy = metalens.simulate(4, 16, noise=PhaseNoise.only("grain"), error=1e-4)
+    noise = PhaseNoise.only("grain", "dead").replace(dead_density=0.5, dead_value=np.nan)
+    noisy = metalens.simulate(4, 16, noise=noise, error=1e-4)
     np.testing.assert_array_equal(noisy["truth"], made["truth"])
-    np.testing.assert_allclose(rmse(noisy["phase"], noisy["truth"]), 0.2, atol=0.04)
-    holes = PhaseNoise.only("dead").replace(dead_density=0.5, dead_value=np.nan)
-    assert 0.4 < np.isnan(metalens.simulate(4, 16, noise=holes)["phase"]).mean() < 0.6
+    np.testing.assert_array_equal(noisy["initial"], made["initial"])
+    np.testing.assert_allclose(rmse(noisy["phase"], noisy["truth"]), 0.2, atol=0.06)
+    assert 0.4 < np.isnan(noisy["phase"]).mean() < 0.6
 
 
 @pytest.mark.parametrize(

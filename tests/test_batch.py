@@ -370,15 +370,16 @@ def zeros(count=6):
     return {"slope": np.zeros(count, np.float32), "offsets": {"at_0": np.zeros(count, np.float32)}}
 
 
-fit_lines = functools.partial(rj.run_batch, rj.Gradient(optax.lbfgs), max_steps=50, lanes=4)
+DESCENT = rj.Gradient(optax.sgd, {"learning_rate": 0.5})
+fit_lines = functools.partial(rj.run_batch, DESCENT, max_steps=400, lanes=4)
 
 
 def test_params_may_be_any_pytree():
     slope, offset, y = lines()
     result = fit_lines(Line(y), zeros())
     assert jax.tree.structure(result.params) == jax.tree.structure(zeros())
-    np.testing.assert_allclose(result.params["slope"], slope, atol=1e-3)
-    np.testing.assert_allclose(result.params["offsets"]["at_0"], offset, atol=1e-3)
+    np.testing.assert_allclose(result.params["slope"], slope, atol=5e-3)
+    np.testing.assert_allclose(result.params["offsets"]["at_0"], offset, atol=5e-3)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result.params))
 
 
@@ -399,7 +400,7 @@ def test_axes_says_what_all_samples_share():
 def test_one_observation_may_be_shared_by_many_starts():
     slope, _, y = lines()
     result = fit_lines(Line(y[0]), zeros(3), axes=Line(None, None))
-    np.testing.assert_allclose(result.params["slope"], slope[[0, 0, 0]], atol=1e-3)
+    np.testing.assert_allclose(result.params["slope"], slope[[0, 0, 0]], atol=5e-3)
 
 
 def test_a_plain_function_serves_as_a_problem():

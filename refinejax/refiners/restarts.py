@@ -56,15 +56,15 @@ class Restarts(Refiner):
         lanes = jax.vmap(lambda p, k: start(self.refiner, objective, rules, p, k, UNLIMITED))(
             starts, jax.random.split(key, self.n)
         )
-        return _state(lanes)
+        # The start itself, so that the driver knows its loss; or the best, where it is NaN.
+        return _state(lanes, jnp.where(jnp.isfinite(lanes.best_loss[0]), 0, _best(lanes)))
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one step from every start that is still running."""
         del key  # each lane carries its own
         rules = self._rules(state.params)
-        return _state(
-            jax.vmap(lambda lane: advance(self.refiner, objective, rules, lane))(state.inner)
-        )
+        lanes = jax.vmap(lambda lane: advance(self.refiner, objective, rules, lane))(state.inner)
+        return _state(lanes, _best(lanes))
 
     def _rules(self, params: Any) -> Stop:
         return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
@@ -90,7 +90,6 @@ def _best(lanes: Lane) -> Int[Array, ""]:
     return jnp.argmin(jnp.where(jnp.isnan(lanes.best_loss), jnp.inf, lanes.best_loss))
 
 
-def _state(lanes: Lane) -> State:
-    index = _best(lanes)
+def _state(lanes: Lane, index: Array) -> State:
     params = jax.tree.map(lambda leaf: leaf[index], lanes.best_params)
     return State(params, lanes.best_loss[index], lanes)

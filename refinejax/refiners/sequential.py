@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, select
-from refinejax._run import UNLIMITED, Lane, advance, start
+from refinejax._run import UNLIMITED, Lane, advance, check_count, start
 
 
 class Memory(struct.PyTreeNode):
@@ -36,7 +36,8 @@ class Sequential(Refiner, init=False):
         stop: ends the stages but the last; by default the driver's rules.
 
     Raises:
-        ValueError: if there is no refiner, or ``steps`` has another number of entries.
+        ValueError: if there is no refiner, or ``steps`` has another number of entries or a negative
+            one.
     """
 
     stages: tuple[Refiner, ...]
@@ -148,6 +149,9 @@ def _check(refiners: tuple[Refiner, ...], steps: Any) -> tuple[Any, ...]:
             f"steps: expected {len(refiners) - 1} numbers, one for each stage but the last, "
             f"got {len(counts)}"
         )
+    for count in counts:
+        if not isinstance(count, Array):
+            check_count("steps", count)
     return counts
 
 

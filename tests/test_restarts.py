@@ -1,0 +1,158 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import PROBLEMS, Box
+
+from refinejax import Gradient, RandomSearch, Restarts, Sequential, Status, Stop, run, run_until
+
+SGD = Gradient(optax.sgd, {"learning_rate": 0.01})
+LBFGS = Gradient(optax.lbfgs)
+START = np.array([2.0, -1.0], np.float32)
+
+
+def sphere(params):
+    return jnp.sum(params**2)
+
+
+def wells(params):
+    """A parabola with a well every unit: least (0) in the origin."""
+    return jnp.sum(0.02 * params**2 + 1 - jnp.cos(2 * jnp.pi * params))
+
+
+def starts(refiner, objective, params, key=0):
+    return refiner.init(objective, params, jax.random.key(key)).inner.state.params
+
+
+def test_the_first_start_is_the_start():
+    for key in range(3):
+        drawn = starts(Restarts(SGD, n=5, spread=1.0), sphere, jnp.asarray(START), key)
+        assert drawn.shape == (5, 2)
+        np.testing.assert_array_equal(drawn[0], START)
+        assert len(np.unique(np.asarray(drawn), axis=0)) == 5
+
+
+def test_the_others_have_the_stated_spread():
+    offsets = starts(Restarts(SGD, n=4001, spread=0.3), sphere, jnp.zeros(2))[1:]
+    np.testing.assert_allclose(np.std(offsets, axis=0), 0.3, rtol=0.05)
+    np.testing.assert_allclose(np.mean(offsets, axis=0), 0, atol=0.02)
+    assert abs(np.corrcoef(offsets.T)[0, 1]) < 0.06
+
+
+def test_the_spread_may_differ_from_param_to_param():
+    params = {"a": jnp.zeros(2), "b": jnp.float32(0)}
+    spread = {"a": jnp.array([0.1, 1.0]), "b": 5.0}
+
+    def objective(params):
+        return sphere(params["a"]) + params["b"] ** 2
+
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            drawn = starts(Restarts(SGD, n=2001, spread=spread), objective, params)
+            np.testing.assert_allclose(np.std(drawn["a"], axis=0), [0.1, 1], rtol=0.07)
+            np.testing.assert_allclose(np.std(drawn["b"]), 5, rtol=0.07)
+            assert drawn["b"].dtype == jnp.float32
+
+
+def test_starts_lie_within_the_bounds():
+    box = Box(jnp.array([1.0, -2.0, 0.0]))
+    drawn = starts(Restarts(SGD, n=200, spread=3.0), box, jnp.array([0.0, 1.0]))
+    lower, upper = box.bounds
+    assert np.all((drawn >= lower) & (drawn <= upper))
+
+
+def test_starts_of_a_space_are_spread_in_its_scaled_coordinates():
+    problem = PROBLEMS["decay"]
+    start = jnp.array([1.0, 1.0])
+    result = run(
+        Restarts(RandomSearch(), n=400, spread=0.1),
+        problem.objective,
+        start,
+        num_steps=0,
+        record=lambda state: state.inner.state.params,
+    )
+    scale = problem.objective.space.scale
+    np.testing.assert_allclose(np.std(result.trace[0], axis=0) * scale, 0.1 * scale, rtol=0.15)
+
+
+def test_one_start_is_that_refiner():
+    alone = run_until(LBFGS, wells, START, max_steps=50)
+    single = run_until(Restarts(LBFGS, n=1), wells, START, max_steps=50)
+    np.testing.assert_allclose(single.loss, alone.loss, rtol=1e-6)
+    np.testing.assert_allclose(single.params, alone.params, rtol=1e-5)
+    assert (int(single.steps), int(single.status)) == (int(alone.steps), int(alone.status))
+
+
+def test_finds_the_global_minimum_that_one_start_misses():
+    alone = run_until(LBFGS, wells, START, max_steps=100)
+    assert alone.loss > 0.05
+    many = run_until(Restarts(LBFGS, n=200, spread=2.0), wells, START, max_steps=100)
+    assert many.loss < 1e-5
+    np.testing.assert_allclose(many.params, 0, atol=1e-2)
+    assert Status(int(many.status)).converged
+
+
+@pytest.mark.parametrize("key", range(3))
+def test_is_never_worse_than_the_start_alone(key):
+    alone = run_until(SGD, wells, START, max_steps=40)
+    many = run_until(Restarts(SGD, n=4, spread=1.0), wells, START, key, max_steps=40)
+    assert float(many.loss) <= float(alone.loss) * (1 + 1e-6)
+
+
+def test_the_initial_loss_is_that_of_the_start():
+    result = run(Restarts(SGD, n=50, spread=1.0), sphere, START, num_steps=1)
+    np.testing.assert_allclose(result.initial_loss, 5, rtol=1e-6)
+
+
+def log_sum(params):
+    return jnp.sum(params - jnp.log(params))
+
+
+def test_starts_at_nan_are_tolerated():
+    near = np.array([0.1, 0.1], np.float32)  # many of the others are negative
+    result = run_until(Restarts(LBFGS, n=16, spread=0.5), log_sum, near, max_steps=100)
+    np.testing.assert_allclose(result.params, 1, atol=1e-2)
+    bad = np.array([-0.1, 0.5], np.float32)
+    result = run_until(Restarts(LBFGS, n=16, spread=0.5), log_sum, bad, max_steps=100)
+    assert Status(int(result.status)).converged
+    np.testing.assert_allclose(result.params, 1, atol=1e-2)
+
+
+def test_all_starts_at_nan_are_told():
+    result = run_until(Restarts(SGD, n=4), log_sum, -START - 5, max_steps=100)
+    assert result.status == Status.NONFINITE_START
+
+
+def test_a_target_ends_all():
+    refiner = Restarts(SGD, n=8, spread=1.0)
+    result = run_until(refiner, sphere, START, max_steps=500, stop=Stop(target=0.5))
+    assert result.status == Status.TARGET_REACHED
+    assert result.loss <= 0.5
+    statuses = result.state.inner.status
+    assert np.sum(statuses == Status.RUNNING) > 0
+
+
+def test_starts_end_by_rules_of_their_own():
+    refiner = Restarts(SGD, n=3, spread=0.1, stop=Stop.never().replace(gradient=1.0))
+    result = run_until(refiner, sphere, START, max_steps=500, stop=Stop())
+    assert result.status == Status.CONVERGED_GRAD
+    assert 0.2 < result.loss < 1
+
+
+def test_starts_of_a_random_refiner_draw_different_numbers():
+    refiner = Restarts(RandomSearch(), n=4, spread=0.0)
+    state = run(refiner, sphere, START, num_steps=2).state
+    assert len(np.unique(np.asarray(state.inner.state.params), axis=0)) == 4
+
+
+def test_restarts_of_a_chain():
+    chain = Sequential(RandomSearch(), LBFGS, steps=3)
+    result = run_until(Restarts(chain, n=3, spread=0.5), sphere, START, max_steps=50)
+    assert result.loss < 1e-8
+
+
+def test_no_start_is_named():
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=r"^n:"):
+            Restarts(SGD, n=n)
