@@ -191,14 +191,25 @@ def recipes(quick: bool) -> list[Recipe]:
     return constant + [Recipe("cosine", rate, 500) for rate in RATES]
 
 
-def entry(batches: Sequence[Batch], solve: Callable[[Batch], np.ndarray]) -> dict[str, Any]:
-    """Solve each batch (a seed) and say how many samples came out right."""
-    judged = [judge(batch, solve(batch)) for batch in batches]
+def entry(batch: Batch, params: np.ndarray, seeds: int) -> dict[str, Any]:
+    """Say how many samples of each seed came out right."""
+    loss, rmse = (np.split(values, seeds) for values in judge(batch, params))
     return {
-        "solved": spread([float(np.mean(loss < SOLVED)) for loss, _ in judged]),
-        "exact": spread([float(np.mean(rmse <= EXACT)) for _, rmse in judged]),
-        "rmse": spread([float(np.median(rmse)) for _, rmse in judged]),
+        "solved": spread([float(np.mean(values < SOLVED)) for values in loss]),
+        "exact": spread([float(np.mean(values <= EXACT)) for values in rmse]),
+        "rmse": spread([float(np.median(values)) for values in rmse]),
     }
+
+
+def make_batches(error: float, free: str, count: int, seeds: int) -> Batch:
+    """Return the batches of all seeds, one after the other, to be refined at once."""
+    batches = [make_batch(error, free, count, seed) for seed in range(seeds)]
+    return Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+
+
+def samples(quick: bool) -> int:
+    """Return how many samples a seed has."""
+    return 8 if quick else 16
 
 
 def success(quick: bool, seeds: int) -> list[dict[str, Any]]:
@@ -207,16 +218,22 @@ def success(quick: bool, seeds: int) -> list[dict[str, Any]]:
     for free in FREE:
         for error in (1e-4, 1e-2) if quick else ERRORS:
             note(f"{free}: starts off by {100 * error:g} %")
-            batches = [make_batch(error, free, 8 if quick else 32, seed) for seed in range(seeds)]
-            at = {"free": free, "error": error}
-            unrefined = entry(batches, lambda batch: LOW + batch.unit * WIDTH)
-            rows.append({**at, "method": "start", **unrefined})
-            for recipe in recipes(quick):
-                solve = functools.partial(adam, free=free, recipe=recipe)
-                rows.append({**at, "method": "adam", **recipe._asdict(), **entry(batches, solve)})
-            solve = functools.partial(lbfgs, free=free)
-            rows.append({**at, "method": "lbfgs", **entry(batches, solve)})
+            batch = make_batches(error, free, samples(quick), seeds)
+            rows += success_from(batch, {"free": free, "error": error}, recipes(quick), seeds)
     return rows
+
+
+def success_from(
+    batch: Batch, at: dict[str, Any], tried: Sequence[Recipe], seeds: int
+) -> list[dict[str, Any]]:
+    """Run every recipe and L-BFGS on one batch."""
+    free = at["free"]
+    rows = [{"method": "start", **entry(batch, LOW + batch.unit * WIDTH, seeds)}]
+    for recipe in tried:
+        found = entry(batch, adam(batch, free, recipe), seeds)
+        rows.append({"method": "adam", **recipe._asdict(), **found})
+    rows.append({"method": "lbfgs", **entry(batch, lbfgs(batch, free), seeds)})
+    return [{**at, **row} for row in rows]
 
 
 def torch_success(quick: bool, seeds: int) -> list[dict[str, Any]]:
@@ -225,19 +242,17 @@ def torch_success(quick: bool, seeds: int) -> list[dict[str, Any]]:
 
     rows, steps = [], 20 if quick else 500
     for error in (1e-4, 1e-2):
-        batches = [make_batch(error, "five", 8 if quick else 32, seed) for seed in range(seeds)]
-        found = {}
-        for seed, batch in enumerate(batches):
-            starts = batch.unit.astype(np.float32)
-            pair = _torch_adam.batched(batch.observed, starts, rate=1e-2, steps=steps)
-            found[seed] = [LOW + unit * WIDTH for unit in pair]
-        for i, kept in enumerate(("last", "best")):
-            known = {id(batch): found[seed][i] for seed, batch in enumerate(batches)}
-            row = entry(batches, lambda batch, known=known: known[id(batch)])
-            rows.append({"error": error, "method": "torch", "kept": kept, "steps": steps, **row})
-        ours = functools.partial(adam, free="five", recipe=Recipe("constant", 1e-2, steps))
-        row = entry(batches, ours)
-        rows.append({"error": error, "method": "run_batch", "kept": "best", "steps": steps, **row})
+        batch = make_batches(error, "five", samples(quick), seeds)
+        starts = batch.unit.astype(np.float32)
+        last, best = _torch_adam.batched(batch.observed, starts, rate=1e-2, steps=steps)
+        found = {
+            ("torch", "last"): LOW + last * WIDTH,
+            ("torch", "best"): LOW + best * WIDTH,
+            ("run_batch", "best"): adam(batch, "five", Recipe("constant", 1e-2, steps)),
+        }
+        for (method, kept), params in found.items():
+            at = {"error": error, "method": method, "kept": kept, "steps": steps}
+            rows.append({**at, **entry(batch, params, seeds)})
     return rows
 
 
@@ -343,7 +358,7 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
         "settings": {
             "quick": quick,
             "seeds": seeds,
-            "samples_a_seed": 8 if quick else 32,
+            "samples_a_seed": samples(quick),
             "size": SIZE,
             "solved_below": SOLVED,
             "exact_at_most": EXACT,

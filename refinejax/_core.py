@@ -199,12 +199,12 @@ class Stop(struct.PyTreeNode):
             step=_number(self.step, eps, dtype),
             target=_number(self.target, -jnp.inf, dtype),
             patience=_number(self.patience, 100, jnp.int32),
-            divergence=_number(self.divergence, 1e6, dtype),
+            divergence=_number(self.divergence, min(1e6, float(jnp.finfo(dtype).max)), dtype),
         )
 
 
 def _number(value: Any, default: Any, dtype: Any) -> Array:
-    # Rounded by JAX, as NumPy warns where 1e6 is infinite in float16.
+    # Rounded by JAX: NumPy warns where a number is infinite in float16.
     return jnp.asarray(default if value is None else value).astype(dtype)
 
 

@@ -27,8 +27,8 @@ REFINERS = {
     "adam": ADAM,
     "lbfgs": rj.Gradient(optax.lbfgs),
     "random": RANDOM,
-    "restarts": rj.Restarts(ADAM, n=2),
-    "sequential": rj.Sequential(RANDOM, ADAM, steps=7),
+    "restarts": rj.Restarts(SGD, n=2),
+    "sequential": rj.Sequential(RANDOM, SGD, steps=7),
 }
 
 

@@ -83,7 +83,7 @@ def process(*arguments, cwd, **options):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         **options,
     )
 
@@ -132,10 +132,11 @@ def test_simulate_and_refine(tmp_path):
     out = load(tmp_path / "out.npz")
     check_output(out, maps)
     np.testing.assert_allclose(said["rmse"]["median"], np.median(out["rmse"]))
-    page = (tmp_path / "page" / "index.html").read_text()
-    assert "<html" in page
-    assert "maps.npz" in page
-    assert len(list((tmp_path / "page").glob("*.png"))) >= 4
+    page = tmp_path / said["report"]
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert "maps.npz" in page.read_text()
+    for figure in ("worst", "median", "best", "before_after", "convergence"):
+        assert page.with_name(f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def check_output(out, maps):
@@ -186,7 +187,7 @@ def test_a_full_disk_as_a_process(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("refinejax: error: maps.npz: cannot be written (")
@@ -217,10 +218,10 @@ def test_interrupted_and_resumed(folder, capsys):
         begun = time.monotonic()
         while not list(Path("done").glob("part-*.npz")):
             assert running.poll() is None, running.communicate()
-            assert time.monotonic() - begun < 60
+            assert time.monotonic() - begun < 300
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=60)
+        stdout, stderr = running.communicate(timeout=300)
     finally:
         running.kill()
     assert (running.returncode, stderr) == (130, "")
@@ -254,16 +255,6 @@ def test_prints_for_people(folder, capsys):
     for text in (f"{COUNT} samples", "residual RMSE [rad]", "before", "after", "written: out.npz"):
         assert text in captured.out
     check_output(load("out.npz"), arrays())
-
-
-def test_a_page_for_people(folder, capsys):
-    write()
-    assert refine("--report", "a/page", "--method", "adam", "--max-steps", 5) == 0
-    page = Path("a/page/index.html")
-    assert f"report:  {page}" in capsys.readouterr().out
-    assert page.read_text().startswith("<!DOCTYPE html>")
-    for role in ("worst", "median", "best", "convergence"):
-        assert page.with_name(f"{role}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_wavelengths(folder, capsys):
@@ -337,7 +328,11 @@ def test_all_maps_missing(folder, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["statuses"] == {"NONFINITE_START": COUNT}
     assert said["rmse"] == {"low": None, "median": None, "high": None}
-    assert refine(*quick[:-2]) == 0
+    os.unlink("page/index.html")
+    assert refine(*quick) == 0
+    page = Path("page/index.html")
+    assert f"report:  {page}" in capsys.readouterr().out
+    assert page.exists()
 
 
 def test_integers_and_others_to_start_from(folder, capsys):

@@ -175,7 +175,7 @@ def test_as_a_process_with_a_cache_that_is_no_folder(tmp_path):
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(file), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     found = json.loads(done.stdout)
     assert done.returncode == 1

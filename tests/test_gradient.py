@@ -69,9 +69,7 @@ LIKE_OPTAX = {
             ),
             {"learning_rate": 1.0},
         ),
-        optax.chain(
-            optax.sgd(1.0), optax.scale_by_backtracking_linesearch(40, store_grad=True)
-        ),
+        optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(40, store_grad=True)),
     ),
 }
 

@@ -166,9 +166,7 @@ def test_4_vmap_equals_a_loop(pair):
     starts, batch = pair.lanes
     for index in (0, 2):
         alone, together = pair.until(starts[index], keys(3)[index]), lane(batch, index)
-        np.testing.assert_allclose(
-            together.loss, alone.loss, rtol=1e-3, atol=10 * pair.tolerance
-        )
+        np.testing.assert_allclose(together.loss, alone.loss, rtol=1e-3, atol=10 * pair.tolerance)
         assert_close(together.params, alone.params, 1e-3, 1e-3)
 
 
@@ -178,9 +176,7 @@ def test_5_jit_equals_no_jit(pair):
         state = pair.refiner.step(pair.objective, state, keys(4)[0])
     assert shapes(state) == shapes(pair.states[1])
     assert_close(state.params, pair.states[1].params)
-    np.testing.assert_allclose(
-        state.loss, pair.states[1].loss, rtol=1e-4, atol=10 * pair.tolerance
-    )
+    np.testing.assert_allclose(state.loss, pair.states[1].loss, rtol=1e-4, atol=10 * pair.tolerance)
 
 
 def test_6_new_starts_keys_numbers_data_and_limits_do_not_compile(pair):

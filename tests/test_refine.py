@@ -141,7 +141,7 @@ def test_params_and_bounds_may_be_dicts():
     assert truth[:, 1].max() > 1.25
 
 
-fit_constant = functools.partial(refine, constant, method=SGD)
+fit_constant = functools.partial(refine, constant, method=SGD, lanes=2)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,10 @@ def test_never_takes_all_steps():
 
 
 def test_no_steps_return_the_start():
-    for result in (run(ADAM, sphere, START, num_steps=0), run_until(ADAM, sphere, START, max_steps=0)):
+    for result in (
+        run(ADAM, sphere, START, num_steps=0),
+        run_until(ADAM, sphere, START, max_steps=0),
+    ):
         np.testing.assert_array_equal(result.params, START)
         assert (int(result.steps), int(result.status)) == (0, Status.MAX_STEPS)
         assert result.loss == result.initial_loss == 5

@@ -51,11 +51,16 @@ class InverseProblem(struct.PyTreeNode):
         return self.forward(params) if self.context is None else self.forward(params, self.context)
 
     def residual(self, params: PyTree) -> PyTree:
-        """Return difference(prediction, observation) / noise; 0 at missing pixels."""
+        """Return difference(prediction, observation) / noise; 0 at missing pixels.
+
+        Raises:
+            ValueError: if the prediction does not have the shape of the observation.
+        """
         noise = spread(self.noise, self.observation)
         return jax.tree.map(self._residual, self.predict(params), self.observation, noise)
 
     def _residual(self, prediction: Array, observation: Array, noise: Array) -> Array:
+        _check_shapes(jnp.shape(prediction), jnp.shape(observation))
         seen = ~jnp.isnan(observation)
         # The inner `where` keeps NaN out of the derivative as well.
         difference = self.difference(prediction, jnp.where(seen, observation, prediction))
@@ -100,6 +105,16 @@ class InverseProblem(struct.PyTreeNode):
         none = jax.tree.map(lambda _: None, (self.forward, self.prior, self.space))
         return self.replace(
             forward=none[0], observation=0, noise=noise, prior=none[1], space=none[2], context=0
+        )
+
+
+def _check_shapes(prediction: tuple[int, ...], observation: tuple[int, ...]) -> None:
+    """Refuse what would broadcast to something larger than the observation."""
+    pairs = zip(prediction[::-1], observation[::-1], strict=False)
+    if len(prediction) > len(observation) or any(p not in (1, o) for p, o in pairs):
+        raise ValueError(
+            f"forward: a prediction of shape {prediction} does not fit the observation of shape "
+            f"{observation}"
         )
 
 

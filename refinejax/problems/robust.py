@@ -27,7 +27,8 @@ def tukey(z: Array) -> Array:
 
     Beaton and Tukey (1974), the biweight.
     """
-    return (1 - (1 - jnp.minimum(z, 1)) ** 3) / 3
+    z = jnp.minimum(z, 1)
+    return z * (1 - z * (1 - z / 3))  # the same, without cancellation for small z
 
 
 class Robust(struct.PyTreeNode):

@@ -146,7 +146,10 @@ def _floats(bound: Any) -> np.ndarray:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
+    """Whether it is numbers in brackets; a list of arrays or dicts is a pytree."""
+    if not isinstance(value, list | tuple):
+        return False
+    return not any(isinstance(v, dict) or getattr(v, "shape", ()) for v in value)
 
 
 def _check_order(names: tuple[str, ...], lower: PyTree, upper: PyTree) -> None:
