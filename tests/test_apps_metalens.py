@@ -93,7 +93,7 @@ def test_one_wavelength_for_all_and_outside_of_the_range(made):
 
 
 def test_an_unknown_wavelength_leaves_only_ratios(made):
-    result = metalens.invert(made["phase"], initial=made["initial"])
+    result = metalens.invert(made["phase"], initial=made["initial"], method=ADAM, max_steps=20)
     assert metalens.NOTE_SCALE in result.notes
     assert "ratios" in metalens.NOTE_SCALE
     assert np.isnan(result.std).all()
@@ -110,7 +110,7 @@ def test_standard_errors_are_nan_for_a_fit_that_explains_nothing(made):
     assert np.isnan(result.std[poor]).all()
 
 
-@pytest.mark.parametrize(("method", "known"), [("lbfgs", True), ("lbfgs", False), (ADAM, False)])
+@pytest.mark.parametrize(("method", "known"), [("lbfgs", True), (ADAM, False)])
 def test_bounds_hold(made, method, known):
     rng = np.random.default_rng(0)
     initial = made["truth"] + 0.3 * RANGE.astype(np.float32) * rng.normal(size=(4, 5))

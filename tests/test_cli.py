@@ -264,7 +264,7 @@ def test_wavelengths(folder, capsys):
 
     def params(*arguments, **changes):
         write(**changes)
-        assert refine("--json", "--max-steps", 5, *arguments) == 0
+        assert refine("--json", "--method", "adam", "--max-steps", 5, *arguments) == 0
         notes = json.loads(capsys.readouterr().out)["notes"]
         out = load("out.npz")
         assert notes == list(out["notes"])
@@ -550,7 +550,7 @@ def test_wrong_simulations(folder, capsys, options, words):
 
 
 COMMANDS = {
-    "metalens": ("metalens", "maps.npz"),
+    "metalens": ("metalens", "maps.npz", "--method", "adam", "--max-steps", 5),
     "simulate": ("simulate", "metalens", "--count", COUNT, "--size", SIZE, "--noise", "none"),
 }
 

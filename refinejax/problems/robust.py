@@ -65,7 +65,8 @@ class Robust(struct.PyTreeNode):
         slope = jax.vmap(jax.grad(self.rho))
 
         def weigh(r: Array) -> Array:
-            return slope((jnp.abs(r).ravel() / self.scale) ** 2).reshape(r.shape)
+            weights = slope((jnp.abs(r).ravel() / self.scale) ** 2).reshape(r.shape)
+            return jnp.maximum(weights, 0)  # their root is taken; rounding may leave −1e-17
 
         return jax.tree.map(weigh, self.problem.residual(params))
 
