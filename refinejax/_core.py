@@ -264,7 +264,7 @@ def check_scalar(objective: Any, params: Any) -> None:
         ValueError: if it is not.
     """
     loss = jax.eval_shape(objective, params)
-    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", None)
+    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", jnp.int32)
     if shape != () or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"objective: expected a scalar loss of a floating dtype, got {loss}; reduce it with "

@@ -74,7 +74,7 @@ REFINERS = {
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock", "decay")),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("nested", "corner")),
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
-    "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100),
+    "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100),
     "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True),
 }

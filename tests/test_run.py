@@ -10,6 +10,7 @@ from refinejax import (
     InverseProblem,
     RandomSearch,
     Refiner,
+    State,
     Status,
     Stop,
     run,
@@ -70,7 +71,7 @@ def test_every_end_has_its_status(name):
     assert int(result.steps) <= 300
 
 
-def test_the_stages_of_an_end_are_where_they_should_be():
+def test_each_end_comes_where_it_should():
     stalled = run_until(sgd(1.0), sphere, START, max_steps=300, stop=Stop(patience=10))
     assert int(stalled.steps) == 10
     target = run_until(ADAM, sphere, START, max_steps=300, stop=Stop(target=1.0))
@@ -174,13 +175,13 @@ def test_bad_arguments_are_named(driver):
         with pytest.raises(ValueError, match=count):
             call(steps=bad)
     for empty in ({}, (), None, []):
-        with pytest.raises(ValueError, match="params.*empty"):
+        with pytest.raises(ValueError, match=r"params.*empty"):
             call(params=empty)
     with pytest.raises(ValueError, match=r"params\['b'\].*int"):
         call(params={"a": START, "b": np.arange(3)})
-    with pytest.raises(ValueError, match="params.*complex"):
+    with pytest.raises(ValueError, match=r"params.*complex"):
         call(params=np.array([1j]))
-    with pytest.raises(ValueError, match="objective.*float"):
+    with pytest.raises(ValueError, match=r"objective.*float"):
         call(objective=3.0)
 
 
@@ -301,8 +302,6 @@ class Lowering(Refiner):
     """Knows nothing but how to go down: the defaults of `Refiner` must do."""
 
     def init(self, objective, params, key):
-        from refinejax import State
-
         return State(params, objective(params), ())
 
     def step(self, objective, state, key):

@@ -10,7 +10,7 @@ START = np.array([2.0, -1.0], np.float32)
 SWINGS = Gradient(optax.sgd, {"learning_rate": 0.1, "momentum": 0.9})
 SLOW = Gradient(optax.sgd, {"learning_rate": 0.01})
 RESTS = Gradient(optax.sgd, {"learning_rate": 0.0})
-LBFGS = Gradient(optax.lbfgs)
+ADAM = Gradient(optax.adam, {"learning_rate": 0.05})
 
 
 def sphere(params):
@@ -60,12 +60,11 @@ def test_other_step_limits_do_not_trace_again():
         traces += 1
         return sphere(params)
 
-    results = []
-    for steps in (2, 4):
-        results.append(run(Sequential(SLOW, SWINGS, steps=steps), counted, START, num_steps=6))
-        first = traces if steps == 2 else first
+    a = run(Sequential(SLOW, SWINGS, steps=2), counted, START, num_steps=6)
+    first = traces
+    b = run(Sequential(SLOW, SWINGS, steps=4), counted, START, num_steps=6)
     assert traces == first
-    assert results[0].loss != results[1].loss
+    assert a.loss != b.loss
 
 
 def test_a_stage_ends_by_a_stopping_rule_too():
@@ -79,7 +78,7 @@ def test_a_stage_ends_by_a_stopping_rule_too():
 
 
 def test_the_rules_of_the_driver_end_the_first_stage_and_the_whole():
-    chain = Sequential(SLOW, LBFGS, steps=1000)
+    chain = Sequential(SLOW, ADAM, steps=1000)
     result = run_until(chain, sphere, START, max_steps=2000, stop=Stop(gradient=0.5))
     assert result.status == Status.CONVERGED_GRAD
     assert int(result.state.inner.stage) == 1
@@ -108,7 +107,7 @@ def test_the_verdict_is_that_of_the_last_stage():
 
 
 def test_a_nan_start_is_told():
-    result = run_until(Sequential(SLOW, LBFGS), sphere, START * np.nan, max_steps=50)
+    result = run_until(Sequential(SLOW, ADAM), sphere, START * np.nan, max_steps=50)
     assert (int(result.status), int(result.steps)) == (Status.NONFINITE_START, 0)
 
 
@@ -160,6 +159,6 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="refiners"):
         Sequential(SLOW, optax.adam(0.1))
     with pytest.raises(ValueError, match="steps"):
-        Sequential(SLOW, LBFGS, steps=(3, 4))
+        Sequential(SLOW, ADAM, steps=(3, 4))
     with pytest.raises(ValueError, match="steps"):
-        Sequential(SLOW, LBFGS, steps=-1)
+        Sequential(SLOW, ADAM, steps=-1)

@@ -100,25 +100,29 @@ def run_batch(
     restored = np.flatnonzero(output.ended & share.mine)
     bar.update(len(restored), output.converged(restored))
     with bar, Deadline(time_limit) as deadline:
-        for stage in stages_of(refiner, rules):
-            todo = np.flatnonzero(~output.ended)
-            if not len(todo):
-                break
-            common = rules_of(stage, key, max_steps, shared)
-            source = ArraySource(data, output.params, todo, output.steps)
-            if memory_limit is not None:
-                plan = _fit(common, layout, structure, data, starts, plan, memory_limit, len(todo))
-            engine = Engine(common, layout, structure, plan)
-            for finished in engine.drive(source, deadline):
-                done = output.put(finished, rules, max_steps, early=stage.place == "early")
-                bar.update(len(done), output.converged(done))
-                if ledger is not None:
-                    ledger.add(output.columns(done))
-            if (verdict := deadline.verdict()) is not None:
-                output.abandon(verdict)
-                break
-        if ledger is not None:
-            ledger.flush()
+        try:
+            for stage in stages_of(refiner, rules):
+                todo = np.flatnonzero(~output.ended)
+                if not len(todo):
+                    break
+                common = rules_of(stage, key, max_steps, shared)
+                source = ArraySource(data, output.params, todo, output.steps)
+                if memory_limit is not None:
+                    plan = _fit(
+                        common, layout, structure, data, starts, plan, memory_limit, len(todo)
+                    )
+                engine = Engine(common, layout, structure, plan)
+                for finished in engine.drive(source, deadline):
+                    done = output.put(finished, rules, max_steps, early=stage.place == "early")
+                    bar.update(len(done), output.converged(done))
+                    if ledger is not None:
+                        ledger.add(output.columns(done))
+                if (verdict := deadline.verdict()) is not None:
+                    output.abandon(verdict)
+                    break
+        finally:
+            if ledger is not None:
+                ledger.flush()
     share.exchange(output.arrays())
     return output.result(structure, bounds_of(problem), time.monotonic() - begun)
 

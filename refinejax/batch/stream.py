@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Status, Stop, as_key, as_objective, bounds_of
+from refinejax._core import Refiner, Stop, as_key, as_objective, bounds_of
 from refinejax._run import UNLIMITED
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.interrupt import Deadline
@@ -64,14 +64,11 @@ def run_stream(
     engine = Engine(common, reader.layout, reader.structure, make_plan(lanes, None, mesh))
     source = StreamSource(reader)
     outputs = reader.outputs
-    with Deadline(None) as deadline:
-        for finished in engine.drive(source, deadline):
-            _scatter(finished, outputs, rules, max_steps)
-            while outputs and outputs[0].ended.all():
-                output, bounds = outputs.pop(0), reader.bounds.pop(0)
-                yield output.result(reader.structure, bounds, time.monotonic() - begun)
-        for output, bounds in zip(outputs, reader.bounds, strict=True):  # only if interrupted
-            output.abandon(deadline.verdict() or Status.STOPPED)
+    # Ctrl-C is the consumer's: between two chunks its code runs, not ours.
+    for finished in engine.drive(source, Deadline(None)):
+        _scatter(finished, outputs, rules, max_steps)
+        while outputs and outputs[0].ended.all():
+            output, bounds = outputs.pop(0), reader.bounds.pop(0)
             yield output.result(reader.structure, bounds, time.monotonic() - begun)
 
 

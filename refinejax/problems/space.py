@@ -54,6 +54,8 @@ class ParameterSpace(struct.PyTreeNode):
                         f"{name}: expected shape ({len(names)},), one for each of names {names}, "
                         f"got {shape}"
                     )
+        lower = jax.tree.map(lambda bound: _inward(bound, np.inf), lower)
+        upper = jax.tree.map(lambda bound: _inward(bound, -np.inf), upper)
         _check_order(names, lower, upper)
         return cls(names, check_params(lower, "lower"), check_params(upper, "upper"), units)
 
@@ -143,6 +145,13 @@ class ParameterSpace(struct.PyTreeNode):
 def _floats(bound: Any) -> np.ndarray:
     array = np.asarray(bound)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(float)
+
+
+def _inward(bound: np.ndarray, toward: float) -> np.ndarray:
+    """Round to the dtype that JAX uses without leaving the box."""
+    rounded = bound.astype(jax.dtypes.canonicalize_dtype(bound.dtype))
+    outside = rounded < bound if toward > 0 else rounded > bound
+    return np.where(outside, np.nextafter(rounded, rounded.dtype.type(toward)), rounded)
 
 
 def _is_list(value: Any) -> bool:

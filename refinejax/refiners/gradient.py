@@ -179,7 +179,10 @@ class Gradient(Refiner):
             better = after.loss < before.loss
             stuck = jnp.where(better, 0, memory.stuck + finite)  # NaN is no sign of a minimum
             reset |= ~better
-        scale = jnp.where(finite, jnp.minimum(2 * memory.scale, 1), memory.scale / 2)
+        # Halved steps end below the resolution of the params: not moving is no way out of NaN.
+        moved = _differ(after.params, before.params)
+        fine = finite & (moved | (memory.refused == 0))
+        scale = jnp.where(fine, jnp.minimum(2 * memory.scale, 1), memory.scale / 2)
         kept = select(
             finite,
             State(after.params, after.loss, memory.grad),
@@ -189,7 +192,7 @@ class Gradient(Refiner):
             grad=kept.inner,
             optimizer=select(reset, _cast_like(fresh, memory.optimizer), memory.optimizer),
             scale=scale,
-            refused=jnp.where(finite, 0, memory.refused + 1),
+            refused=jnp.where(fine, 0, memory.refused + 1),
             stuck=stuck,
             pace=_pace(before, after),
         )
