@@ -327,13 +327,11 @@ def settings(quick: bool) -> dict[str, Any]:
 
 def tune(problem: str, tail: str, quick: bool) -> dict[str, Any]:
     """Sweep lanes and chunk sizes."""
-    batch, repeats = (128, 1) if quick else (512, 2)
-    if problem == "tiny":
-        repeats = 5
+    repeats = 5 if problem == "tiny" else 1 if quick else 2
     chunks, lanes = ((8, 32), (8, 32)) if quick else (CHUNKS, LANES)
     return {
-        "chunks": sweep_chunks(problem, tail, batch, chunks, repeats),
-        "lanes": sweep_lanes(problem, tail, batch, lanes, repeats),
+        "chunks": sweep_chunks(problem, tail, 128 if quick else 256, chunks, repeats),
+        "lanes": sweep_lanes(problem, tail, 128 if quick else 1024, lanes, repeats),
     }
 
 
@@ -356,7 +354,8 @@ def series(
     rows = []
     for seed in range(count_seeds(problem, batch, quick, seeds)):
         note(f"{problem}, {tail}: {batch} samples, seed {seed}")
-        rows.append(compare(problem, tail, batch, seed, best, repeats_for(problem, batch, quick)))
+        repeats = repeats_for(problem, tail, batch, quick)
+        rows.append(compare(problem, tail, batch, seed, best, repeats))
     return rows
 
 
@@ -365,11 +364,13 @@ def count_seeds(problem: str, batch: int, quick: bool, seeds: int) -> int:
     return 1 if quick or (problem == "phase" and batch == 4096) else seeds
 
 
-def repeats_for(problem: str, batch: int, quick: bool) -> int:
+def repeats_for(problem: str, tail: str, batch: int, quick: bool) -> int:
     """Return how often to time: less where a run takes seconds."""
-    if problem == "tiny":
+    if problem == "tiny" or (tail == "even" and batch == 256):
         return 5
-    return {256: 1 if quick else 3, 1024: 1, 4096: 1}[batch]
+    if batch == 256:
+        return 1 if quick else 3
+    return 3 if tail == "even" else 1
 
 
 def summarize(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
