@@ -7,7 +7,7 @@ where the best is not tracked, which takes time, the start.
 import math
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]  # in the extra `bench`
 
 from refinejax.physics.metalens import LOWER, UPPER
 

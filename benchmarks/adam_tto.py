@@ -344,7 +344,7 @@ def speed_once(count: int, few: int, steps: int, size: int, seed: int) -> dict[s
 
 def memory_job(name: str, count: int, few: int, steps: int, size: int) -> Callable[[], Any]:
     """Prepare one peer in a fresh process."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  # in the extra `bench`
 
     torch.zeros(1)
     timed(lambda: jnp.zeros(1))  # starts both libraries, so that they do not count
