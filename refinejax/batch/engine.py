@@ -131,7 +131,8 @@ class Engine:
         ids = np.full(self.plan.group, -1, np.int32)
         ids[slots] = samples.ids
         params = jax.tree.unflatten(self.structure, [lay(leaf) for leaf in samples.params])
-        rows = Rows(params, [lay(leaf) for leaf in samples.data], ids, lay(samples.steps))
+        data = [lay(leaf) for leaf in samples.data]
+        rows = Rows(params, data, ids, lay(samples.steps), lay(samples.initial_loss))
         placed = self.plan.place(rows, split=True)
         nobody = self.plan.place(np.full(self.plan.group, -1, np.int32), split=True)
         self.filler = placed.replace(ids=nobody)

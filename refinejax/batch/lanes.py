@@ -112,12 +112,14 @@ class Rows(struct.PyTreeNode):
         data: leaves of the problem, leading axis G.
         ids: sample numbers, −1 for filler, shape (G,).
         steps: steps taken in earlier stages, shape (G,).
+        initial_loss: where the first of those began, shape (G,); NaN where this is the first.
     """
 
     params: PyTree
     data: list[Any]
     ids: Any
     steps: Any
+    initial_loss: Any
 
 
 class Outcome(struct.PyTreeNode):
@@ -134,7 +136,7 @@ class Outcome(struct.PyTreeNode):
 def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
     """Start the samples of ``rows``: a `Lane` with leading axis G."""
 
-    def one(data: list[Array], params: Any, number: Array, steps: Array) -> Lane:
+    def one(data: list[Array], params: Any, number: Array, steps: Array, loss: Array) -> Lane:
         key = jax.random.fold_in(rules.key.unpack(), number)
         key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
         space = coordinates(layout.join(data, rules.shared))
@@ -148,10 +150,13 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
         lane = start(rules.refiner, space.objective, rules.stop, inner, key, end, steps)
         if rules.stage == "last":  # `Sequential` takes a step before it judges its last stage
             optimal = lane.status == Status.CONVERGED_GRAD
-            lane = lane.replace(status=jnp.where(optimal, int(Status.RUNNING), lane.status))
+            lane = lane.replace(
+                status=jnp.where(optimal, int(Status.RUNNING), lane.status),
+                initial_loss=jnp.where(jnp.isnan(loss), lane.initial_loss, loss),
+            )
         return lane
 
-    return jax.vmap(one)(rows.data, rows.params, rows.ids, rows.steps)
+    return jax.vmap(one)(rows.data, rows.params, rows.ids, rows.steps, rows.initial_loss)
 
 
 @functools.partial(jax.jit, static_argnames=("layout", "count"))

@@ -106,7 +106,9 @@ def run_batch(
                 if not len(todo):
                     break
                 common = rules_of(stage, key, max_steps, shared)
-                source = ArraySource(data, output.params, todo, output.steps)
+                source = ArraySource(
+                    data, output.params, todo, output.steps, output.initial_loss
+                )
                 if memory_limit is not None:
                     plan = _fit(
                         common, layout, structure, data, starts, plan, memory_limit, len(todo)
@@ -146,7 +148,8 @@ def _fit(
 
         number = jax.ShapeDtypeStruct((plan.group,), jnp.int32)
         params = jax.tree.unflatten(structure, [abstract(leaf) for leaf in starts])
-        rows = Rows(params, [abstract(leaf) for leaf in data], number, number)
+        loss = jax.ShapeDtypeStruct((plan.group,), jnp.result_type(*[x.dtype for x in starts]))
+        rows = Rows(params, [abstract(leaf) for leaf in data], number, number, loss)
         blank = functools.partial(empty, layout=layout, count=plan.lanes)
         lanes = jax.eval_shape(blank, rules, rows)
         one = np.int32(1)

@@ -13,12 +13,16 @@ from refinejax.batch.lanes import Layout
 
 
 class Samples(NamedTuple):
-    """Some samples: leaves of their problems and of their params, numbers, steps taken before."""
+    """Some samples: leaves of their problems and of their params, numbers, and what went before.
+
+    ``steps`` were taken in earlier stages, and ``initial_loss`` is where those began (NaN: none).
+    """
 
     data: list[np.ndarray]
     params: list[np.ndarray]
     ids: np.ndarray
     steps: np.ndarray
+    initial_loss: np.ndarray
 
 
 class Source(Protocol):
@@ -33,9 +37,14 @@ class ArraySource:
     """Samples ``ids`` of arrays with a leading sample axis. Reads only what it hands out."""
 
     def __init__(
-        self, data: list[Any], params: list[Any], ids: np.ndarray, steps: np.ndarray
+        self,
+        data: list[Any],
+        params: list[Any],
+        ids: np.ndarray,
+        steps: np.ndarray,
+        initial_loss: np.ndarray,
     ) -> None:
-        self.data, self.params, self.steps = data, params, steps
+        self.data, self.params, self.steps, self.initial_loss = data, params, steps, initial_loss
         self.ids = np.asarray(ids, np.int32)
         self.position = 0
 
@@ -46,7 +55,8 @@ class ArraySource:
         if not len(ids):
             return None
         data = [_rows(leaf, ids) for leaf in self.data]
-        return Samples(data, [_rows(leaf, ids) for leaf in self.params], ids, self.steps[ids])
+        params = [_rows(leaf, ids) for leaf in self.params]
+        return Samples(data, params, ids, self.steps[ids], self.initial_loss[ids])
 
 
 def _rows(leaf: Any, ids: np.ndarray) -> np.ndarray:
@@ -86,6 +96,7 @@ class StreamSource:
             [np.asarray(leaf[rows]) for leaf in params],
             ids,
             np.zeros(len(ids), np.int32),
+            np.full(len(ids), np.nan, np.result_type(*params)),
         )
 
 

@@ -14,10 +14,17 @@ from refinejax._run import UNLIMITED, Lane, advance, check_count, start
 
 
 class Memory(struct.PyTreeNode):
-    """What `Sequential` remembers: the number of the stage, and a lane for each."""
+    """What `Sequential` remembers.
+
+    Attributes:
+        stage: the number of the stage that is on.
+        lanes: one for each stage.
+        pace: the progress of the last step, if it was one of the last stage; else infinite.
+    """
 
     stage: Int[Array, ""]
     lanes: tuple[Lane, ...]
+    pace: tuple[Scalar, Scalar]
 
 
 class Sequential(Refiner, init=False):
@@ -65,7 +72,7 @@ class Sequential(Refiner, init=False):
             _blank(functools.partial(self._start, k, objective, rules), first, key)
             for k in range(1, len(self.stages))
         ]
-        memory = Memory(jnp.int32(0), (first, *blanks))
+        memory = Memory(jnp.int32(0), (first, *blanks), super().progress(first.state, first.state))
         return State(first.state.params, first.state.loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
@@ -73,8 +80,9 @@ class Sequential(Refiner, init=False):
         del key  # each lane carries its own
         rules = self.rules(state.params)
         last = len(self.stages) - 1
-        follow = [functools.partial(self._follow, k, objective, rules) for k in range(last)]
-        memory = jax.lax.switch(state.inner.stage, [*follow, lambda memory: memory], state.inner)
+        memory = state.inner
+        for k in range(last):  # a stage with nothing to do at its start is passed by
+            memory = self._follow(k, objective, rules, memory)
         stages = [functools.partial(self._step, k, objective, rules) for k in range(last + 1)]
         return jax.lax.switch(memory.stage, stages, memory)
 
@@ -82,16 +90,20 @@ class Sequential(Refiner, init=False):
         """Start stage k + 1 if stage k has ended."""
         lane = memory.lanes[k]
         return jax.lax.cond(
-            lane.running,
-            lambda: memory,
+            (memory.stage == k) & ~lane.running,
             lambda: _put(memory, k + 1, self._start(k + 1, objective, rules, lane)),
+            lambda: memory,
         )
 
     def _step(self, k: int, objective: Any, rules: Stop, memory: Memory) -> State:
         """Take one step of stage k."""
-        rules = _never(rules) if k == len(self.stages) - 1 else rules
-        lane = advance(self.stages[k], objective, rules, memory.lanes[k])
-        return State(lane.state.params, lane.state.loss, _put(memory, k, lane))
+        last = k == len(self.stages) - 1
+        before = memory.lanes[k]
+        lane = advance(self.stages[k], objective, _never(rules) if last else rules, before)
+        memory = _put(memory, k, lane)
+        if last:
+            memory = memory.replace(pace=self.stages[k].progress(before.state, lane.state))
+        return State(lane.state.params, lane.state.loss, memory)
 
     def _start(self, k: int, objective: Any, rules: Stop, lane: Lane) -> Lane:
         """Start stage k from the best point of the lane before."""
@@ -127,8 +139,8 @@ class Sequential(Refiner, init=False):
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """That of the last stage."""
-        known = self.stages[-1].progress(before.inner.lanes[-1].state, after.inner.lanes[-1].state)
-        return select(self.final(before), known, super().progress(before, after))
+        del before
+        return after.inner.pace
 
     def verdict(self, state: State) -> Int[Array, ""]:
         """That of the last stage."""
@@ -162,7 +174,7 @@ def _never(rules: Stop) -> Stop:
 
 def _put(memory: Memory, k: int, lane: Lane) -> Memory:
     lanes = (*memory.lanes[:k], lane, *memory.lanes[k + 1 :])
-    return Memory(jnp.int32(k), lanes)
+    return memory.replace(stage=jnp.int32(k), lanes=lanes)
 
 
 def _blank(begin: Callable[[Lane], Lane], lane: Lane, key: PRNGKeyArray) -> Lane:
