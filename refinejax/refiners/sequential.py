@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, select
+from refinejax._core import Params, Refiner, Scalar, State, Status, Stop
 from refinejax._run import UNLIMITED, Lane, advance, check_count, start
 
 
