@@ -19,8 +19,10 @@ from refinejax.batch import run_stream as run_stream
 from refinejax.physics.phase import wrapped_difference as wrapped_difference
 from refinejax.problems import InverseProblem as InverseProblem
 from refinejax.problems import ParameterSpace as ParameterSpace
+from refinejax.problems import Pointwise as Pointwise
 from refinejax.problems import Robust as Robust
 from refinejax.refiners import Gradient as Gradient
+from refinejax.refiners import LevenbergMarquardt as LevenbergMarquardt
 from refinejax.refiners import RandomSearch as RandomSearch
 from refinejax.refiners import Restarts as Restarts
 from refinejax.refiners import Sequential as Sequential

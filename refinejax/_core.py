@@ -80,9 +80,12 @@ class Objective(Protocol):
     A plain function or lambda serves as it is. An object may also offer, by duck typing:
 
     - ``residual(params) -> PyTree``: for least squares, ``loss = mean(residual²)``;
+    - ``normal(params) -> Normal``: its own normal equations (see `problems.normal`);
     - ``bounds -> (lower, upper) | None``: pytrees like the params (or broadcasting to them), which
       no refiner leaves;
     - ``rescale() -> Coordinates``: the coordinates in which it wants to be refined;
+    - ``reorder -> bool``: that sums in it may be reordered by the compiler (fast math on CPU), as
+      it holds no compensated arithmetic such as x − k·A − k·B;
     - ``batch_axes() -> PyTree``: for the batch engine, 0 or None for each leaf, as ``in_axes``.
     """
 

@@ -11,7 +11,17 @@ import numpy as np
 
 from refinejax._core import Status
 from refinejax.batch.interrupt import Deadline
-from refinejax.batch.lanes import Lanes, Layout, Outcome, Rows, Rules, cycle, empty, snapshot
+from refinejax.batch.lanes import (
+    Lanes,
+    Layout,
+    Outcome,
+    Rows,
+    Rules,
+    cycle,
+    cycle_reordered,
+    empty,
+    snapshot,
+)
 from refinejax.batch.plan import Plan
 from refinejax.batch.sources import Samples, Source
 
@@ -95,7 +105,8 @@ class Engine:
                 return
 
     def _cycle(self, lanes: Lanes, rows: Rows, quota: int, cap: int) -> tuple[Lanes, Outcome]:
-        return cycle(
+        program = cycle_reordered if self.layout.reorder else cycle
+        return program(
             self.rules,
             lanes,
             rows,

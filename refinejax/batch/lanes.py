@@ -19,10 +19,14 @@ from refinejax._run import Lane, advance, init_key, start
 
 
 class Layout(NamedTuple):
-    """Which leaves of a problem belong to a sample and which to all; hashable, so static."""
+    """Which leaves of a problem belong to a sample and which to all; hashable, so static.
+
+    ``reorder`` is the problem's word that its arithmetic may be reordered (see `Objective`).
+    """
 
     structure: Any
     batched: tuple[bool, ...]
+    reorder: bool = False
 
     def join(self, batched: list[Any], shared: list[Any]) -> Any:
         """Put a problem together from its two kinds of leaves."""
@@ -171,8 +175,7 @@ def empty(rules: Rules, rows: Rows, *, layout: Layout, count: int) -> Lanes:
     return Lanes(lane, data, jnp.full((count,), -1, jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "mesh"), donate_argnames=("lanes",))
-def cycle(
+def _advance(
     rules: Rules,
     lanes: Lanes,
     rows: Rows,
@@ -198,6 +201,21 @@ def cycle(
         check_vma=False,
     )
     return spread(rules, lanes, rows, quota, cap)
+
+
+_compile = functools.partial(
+    jax.jit, static_argnames=("layout", "mesh"), donate_argnames=("lanes",)
+)
+cycle = _compile(_advance)
+# Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
+cycle_reordered = _compile(
+    _advance,
+    compiler_options={
+        "xla_cpu_enable_fast_math": True,
+        "xla_cpu_fast_math_honor_nans": True,
+        "xla_cpu_fast_math_honor_infs": True,
+    },
+)
 
 
 def _cycle(

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from refinejax._core import Refiner, Stop, as_key, as_objective, bounds_of
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.interrupt import Deadline
-from refinejax.batch.lanes import Layout, Rows, Rules, cycle, empty
+from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.output import Output
 from refinejax.batch.plan import Plan, fit_memory, make_plan, parse_bytes
@@ -106,9 +106,7 @@ def run_batch(
                 if not len(todo):
                     break
                 common = rules_of(stage, key, max_steps, shared)
-                source = ArraySource(
-                    data, output.params, todo, output.steps, output.initial_loss
-                )
+                source = ArraySource(data, output.params, todo, output.steps, output.initial_loss)
                 if memory_limit is not None:
                     plan = _fit(
                         common, layout, structure, data, starts, plan, memory_limit, len(todo)
@@ -153,7 +151,8 @@ def _fit(
         blank = functools.partial(empty, layout=layout, count=plan.lanes)
         lanes = jax.eval_shape(blank, rules, rows)
         one = np.int32(1)
-        lowered = cycle.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)
+        program = cycle_reordered if layout.reorder else cycle
+        lowered = program.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)
         sizes = lowered.compile().memory_analysis()
         if sizes is None:
             raise ValueError(

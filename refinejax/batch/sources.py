@@ -136,7 +136,8 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
                 f"{name}: expected a leading axis of {count}, one entry a sample, got shape "
                 f"{np.shape(leaf)}; if all samples share it, say so with axes="
             )
-    return Layout(structure, tuple(flags)), [x for _, x in paths]
+    reorder = bool(getattr(problem, "reorder", False))
+    return Layout(structure, tuple(flags), reorder), [x for _, x in paths]
 
 
 def count_samples(params: Any) -> int:

@@ -1,6 +1,9 @@
 """What is to be solved: inverse problems, parameter spaces, robust losses."""
 
 from refinejax.problems.inverse import InverseProblem as InverseProblem
+from refinejax.problems.normal import Normal as Normal
+from refinejax.problems.normal import normal_equations as normal_equations
+from refinejax.problems.pointwise import Pointwise as Pointwise
 from refinejax.problems.robust import Robust as Robust
 from refinejax.problems.robust import cauchy as cauchy
 from refinejax.problems.robust import huber as huber

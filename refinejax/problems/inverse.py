@@ -6,9 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from refinejax._core import Bounds, Coordinates, Scalar, as_pytree, spread
+from refinejax.problems.normal import Normal, Weigh, accumulate, normal_equations, square
+from refinejax.problems.pointwise import Pointwise
 from refinejax.problems.space import ParameterSpace
 
 
@@ -21,7 +24,8 @@ class InverseProblem(struct.PyTreeNode):
 
     Attributes:
         forward: params → prediction; with ``context``, (params, context) → prediction. A function
-            (static: a new lambda compiles anew) or a pytree with ``__call__``.
+            (static: a new lambda compiles anew) or a pytree with ``__call__``; `Pointwise`, where
+            each pixel is predicted from its coordinates.
         observation: pytree of arrays like the prediction. NaN means missing: no weight.
         noise: standard deviation; a number or arrays that broadcast against the observation.
         difference: (prediction, observation) → residual; static. For phases `wrapped_difference`.
@@ -86,10 +90,37 @@ class InverseProblem(struct.PyTreeNode):
             return penalty / self.weight()
         return penalty / jnp.maximum(self.weight(), 1) + self.prior(params)
 
+    def normal(self, params: PyTree) -> Normal:
+        """Return the quadratic model of the loss, in flat params (see `problems.normal`)."""
+        return self.reweighted(params, square)
+
+    def reweighted(self, params: PyTree, weigh: Weigh) -> Normal:
+        """Return the quadratic model of the loss with another penalty: residual → (ρ, weight)."""
+        flat, unravel = ravel_pytree(params)
+        fused = isinstance(self.forward, Pointwise)
+        sums = accumulate(lambda x: self.residual(unravel(x)), flat, weigh, pointwise=fused)
+        if self.prior is None:
+            return sums.normal(sums.penalty / self.weight(), 1 / self.weight())
+        count = jnp.maximum(self.weight(), 1)
+
+        def prior(x: Array) -> Scalar:
+            return self.prior(unravel(x))
+
+        model = sums.normal(sums.penalty / count + prior(flat), 1 / count)
+        return model.replace(
+            gradient=model.gradient + jax.grad(prior)(flat),
+            matrix=model.matrix + jax.hessian(prior)(flat),
+        )
+
     @property
     def bounds(self) -> Bounds | None:
         """(lower, upper) of the space, if there is one."""
         return None if self.space is None else self.space.bounds
+
+    @property
+    def reorder(self) -> bool:
+        """Whether the forward model says that its arithmetic may be reordered."""
+        return isinstance(self.forward, Pointwise) and self.forward.reorder
 
     def rescale(self) -> Coordinates:
         """Refine in the space's scaled coordinates."""
@@ -133,6 +164,14 @@ class Scaled(struct.PyTreeNode):
         """The residual of the problem, if it has one (else AttributeError, as for the problem)."""
         residual = self.problem.residual
         return lambda scaled: residual(self.space.from_scaled(scaled))
+
+    def normal(self, scaled: Array) -> Normal:
+        """Return the quadratic model in scaled coordinates."""
+        params = self.space.from_scaled(scaled)
+        scale = jax.tree.map(lambda u, s: jnp.broadcast_to(s, u.shape), scaled, self.space.scale)
+        factor = ravel_pytree(scale)[0]
+        model = normal_equations(self.problem, params)
+        return model.scaled(factor.astype(model.gradient.dtype))
 
     @property
     def bounds(self) -> Bounds:

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from refinejax._core import Bounds, Coordinates, Scalar
 from refinejax.problems.inverse import InverseProblem, rescale
+from refinejax.problems.normal import Normal
 
 
 def huber(z: Array) -> Array:
@@ -70,10 +71,25 @@ class Robust(struct.PyTreeNode):
 
         return jax.tree.map(weigh, self.problem.residual(params))
 
+    def normal(self, params: PyTree) -> Normal:
+        """Return the quadratic model of the loss, with the weights of `weights` (ρ″ left out)."""
+
+        def weigh(r: Array) -> tuple[Array, Array]:
+            z = (r / self.scale) ** 2
+            penalty, push = jax.jvp(self.rho, (z,), (jnp.ones_like(z),))
+            return self.scale**2 * penalty, jnp.maximum(push, 0)
+
+        return self.problem.reweighted(params, weigh)
+
     @property
     def bounds(self) -> Bounds | None:
         """The bounds of the problem."""
         return self.problem.bounds
+
+    @property
+    def reorder(self) -> bool:
+        """As the problem's."""
+        return self.problem.reorder
 
     def rescale(self) -> Coordinates:
         """Refine in the problem's scaled coordinates."""

@@ -1,6 +1,7 @@
 """Methods of refinement, and ways to compose them."""
 
 from refinejax.refiners.gradient import Gradient as Gradient
+from refinejax.refiners.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from refinejax.refiners.random_search import RandomSearch as RandomSearch
 from refinejax.refiners.restarts import Restarts as Restarts
 from refinejax.refiners.sequential import Sequential as Sequential

@@ -1,0 +1,182 @@
+"""The normal equations of least squares: a quadratic model of the loss around a point.
+
+With residuals r, weights w per pixel and J = ∂r/∂x,
+
+    loss(x + s) ≈ loss + gᵀs + ½ sᵀM s,   g = 2c·Jᵀ(w r),   M = 2c·Jᵀ W J
+
+where c turns sums over pixels into the loss (1/m for a mean). M is the Gauss–Newton matrix: the
+part of the Hessian that does not need second derivatives. J is made of forward-mode columns that
+share one evaluation of the forward model.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from refinejax._core import Scalar
+
+_BLOCK = 24  # sums formed in one pass: more do not fit the registers
+
+
+class Normal(struct.PyTreeNode):
+    """A quadratic model of the loss in the flattened params (``ravel_pytree``), of length n.
+
+    Attributes:
+        loss: the loss.
+        gradient: its gradient, shape (n,).
+        matrix: its Gauss–Newton matrix, symmetric, shape (n, n).
+    """
+
+    loss: Scalar
+    gradient: Float[Array, " n"]
+    matrix: Float[Array, "n n"]
+
+    def scaled(self, factor: Any) -> "Normal":
+        """Return the model as a function of x/factor."""
+        matrix = self.matrix * factor[:, None] * factor[None, :]
+        return Normal(self.loss, self.gradient * factor, matrix)
+
+
+class Sums(NamedTuple):
+    """Σρ, Jᵀ(w r) and JᵀWJ over all pixels."""
+
+    penalty: Scalar
+    slope: Float[Array, " n"]
+    matrix: Float[Array, "n n"]
+
+    def normal(self, loss: Scalar, factor: Any) -> Normal:
+        """Return the quadratic model of ``loss``, which is ``factor`` times the penalty or more."""
+        return Normal(loss, 2 * factor * self.slope, 2 * factor * self.matrix)
+
+
+Weigh = Callable[[Array], tuple[Array, Array]]
+
+
+def square(residual: Array) -> tuple[Array, Array]:
+    """Return penalty and weight of each pixel for plain least squares."""
+    return residual**2, jnp.ones_like(residual)
+
+
+def normal_equations(objective: Any, params: PyTree) -> Normal:
+    """Return the quadratic model of an objective at ``params``.
+
+    Uses ``objective.normal(params)`` if there is such a thing, else ``objective.residual``, the
+    mean of whose squares is taken for the loss.
+
+    Raises:
+        ValueError: if the objective has no residual.
+    """
+    supplied = getattr(objective, "normal", None)
+    if supplied is not None:
+        return supplied(params)
+    residual = residual_of(objective)
+    flat, unravel = ravel_pytree(params)
+    sums = accumulate(lambda flat: residual(unravel(flat)), flat)
+    count = sum(jnp.size(r) for r in jax.tree.leaves(jax.eval_shape(residual, params)))
+    return sums.normal(objective(params), 1 / count)
+
+
+def residual_of(objective: Any) -> Callable[[Any], PyTree]:
+    """Return the residual function of an objective.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    residual = getattr(objective, "residual", None)
+    if residual is None:
+        raise ValueError(
+            f"objective: {type(objective).__name__} has no residual, which least squares needs; "
+            "state it as an InverseProblem, or use Gradient(optax.lbfgs)"
+        )
+    return residual
+
+
+def accumulate(
+    residual: Callable[[Array], PyTree],
+    flat: Float[Array, " n"],
+    weigh: Weigh = square,
+    *,
+    pointwise: bool = False,
+) -> Sums:
+    """Sum penalty, slope and matrix over the pixels.
+
+    Args:
+        residual: flat params → pytree of residuals, real or complex.
+        flat: where, shape (n,).
+        weigh: residuals → (penalty, weight), elementwise.
+        pointwise: whether each residual depends on the coordinates of its pixel only: then nothing
+            of the size of J is kept.
+    """
+    parts = (_fused if pointwise else _columns)(residual, flat, weigh)
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)
+
+
+def _real(tree: PyTree) -> list[Array]:
+    """Return the leaves; real and imaginary parts of complex ones separately."""
+    pairs = [(r.real, r.imag) if jnp.iscomplexobj(r) else (r,) for r in jax.tree.leaves(tree)]
+    return list(itertools.chain.from_iterable(pairs))
+
+
+def _columns(residual: Any, flat: Array, weigh: Weigh) -> list[Sums]:
+    """Form J by columns."""
+    value, push = jax.linearize(lambda flat: _real(residual(flat)), flat)
+    columns = jax.vmap(push)(jnp.eye(flat.size, dtype=flat.dtype))
+    sums = []
+    for r, rows in zip(value, columns, strict=True):
+        r, rows = r.ravel(), rows.reshape(flat.size, -1)
+        penalty, weight = weigh(r)
+        slope = jnp.matmul(rows, weight * r, precision="highest")
+        matrix = jnp.matmul(rows * weight, rows.T, precision="highest")
+        sums.append(Sums(jnp.sum(penalty), slope, matrix))
+    return sums
+
+
+def _fused(residual: Any, flat: Array, weigh: Weigh) -> list[Sums]:
+    """Form all sums in as few passes over the pixels as registers allow."""
+    size = flat.size
+
+    def column(i: int) -> tuple[list[Array], list[Array]]:
+        def along(x: Array) -> list[Array]:
+            entries = [x if j == i else flat[j] for j in range(size)]
+            return _real(residual(jnp.stack(entries)))
+
+        return jax.jvp(along, (flat[i],), (jnp.ones((), flat.dtype),))
+
+    columns = [column(i) for i in range(size)]
+    sums = []
+    for k, r in enumerate(columns[0][0]):
+        penalty, weight = weigh(r)
+        slopes = [tangents[k] for _, tangents in columns]
+        terms = [penalty, *(weight * r * c for c in slopes)]
+        upper = [(i, j) for i in range(size) for j in range(i, size)]
+        terms += [weight * slopes[i] * slopes[j] for i, j in upper]
+        total = _sum_all(terms)
+        matrix = jnp.zeros((size, size), flat.dtype)
+        rest = total[1 + size :]
+        index = {pair: q for q, pair in enumerate(upper)}
+        order = [index[min(i, j), max(i, j)] for i in range(size) for j in range(size)]
+        matrix = jnp.stack([rest[q] for q in order]).reshape(size, size)
+        sums.append(Sums(total[0], jnp.stack(total[1 : 1 + size]), matrix))
+    return sums
+
+
+def _sum_all(terms: list[Array]) -> list[Array]:
+    """Sum arrays of one shape, blocks of them in one variadic reduction."""
+    shape = jnp.broadcast_shapes(*[jnp.shape(t) for t in terms])
+    totals: list[Array] = []
+    for start in range(0, len(terms), _BLOCK):
+        block = terms[start : start + _BLOCK]
+        full = tuple(jnp.broadcast_to(t, shape) for t in block)
+        zeros = tuple(jnp.zeros((), t.dtype) for t in full)
+        totals += jax.lax.reduce(full, zeros, _add, tuple(range(len(shape))))
+    return totals
+
+
+def _add(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
