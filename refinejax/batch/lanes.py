@@ -17,6 +17,13 @@ from jaxtyping import Array, Bool, Int, PyTree
 from refinejax._core import Refiner, Status, Stop, coordinates
 from refinejax._run import Lane, advance, init_key, start
 
+# Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
+REORDER = {
+    "xla_cpu_enable_fast_math": True,
+    "xla_cpu_fast_math_honor_nans": True,
+    "xla_cpu_fast_math_honor_infs": True,
+}
+
 
 class Layout(NamedTuple):
     """Which leaves of a problem belong to a sample and which to all; hashable, so static.
@@ -207,15 +214,7 @@ _compile = functools.partial(
     jax.jit, static_argnames=("layout", "mesh"), donate_argnames=("lanes",)
 )
 cycle = _compile(_advance)
-# Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
-cycle_reordered = _compile(
-    _advance,
-    compiler_options={
-        "xla_cpu_enable_fast_math": True,
-        "xla_cpu_fast_math_honor_nans": True,
-        "xla_cpu_fast_math_honor_infs": True,
-    },
-)
+cycle_reordered = _compile(_advance, compiler_options=REORDER)
 
 
 def _cycle(

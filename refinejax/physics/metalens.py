@@ -85,6 +85,27 @@ def phase_at(
     return (2 * math.pi / wavelength) * path
 
 
+def turns_at(
+    params: Float[Array, "4"],
+    wavelength: Float[Array, ""],
+    u: Float[Array, "..."],
+    v: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Return φ/2π, the phase of `phase_at` in turns, for a wavelength that is known.
+
+    In turns a phase is wrapped by taking off the nearest whole number, which is exact.
+
+    Args:
+        params: (xc, yc, S, focal_length) [µm].
+        wavelength: λ [µm].
+        u: window coordinate along columns, dimensionless.
+        v: window coordinate along rows; it broadcasts with u.
+    """
+    xc, yc, side, focal_length = params
+    r2 = (xc + side * u) ** 2 + (yc + side * v) ** 2
+    return r2 / (jnp.sqrt(r2 + focal_length**2) + focal_length) / wavelength
+
+
 def phase(params: Float[Array, "5"], size: int) -> Float[Array, "n n"]:
     """The unwrapped phase φ [rad] at the n × n pixels of the window, in the dtype of params.
 
