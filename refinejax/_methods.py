@@ -7,7 +7,7 @@ import jax
 import optax
 
 from refinejax._core import Refiner
-from refinejax.refiners import Gradient, RandomSearch
+from refinejax.refiners import Gradient, LevenbergMarquardt, RandomSearch
 
 
 class Method(NamedTuple):
@@ -16,6 +16,13 @@ class Method(NamedTuple):
     refiner: Refiner
     max_steps: int
     reason: str
+
+
+LARGEST = 100  # params, beyond which the normal equations of a sample no longer are small
+
+
+def _lm() -> Method:
+    return Method(LevenbergMarquardt(), 100, "")
 
 
 def _adam() -> Method:
@@ -30,7 +37,12 @@ def _random() -> Method:
     return Method(RandomSearch(), 1000, "")
 
 
-METHODS: dict[str, Callable[[], Method]] = {"adam": _adam, "lbfgs": _lbfgs, "random": _random}
+METHODS: dict[str, Callable[[], Method]] = {
+    "lm": _lm,
+    "lbfgs": _lbfgs,
+    "adam": _adam,
+    "random": _random,
+}
 
 
 _NO_DERIVATIVES = (
@@ -39,13 +51,16 @@ _NO_DERIVATIVES = (
 )
 
 
-def choose(method: str | Refiner, *, differentiable: bool, size: int) -> Method:
+def choose(
+    method: str | Refiner, *, differentiable: bool, size: int, forward_mode: bool = True
+) -> Method:
     """Return the method named, or the one that suits the problem, and say why.
 
     Args:
         method: "auto", a name in ``METHODS``, or a refiner.
         differentiable: whether derivatives of the forward model can be had.
         size: number of params of a sample.
+        forward_mode: whether derivatives can be had in forward mode (not with ``jax.custom_vjp``).
 
     Raises:
         ValueError: for a name that is none, or a gradient method without gradients.
@@ -55,7 +70,7 @@ def choose(method: str | Refiner, *, differentiable: bool, size: int) -> Method:
             raise ValueError(_NO_DERIVATIVES.format(type(method).__name__))
         return Method(method, 500, f"{type(method).__name__}: as asked")
     if isinstance(method, str) and method == "auto":
-        name, why = _auto(differentiable, size)
+        name, why = _auto(differentiable, size, forward_mode)
     elif isinstance(method, str) and method in METHODS:
         name, why = method, "as asked"
     else:
@@ -72,8 +87,15 @@ def _uses_gradients(refiner: Refiner) -> bool:
     return any(isinstance(part, Gradient) for part in parts)
 
 
-def _auto(differentiable: bool, size: int) -> tuple[str, str]:
-    if differentiable:
-        params = "1 param" if size == 1 else f"{size} params"
-        return "lbfgs", f"chosen because the forward model is differentiable ({params})"
-    return "random", "chosen because the forward model gives no derivatives"
+def _auto(differentiable: bool, size: int, forward_mode: bool) -> tuple[str, str]:
+    if not differentiable:
+        return "random", "chosen because the forward model gives no derivatives"
+    params = "1 param" if size == 1 else f"{size} params"
+    if not forward_mode:
+        return (
+            "lbfgs",
+            f"chosen because the forward model has reverse-mode derivatives only ({params})",
+        )
+    if size > LARGEST:
+        return "lbfgs", f"chosen because {params} are too many for normal equations"
+    return "lm", f"Levenberg–Marquardt, chosen because the loss is a sum of squares ({params})"

@@ -14,6 +14,15 @@ from refinejax._core import Refiner, Stop
 from refinejax._methods import choose
 from refinejax._refine import refine
 from refinejax._run import run
+from refinejax.apps import _lens_batch
+from refinejax.apps._lens_cascade import SMALLEST
+from refinejax.apps._lens_scale import (
+    OTHERS,
+    REFERENCE,
+    WAVELENGTH,
+    nearest_multiple,
+    reference_space,
+)
 from refinejax.batch import BatchResult
 from refinejax.diagnostics import standard_errors
 from refinejax.physics import metalens
@@ -21,8 +30,6 @@ from refinejax.physics.noise import PhaseNoise, apply_noise
 from refinejax.physics.phase import phase_rmse, wrapped_difference
 from refinejax.problems import InverseProblem, ParameterSpace
 
-WAVELENGTH = metalens.NAMES.index("wavelength")
-OTHERS = [i for i, name in enumerate(metalens.NAMES) if name != "wavelength"]
 NOTE_SCALE = (
     "wavelength unknown: scaling all five params together changes nothing that can be seen, so "
     "only their ratios are determined; give the wavelength to determine the rest"
@@ -30,6 +37,7 @@ NOTE_SCALE = (
 NOTE_START = (
     "no initial params: started from the middle of the ranges, where few samples are solved"
 )
+CASCADE = "cascade: slopes, then phase but for a piston, then all, each by Levenberg–Marquardt"
 _KNOWN = 1.0  # rad; above it a fit explains little (π/√3 = 1.81 is a random phase)
 
 
@@ -58,6 +66,7 @@ def invert(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
+    uncertainty: bool = True,
 ) -> BatchResult:
     """Find the lens params that explain wrapped phase maps.
 
@@ -69,16 +78,18 @@ def invert(
         wavelength: if known, one for all or shape (B,) [µm]; four params are unknown then. If not,
             five, of which only the ratios are determined.
         initial: where to start, shape (B, 5) (or (5,)): xc, yc, S, wavelength, focal_length [µm].
-            By default the middle of the ranges.
-        method: as for `refine`.
+            The cascade needs none; other methods then start from the middle of the ranges.
+        method: as for `refine`; or "cascade", which is "auto" for maps of 12 × 12 pixels or more: a
+            lens is found from the slopes of the map, then refined (see `apps._lens_cascade`).
         key: as for `refine`.
-        max_steps: as for `refine`.
-        stop: as for `refine`.
+        max_steps: as for `refine`; in the cascade, of each of its fits.
+        stop: as for `refine`; in the cascade, of the last fit.
         lanes: as for `refine`.
         memory_limit: as for `refine`.
         progress: as for `refine`.
         checkpoint: as for `refine`.
         time_limit: as for `refine`.
+        uncertainty: whether to find the standard errors, which takes about as long as the fit.
 
     Returns:
         `BatchResult` with ``params`` (B, 5) [µm]; ``std`` (B, 5), the standard errors by
@@ -91,8 +102,88 @@ def invert(
     maps, single = check_maps(phase)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
     starts, notes = _starts(initial, known, len(maps), maps.dtype)
+    options: dict[str, Any] = {
+        "max_steps": max_steps,
+        "stop": stop,
+        "lanes": lanes,
+        "memory_limit": memory_limit,
+        "progress": progress,
+        "checkpoint": checkpoint,
+        "time_limit": time_limit,
+    }
+    if _is_cascade(method, maps.shape[-1]):
+        given = initial is not None
+        result, notes = _cascade(maps, known, starts, given=given, **options), []
+    else:
+        result = _refine(maps, known, starts, method=method, key=key, **options)
+    notes = [*notes, *([NOTE_SCALE] if known is None else [])]
+    std = np.full_like(result.params, np.nan)
+    if known is not None and uncertainty:
+        std = _standard_errors(result.params, maps)
+    result = replace(result, std=std, notes=tuple(notes))
+    return result.squeeze() if single else result
+
+
+def _is_cascade(method: str | Refiner, size: int) -> bool:
+    if not isinstance(method, str):
+        return False
+    return method == "cascade" or (method == "auto" and size >= SMALLEST)
+
+
+def _cascade(
+    maps: np.ndarray,
+    known: np.ndarray | None,
+    starts: np.ndarray,
+    *,
+    given: bool,
+    **options: Any,
+) -> BatchResult:
+    """Solve by slopes, piston and rungs; with an unknown wavelength, at one for all."""
+    if maps.shape[-1] < SMALLEST:
+        raise ValueError(
+            f"method: the cascade needs maps of {SMALLEST} × {SMALLEST} pixels or more, got "
+            f"{maps.shape[1]} × {maps.shape[2]}; use another method"
+        )
+    if known is None:
+        box, length = reference_space(), np.full(len(maps), REFERENCE)
+        scaled = starts * (REFERENCE / np.asarray(space().clip(starts))[:, [WAVELENGTH]])
+    else:
+        box, length, scaled = space(wavelength=False), known, starts
+    begin = np.asarray(box.clip(jnp.asarray(scaled[:, OTHERS], maps.dtype)))
+    result = _lens_batch.solve(maps, length.astype(maps.dtype), begin, box, given=given, **options)
+    wide = np.insert(result.params, WAVELENGTH, length, axis=1).astype(maps.dtype)
+    if known is None:
+        wide, inside = nearest_multiple(wide, starts)
+        _refit(maps, wide, result, ~inside)
+        worse = result.loss > result.initial_loss
+        wide[worse], result.loss[worse] = space().clip(starts[worse]), result.initial_loss[worse]
+    at_bound = np.zeros(wide.shape, bool)
+    lower, upper = (np.asarray(bound, wide.dtype) for bound in space().bounds)
+    free = list(range(5)) if known is None else OTHERS
+    at_bound[:, free] = ((wide <= lower) | (wide >= upper))[:, free]
+    return replace(result, params=wide, at_bound=at_bound, method=CASCADE)
+
+
+def _refit(maps: np.ndarray, wide: np.ndarray, result: BatchResult, rows: np.ndarray) -> None:
+    """Fit lenses again, in place, at a wavelength within the range, where the ranges forced it."""
+    if not rows.any():
+        return
+    again = _lens_batch.solve(
+        maps[rows],
+        wide[rows, WAVELENGTH],
+        wide[rows][:, OTHERS],
+        space(wavelength=False),
+        given=True,
+    )
+    wide[np.ix_(rows, OTHERS)] = again.params
+    result.loss[rows], result.status[rows] = again.loss, again.status
+
+
+def _refine(
+    maps: np.ndarray, known: np.ndarray | None, starts: np.ndarray, **options: Any
+) -> BatchResult:
+    """Refine by any method of `refine`."""
     columns = list(range(5)) if known is None else OTHERS
-    notes += [NOTE_SCALE] if known is None else []
     result = refine(
         _model(maps.shape[-1], known is not None),
         maps,
@@ -100,21 +191,11 @@ def invert(
         bounds=space(wavelength=known is None),
         difference=wrapped_difference,
         context=None if known is None else known.astype(maps.dtype),
-        method=method,
-        key=key,
-        max_steps=max_steps,
-        stop=stop,
-        lanes=lanes,
-        memory_limit=memory_limit,
-        progress=progress,
-        checkpoint=checkpoint,
-        time_limit=time_limit,
+        **options,
     )
     params = _widen(result.params, starts, columns)
     at_bound = _widen(result.at_bound, np.zeros(starts.shape, bool), columns)
-    std = _standard_errors(params, maps) if known is not None else np.full_like(params, np.nan)
-    result = replace(result, params=params, at_bound=at_bound, std=std, notes=tuple(notes))
-    return result.squeeze() if single else result
+    return replace(result, params=params, at_bound=at_bound)
 
 
 def starts(initial: Any, wavelength: Any, maps: np.ndarray) -> np.ndarray:
@@ -146,13 +227,24 @@ def convergence(
     num_steps: int = 100,
     key: Any = 0,
 ) -> np.ndarray:
-    """Return the best residual RMSE so far after each step, shape (B, num_steps + 1) [rad]."""
+    """Return the best residual RMSE so far after each step, shape (B, num_steps + 1) [rad].
+
+    For the cascade the first step is to the lens that fits the slopes, and the others are those of
+    Levenberg–Marquardt from there.
+    """
     maps, _ = check_maps(phase)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
     starts, _ = _starts(initial, known, len(maps), maps.dtype)
     columns = list(range(5)) if known is None else OTHERS
-    refiner = choose(method, differentiable=True, size=len(columns)).refiner
     box, model = space(wavelength=known is None), _model(maps.shape[-1], known is not None)
+    before = np.empty((len(maps), 0))
+    if _is_cascade(method, maps.shape[-1]) and num_steps:
+        before = residual_rmse(maps, starts)[:, None]
+        starts = invert(
+            maps, wavelength=known, initial=starts, max_steps=0, uncertainty=False
+        ).params
+        method, num_steps = "lm", num_steps - 1
+    refiner = choose(method, differentiable=True, size=len(columns)).refiner
 
     def one(image: Array, start: Array, length: Array | None) -> Array:
         problem = InverseProblem(
@@ -162,7 +254,8 @@ def convergence(
 
     context = None if known is None else known.astype(maps.dtype)
     losses = jax.jit(jax.vmap(one))(maps, starts[:, columns], context)
-    return np.sqrt(np.minimum.accumulate(np.asarray(losses), axis=1))
+    rmse = np.concatenate([before, np.sqrt(np.asarray(losses))], axis=1)
+    return np.minimum.accumulate(rmse, axis=1)
 
 
 def simulate(

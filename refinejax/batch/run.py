@@ -127,6 +127,32 @@ def run_batch(
     return output.result(structure, bounds_of(problem), time.monotonic() - begun)
 
 
+def lanes_within(
+    memory_limit: str | float, refiner: Refiner, problem: Any, params: Any, *, axes: Any = None
+) -> int:
+    """Return the number of lanes that `run_batch` would choose for a ``memory_limit``.
+
+    Args:
+        memory_limit: as for `run_batch`.
+        refiner: as for `run_batch`.
+        problem: as for `run_batch`.
+        params: as for `run_batch`.
+        axes: as for `run_batch`.
+
+    Raises:
+        ValueError: if it is too small for a single lane.
+    """
+    problem, params = as_objective(problem), host(params)
+    count = count_samples(params)
+    layout, leaves = describe(problem, axes, count)
+    data, shared = layout.split(leaves)
+    starts, structure = jax.tree.flatten(params)
+    rules = Stop().resolve(jnp.result_type(*[leaf.dtype for leaf in starts]))
+    common = rules_of(stages_of(refiner, rules)[0], as_key(None), 1, shared)
+    plan = make_plan(None, count, None)
+    return _fit(common, layout, structure, data, starts, plan, memory_limit, count).lanes
+
+
 def _fit(
     rules: Rules,
     layout: Layout,

@@ -69,19 +69,24 @@ def block_phasors(
         blocks: where.
     """
     across = _sum_phasors(turns[:, 1:] - turns[:, :-1], blocks)
-    down = _sum_phasors((turns[1:] - turns[:-1]).T, blocks)
-    return across, down.T
+    down = _sum_phasors(turns[1:] - turns[:-1], blocks)
+    return across, down
 
 
 def _sum_phasors(difference: Float[Array, "n k"], blocks: Blocks) -> Complex[Array, "m m"]:
-    """Sum over blocks of differences along the last axis."""
+    """Sum over blocks, which are at the same pixels for differences along either axis."""
     end = blocks.first + blocks.count * blocks.width
     part = difference[blocks.first : end, blocks.first : end]
-    tiles = part.reshape(blocks.count, blocks.width, blocks.count, blocks.width)
-    seen = ~jnp.isnan(tiles)
-    sine, cosine = circle(jnp.where(seen, tiles, 0))
-    real, imaginary = (jnp.sum(jnp.where(seen, x, 0), (1, 3)) for x in (cosine, sine))
-    return real + 1j * imaginary
+    seen = ~jnp.isnan(part)
+    sine, cosine = circle(jnp.where(seen, part, 0))
+
+    def total(x: Array) -> Array:
+        rows = jnp.where(seen, x, 0).reshape(blocks.count, blocks.width, -1)
+        # One axis after the other: the long one, which is vectorized, first.
+        columns = jnp.sum(rows, 1).reshape(blocks.count, blocks.count, blocks.width)
+        return jnp.sum(columns, 2)
+
+    return total(cosine) + 1j * total(sine)
 
 
 def circle(turns: Array) -> tuple[Array, Array]:

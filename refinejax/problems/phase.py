@@ -57,6 +57,21 @@ def turn_problem(
     )
 
 
+def thinned(problem: InverseProblem, pixels: int) -> InverseProblem:
+    """Return the problem on every s-th pixel along each side, with at least ``pixels`` left.
+
+    Args:
+        problem: with a `Pointwise` model in (u, v), a row and a column; of one map or many.
+        pixels: along each side.
+    """
+    size = problem.observation.shape[-1]
+    stride = max(size // pixels, 1)
+    some = slice((size - 1) % stride // 2, None, stride)
+    u, v = problem.forward.coordinates
+    forward = problem.forward.replace(coordinates=(u[:, some], v[some]))
+    return problem.replace(forward=forward, observation=problem.observation[..., some, some])
+
+
 class FreePiston(struct.PyTreeNode):
     """(params, piston) → phase + piston [turns]; the function of a `Pointwise`."""
 
@@ -97,37 +112,29 @@ def piston(problem: InverseProblem, params: PyTree) -> Scalar:
 
 
 class Slopes(struct.PyTreeNode):
-    """Phase model → its mean slopes along u and v over blocks [turns a pixel].
+    """Phase model → its mean slopes over blocks of pixels [turns a pixel].
 
     Each is the difference of the phase across a block, over its length: exact, also where the phase
     is curved.
 
     Attributes:
         function: (params, [context,] u, v) → phase [turns].
-        width: of a block, in units of u and v; static.
-        pixels: how many pixels that is; static.
+        pixels: along each side of a block; static.
     """
 
     function: Any
-    width: float = struct.field(pytree_node=False)
-    pixels: float = struct.field(pytree_node=False)
+    pixels: int = struct.field(pytree_node=False)
 
-    def __call__(self, *args: Any) -> tuple[Array, Array]:
-        """Return (∂φ/∂u, ∂φ/∂v) at the blocks."""
-        *rest, along, across = args
-        half = self.width / 2
-        du = self.function(*rest, along + half, across.T) - self.function(
-            *rest, along - half, across.T
-        )
-        dv = self.function(*rest, across, along.T + half) - self.function(
-            *rest, across, along.T - half
-        )
-        return du / self.pixels, dv / self.pixels
+    def __call__(self, *args: Any) -> Array:
+        """Return slopes at middles (u, v) of blocks that reach (±du, ±dv) from there."""
+        *rest, u, v, du, dv = args
+        ahead = self.function(*rest, u + du, v + dv)
+        return (ahead - self.function(*rest, u - du, v - dv)) / self.pixels
 
 
 def slope_problem(
     model: Pointwise,
-    slopes: tuple[Array, Array],
+    slopes: tuple[Float[Array, "m m"], Float[Array, "m m"]],
     blocks: Blocks,
     *,
     space: ParameterSpace | None = None,
@@ -137,12 +144,20 @@ def slope_problem(
 
     Args:
         model: phase in turns at coordinates (u, v), each from −½ to ½ over the window.
-        slopes: along u and v [turns a pixel], each (blocks.count, blocks.count); NaN is missing.
+        slopes: along u and v [turns a pixel]; NaN is missing.
         blocks: where.
         space: as for `InverseProblem`.
         context: as for `InverseProblem`.
     """
-    dtype = slopes[0].dtype
-    grid = tuple(jnp.asarray([blocks.middles(differences=kind)], dtype) for kind in (True, False))
-    forward = Pointwise(Slopes(model.function, blocks.span, blocks.width), grid, model.reorder)
-    return InverseProblem(forward, slopes, difference=turn_difference, space=space, context=context)
+    lines = [blocks.middles(differences=kind) for kind in (True, False)]
+    along, beside = np.meshgrid(*lines)  # differences run along the last axis here
+    reach, none = np.full(along.shape, blocks.span / 2), np.zeros(along.shape)
+    sides = (along, beside.T), (beside, along.T), (reach, none), (none, reach)
+    # In one flat array: sums over the last axis of a small image are not vectorized.
+    grid = [np.concatenate([part.ravel() for part in parts]) for parts in sides]
+    coordinates = tuple(jnp.asarray(part, slopes[0].dtype) for part in grid)
+    forward = Pointwise(Slopes(model.function, blocks.width), coordinates, model.reorder)
+    observation = jnp.concatenate([part.ravel() for part in slopes])
+    return InverseProblem(
+        forward, observation, difference=turn_difference, space=space, context=context
+    )

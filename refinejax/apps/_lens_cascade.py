@@ -1,0 +1,251 @@
+"""From phase maps to lenses, wherever one starts: slopes, then phase but for a piston, then all.
+
+1. Slopes and curvatures of the map give lenses in closed form, one for each way in which the slopes
+   can be aliased. They, and the start that is given, are fitted to the slopes of all blocks.
+2. The best, and what fits nearly as well, is fitted to the phase with a constant unknown (the
+   piston). Its residual is the least that any rung of the fringe ladder can have.
+3. The piston is moved to a whole number of turns: the exact problem. Where the residual then shows
+   that the rung is wrong, its neighbors are tried.
+
+Params are (xc, yc, S, focal_length) in µm throughout, phases in turns, losses in rad².
+"""
+
+import functools
+import operator
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from refinejax._core import Status, Stop
+from refinejax.apps._lens_slopes import fit_slopes
+from refinejax.batch import BatchResult, run_batch
+from refinejax.batch.interrupt import Deadline
+from refinejax.batch.lanes import REORDER
+from refinejax.physics import metalens
+from refinejax.problems import InverseProblem, ParameterSpace, Pointwise
+from refinejax.problems.phase import free_piston, held_piston, piston, thinned, turn_problem
+from refinejax.refiners import LevenbergMarquardt
+
+SMALLEST = 12  # pixels along a side, below which there are too few blocks
+_CHUNK = 64
+_STEPS = 50
+_HELD_STEPS = 5
+_ROUGH = Stop(loss=1e-4)  # well within the scatter of the loss that noise in the params makes
+_FEW = 32  # pixels along a side for the fit with the piston free
+_SHARES = (1 / 3, 2 / 3, 1)  # of the way of the piston to a rung
+_RUNGS = (0, 1, -1, 2, -2)  # from the nearest one, in the order in which they are tried
+_TIE = 1.3  # a lens whose slopes fit nearly as well as the best is tried too
+_TIES = 2  # at most so many
+_SAME = 1e-3  # share of the ranges by which lenses differ that are the same
+_SLACK = 1.02  # loss on the right rung over that with the piston free, at most
+_CLEAN = 1e-6  # rad²; float32 fits no phase map better
+_UNEXPLAINED = 0.5  # rad²; a fit that explains most of a map leaves less
+
+
+@functools.cache
+def _model(size: int, dtype: Any) -> Pointwise:
+    """Return the phase of a lens [turns]: (params, wavelength) → (n, n)."""
+    u, v = metalens.pixel_grid(size, dtype)
+    return Pointwise(metalens.turns_at, (u[:1], v[:, :1]), reorder=True)
+
+
+def exact_problem(maps: Any, wavelength: Any, space: ParameterSpace) -> InverseProblem:
+    """Return the problem of B maps [rad] with known wavelengths [µm]."""
+    turns = maps * np.asarray(1 / (2 * np.pi), maps.dtype)
+    return turn_problem(_model(maps.shape[-1], maps.dtype), turns, space=space, context=wavelength)
+
+
+class Cascade:
+    """Maps that are to be solved, and the best lenses so far.
+
+    Args:
+        problem: of B maps (see `exact_problem`).
+        start: shape (B, 4).
+        given: whether the start is somebody's, and worth trying.
+        max_steps: the most steps of each fit.
+        stop: ends the last fit.
+        lanes: as for `run_batch`.
+        deadline: says when to end early.
+
+    Attributes:
+        lenses, loss, status, steps: the best so far; at first the start.
+        initial_loss: the loss there.
+        free: the loss with the piston free, ∞ where it is not known.
+        lens_free, pistons: the fit with the piston free [µm], [turns].
+    """
+
+    def __init__(
+        self,
+        problem: InverseProblem,
+        start: np.ndarray,
+        *,
+        given: bool,
+        max_steps: int | None = None,
+        stop: Stop | None = None,
+        lanes: int | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.problem, self.start, self.given, self.lanes = problem, start, given, lanes
+        self.few = thinned(problem, _FEW)
+        self.most = _STEPS if max_steps is None else max_steps
+        self.stop = stop
+        self.deadline = Deadline(None) if deadline is None else deadline
+        count = len(start)
+        self.lenses = start.copy()
+        self.initial_loss = losses(problem, start)
+        self.loss = self.initial_loss.copy()
+        bad = ~np.isfinite(self.loss)
+        self.status = np.where(bad, int(Status.NONFINITE_START), int(Status.STALLED)).astype(
+            np.int8
+        )
+        self.steps = np.zeros(count, np.int32)
+        self.free = np.full(count, np.inf, self.loss.dtype)
+        self.lens_free, self.pistons = start.copy(), np.zeros(count, start.dtype)
+
+    def solve(self) -> None:
+        """Run all stages; end early, with the best so far, if the deadline says so."""
+        self._solve()
+        verdict = self.deadline.verdict()
+        if verdict is not None:
+            converged = (self.status >= 1) & (self.status <= int(Status.TARGET_REACHED))
+            self.status[~converged & (self.status > 0)] = int(verdict)
+
+    def _solve(self) -> None:
+        found, misfit = fit_slopes(self.problem, self.start, given=self.given)
+        tries = misfit <= _TIE * misfit[:, :1]
+        tries[:, 1 + _TIES :] = False
+        others = np.isfinite(misfit) & ~self._repeated(found)
+        self._fit_free(found, tries & others)
+        lost = ~(self.free <= _UNEXPLAINED)
+        self._fit_free(found, others & ~tries & lost[:, None])
+        self._fit_exact(np.arange(len(self.start)), self.lens_free)
+        for rung in _RUNGS:
+            fits_ill = self.loss > np.maximum(_SLACK * self.free, _CLEAN)
+            self._fit_rung(np.flatnonzero(fits_ill & (self.free <= _UNEXPLAINED)), rung)
+        for rank in range(found.shape[1]):  # noise beyond half a turn: whatever fits best
+            rows = np.flatnonzero(~(self.loss <= _UNEXPLAINED) & others[:, rank])
+            self._fit_exact(rows, found[rows, rank])
+        as_it_came = self.status == int(Status.STALLED)
+        rows = np.flatnonzero(as_it_came | (self.given & ~(self.loss <= _UNEXPLAINED)))
+        self._fit_exact(rows, self.start[rows])
+
+    def _repeated(self, lenses: np.ndarray) -> np.ndarray:
+        """Return whether each of k lenses is the same as one before it, shape (B, k)."""
+        space = self.problem.space
+        unit = lenses / np.asarray(space.upper - space.lower)
+        apart = np.max(np.abs(unit[:, :, None] - unit[:, None, :]), axis=-1)
+        return np.any(np.tril(apart < _SAME, -1), axis=2)
+
+    def _fit_free(self, lenses: np.ndarray, wanted: np.ndarray) -> None:
+        """Fit lenses (B, k, 4) where ``wanted`` (B, k), with the piston free; keep the best."""
+        rows, ranks = np.nonzero(wanted)
+        if not len(rows):
+            return
+        begin = lenses[rows, ranks]
+        few = _take(self.few, rows)
+        fit = self._run(free_piston(few), (begin, pistons(few, begin)), self.most, _ROUGH)
+        if fit is None:
+            return
+        self.steps += np.bincount(rows, fit.steps, len(self.start)).astype(np.int32)
+        loss = losses(free_piston(_take(self.problem, rows)), fit.params)
+        order = np.argsort(-loss, kind="stable")  # of several, the last is kept: the best
+        order = order[loss[order] < self.free[rows[order]]]
+        at = rows[order]
+        self.free[at], self.pistons[at] = loss[order], fit.params[1][order]
+        self.lens_free[at] = fit.params[0][order]
+
+    def _fit_rung(self, rows: np.ndarray, rung: int) -> None:
+        """Move the piston to a whole number by steps, and fit exactly from there.
+
+        ``rung`` counts from the nearest: 1 is the next on the side of the piston, −1 on the other.
+        """
+        problem, here, lenses = _take(self.problem, rows), self.pistons[rows], self.lens_free[rows]
+        nearest = np.round(here)
+        there = nearest + rung * np.where(here >= nearest, 1, -1)
+        for share in _SHARES:
+            held = held_piston(problem, (here + share * (there - here)).astype(here.dtype))
+            fit = self._run(held, lenses, min(_HELD_STEPS, self.most), _ROUGH)
+            if fit is None:
+                return
+            lenses = fit.params
+            self.steps[rows] += fit.steps
+        self._fit_exact(rows, lenses)
+
+    def _fit_exact(self, rows: np.ndarray, lenses: np.ndarray) -> None:
+        """Fit exactly and keep what is better."""
+        fit = self._run(_take(self.problem, rows), lenses, self.most, self.stop)
+        if fit is None:
+            return
+        self.steps[rows] += fit.steps
+        better = (fit.loss <= self.loss[rows]) | ~np.isfinite(self.loss[rows])
+        better &= np.isfinite(fit.loss)
+        at = rows[better]
+        self.lenses[at], self.loss[at] = fit.params[better], fit.loss[better]
+        self.status[at] = fit.status[better]
+
+    def _run(
+        self, problem: InverseProblem, start: Any, max_steps: int, stop: Stop | None
+    ) -> BatchResult | None:
+        """Run a batch within the time that is left; None if there is nothing to do, or no time."""
+        if self.deadline.verdict() is not None or not len(jax.tree.leaves(start)[0]):
+            return None
+        left = self.deadline.end - time.monotonic()
+        refiner = LevenbergMarquardt()
+        fit = run_batch(
+            refiner,
+            problem,
+            start,
+            max_steps=max_steps,
+            stop=stop,
+            lanes=self.lanes,
+            time_limit=None if np.isinf(left) else left,
+        )
+        self.deadline.interrupted |= bool(np.any(fit.status == int(Status.STOPPED)))
+        return fit
+
+
+def _take(problem: InverseProblem, rows: np.ndarray) -> InverseProblem:
+    """Return the problem of some samples; of all, as it is."""
+    if len(rows) == len(problem.context) and np.array_equal(rows, np.arange(len(rows))):
+        return problem
+    return problem.replace(observation=problem.observation[rows], context=problem.context[rows])
+
+
+def losses(problem: InverseProblem, lenses: Any) -> np.ndarray:
+    """Return the loss of each map, shape (B,)."""
+    return _by_chunks(_losses, problem, lenses)
+
+
+def pistons(problem: InverseProblem, lenses: np.ndarray) -> np.ndarray:
+    """Return the piston of each map, shape (B,)."""
+    return _by_chunks(_pistons, problem, lenses)
+
+
+def _by_chunks(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
+    found = []
+    count = len(jax.tree.leaves(lenses)[0])
+    for first in range(0, count, _CHUNK):
+        rows = np.minimum(np.arange(first, first + _CHUNK), count - 1)
+        part = jax.tree.map(operator.itemgetter(rows), lenses)
+        found.append(np.asarray(function(_take(problem, rows), part)))
+    return np.concatenate(found)[:count]
+
+
+@functools.partial(jax.jit, compiler_options=REORDER)
+def _losses(problem: InverseProblem, lenses: Array) -> Array:
+    return _each(problem, lambda one, lens: one(lens), lenses)
+
+
+@functools.partial(jax.jit, compiler_options=REORDER)
+def _pistons(problem: InverseProblem, lenses: Array) -> Array:
+    return _each(problem, piston, lenses)
+
+
+def _each(problem: InverseProblem, function: Any, lenses: Array) -> Array:
+    def one(turns: Array, wavelength: Array, lens: Array) -> Array:
+        return function(problem.replace(observation=turns, context=wavelength), lens)
+
+    return jax.vmap(one)(problem.observation, problem.context, lenses)

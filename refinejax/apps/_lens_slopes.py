@@ -1,0 +1,111 @@
+"""Lenses that fit the slopes of phase maps, without a start: the first stage of the cascade."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from refinejax._run import run
+from refinejax.batch.lanes import REORDER
+from refinejax.physics.metalens_slopes import lens_from_slopes
+from refinejax.physics.slopes import Blocks, block_phasors, expand, slopes
+from refinejax.problems import InverseProblem, ParameterSpace
+from refinejax.problems.phase import slope_problem
+from refinejax.refiners import LevenbergMarquardt
+
+_CHUNK = 64
+_CANDIDATES = 3  # aliases of the slopes that are tried, the most plausible
+_MOST_ALIASES = 4  # turns a pixel
+_STEEP = 1.03  # κ/|g| of one more lens: most windows are far from the axis
+_STEPS = 8
+_PREFERENCE = 0.8  # factor on the loss of the fit that began at the user's start: it wins ties
+
+
+def fit_slopes(
+    problem: InverseProblem, start: np.ndarray, *, given: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return lenses whose slopes are those of the maps, the best first, and their losses.
+
+    Args:
+        problem: of B maps (see `turn_problem`), with the wavelengths as context.
+        start: shape (B, 4) [µm].
+        given: whether to begin there too.
+
+    Returns:
+        Lenses of shape (B, k, 4) [µm] and losses of shape (B, k); infinite losses where the map has
+        no slopes.
+    """
+    count, size = len(start), problem.observation.shape[-1]
+    steepest = float(problem.space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
+    aliases = min(int(np.ceil(steepest / (size - 1) - 0.5)), _MOST_ALIASES)
+    found = []
+    for first in range(0, count, _CHUNK):
+        rows = np.minimum(np.arange(first, first + _CHUNK), count - 1)
+        fits = _fit(
+            problem.replace(observation=problem.observation[rows], context=problem.context[rows]),
+            start[rows],
+            blocks=Blocks.of(size),
+            aliases=max(aliases, 0),
+            given=given,
+        )
+        found.append(jax.tree.map(np.asarray, fits))
+    lenses, losses = (np.concatenate(part)[:count] for part in zip(*found, strict=True))
+    return lenses, losses
+
+
+@functools.partial(
+    jax.jit, static_argnames=("blocks", "aliases", "given"), compiler_options=REORDER
+)
+def _fit(
+    problem: InverseProblem,
+    start: Float[Array, "b 4"],
+    *,
+    blocks: Blocks,
+    aliases: int,
+    given: bool,
+) -> tuple[Float[Array, "b k 4"], Float[Array, "b k"]]:
+    refiner = LevenbergMarquardt()
+
+    def one(turns: Array, wavelength: Array, start: Array) -> tuple[Array, Array]:
+        phasors = block_phasors(turns, blocks)
+        lenses = _closed_form(phasors, blocks, wavelength, problem.space, aliases)
+        lenses = jnp.concatenate([start[None], lenses]) if given else lenses
+        known = slopes(phasors[0]), slopes(phasors[1])
+        task = slope_problem(
+            problem.forward, known, blocks, space=problem.space, context=wavelength
+        )
+        fits = jax.vmap(lambda lens: run(refiner, task, lens, num_steps=_STEPS))(lenses)
+        losses = jnp.where(jnp.isfinite(fits.loss), fits.loss, jnp.inf)
+        losses = losses.at[0].multiply(_PREFERENCE) if given else losses
+        order = jnp.argsort(losses)
+        found = fits.params[order]
+        return jnp.where(jnp.isfinite(found), found, start), losses[order]
+
+    return jax.vmap(one)(problem.observation, problem.context, start)
+
+
+def _closed_form(
+    phasors: Any, blocks: Blocks, wavelength: Array, space: ParameterSpace, aliases: int
+) -> Float[Array, "k 4"]:
+    """Return lenses with slopes and curvatures of the map, for the most plausible aliases."""
+    shape = expand(*phasors, blocks)
+    pixels = blocks.size - 1  # in a window
+    curvature = shape.curvature * pixels
+
+    def lens(offset: Array) -> Any:
+        return lens_from_slopes(
+            (shape.slope + offset) * pixels, curvature, wavelength, space.upper[2]
+        )
+
+    turns = jnp.arange(-aliases, aliases + 1)
+    offsets = jnp.stack(jnp.meshgrid(turns, turns), -1).reshape(-1, 2)
+    guesses = jax.vmap(lens)(offsets)
+    plain = len(offsets) // 2  # where noise hides the curvature, slopes as they are come first
+    few = jnp.argsort(guesses.misfit.at[plain].set(-1))[:_CANDIDATES]
+    slope = shape.slope * pixels
+    steep = _STEEP * jnp.linalg.norm(slope) * wavelength
+    far_out = lens_from_slopes(slope, curvature, wavelength, steep).lens
+    return space.clip(jnp.concatenate([guesses.lens[few], far_out[None]]))
