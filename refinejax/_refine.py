@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from refinejax._core import Refiner, Stop, spread
 from refinejax._methods import choose
 from refinejax.batch import BatchResult, run_batch
+from refinejax.diagnostics import Fit
 from refinejax.physics.phase import wrapped_difference
 from refinejax.problems import InverseProblem, ParameterSpace
 
@@ -74,7 +75,8 @@ def refine(
         time_limit: as for `run_batch`.
 
     Returns:
-        `BatchResult`; no sample is worse than it came in. ``method`` says what was used and why.
+        `BatchResult`; no sample is worse than it came in. ``method`` says what was used and why;
+        ``covariance()``, ``identifiability()`` and ``goodness_of_fit()`` how far to trust it.
         For a single sample the arrays have no sample axis.
 
     Raises:
@@ -100,6 +102,7 @@ def refine(
         space=_space(bounds, first),
         context=context,
     )
+    axes = problem.batch_axes().replace(noise=noise_axis)
     result = run_batch(
         chosen.refiner,
         problem,
@@ -107,7 +110,7 @@ def refine(
         key,
         max_steps=chosen.max_steps if max_steps is None else max_steps,
         stop=stop,
-        axes=problem.batch_axes().replace(noise=noise_axis),
+        axes=axes,
         lanes=lanes,
         memory_limit=memory_limit,
         mesh=mesh,
@@ -115,7 +118,8 @@ def refine(
         checkpoint=checkpoint,
         time_limit=time_limit,
     )
-    result = replace(result, method=chosen.reason)
+    fit = Fit(problem, axes) if differentiable else None
+    result = replace(result, method=chosen.reason, fit=fit)
     return result.squeeze() if single else result
 
 

@@ -151,14 +151,21 @@ def test_a_nan_stays_with_its_sample():
 
 
 @pytest.mark.parametrize("free", ["unused", "doubled"])
-def test_directions_that_the_data_do_not_determine_give_nan(free):
+def test_params_that_the_data_do_not_determine_give_nan_and_the_others_do_not(free):
     def model(params):
         rate = params[1] if free == "unused" else params[1] + 0.3 * params[2]
         return decay(jnp.stack([params[0], rate]))
 
     observations = observe(decay, [2.0, 0.7]).astype(np.float32)
     params = np.tile(np.float32([2.0, 0.4, 1.0]), (4, 1))
-    assert np.isnan(standard_errors(InverseProblem(model, observations), params)).all()
+    rate = 0.4 if free == "unused" else 0.7
+    expected = standard_errors(
+        InverseProblem(decay, observations), np.tile(np.float32([2.0, rate]), (4, 1))
+    )
+    std = standard_errors(InverseProblem(model, observations), params)
+    known = [0, 1] if free == "unused" else [0]
+    np.testing.assert_allclose(std[:, known], expected[:, known], rtol=1e-4)
+    assert np.isnan(np.delete(std, known, axis=1)).all()
 
 
 def test_a_perfect_fit_has_no_error():

@@ -2,14 +2,17 @@
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from refinejax._core import Status
+
+if TYPE_CHECKING:
+    from refinejax.diagnostics import Covariance, Fit, GoodnessOfFit, Identifiability
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,6 +30,7 @@ class BatchResult:
         seconds: wall time, with compilation.
         method: what was used, and why.
         notes: what is not known about the answers, in words.
+        fit: the problem, for `covariance` and the like; `refine` puts it there. Not saved.
     """
 
     params: Any
@@ -39,6 +43,7 @@ class BatchResult:
     seconds: float = float("nan")
     method: str = ""
     notes: tuple[str, ...] = ()
+    fit: "Fit | None" = field(default=None, compare=False)
 
     def __len__(self) -> int:
         """Return the number of samples (1 for a single one)."""
@@ -103,6 +108,47 @@ class BatchResult:
         first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
         fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound", "std")
         return replace(self, **{name: first(getattr(self, name)) for name in fields})
+
+    def covariance(self, *, noise: str = "white") -> "Covariance":
+        """Return covariances, standard errors and intervals of the params.
+
+        Args:
+            noise: "white", "known" or "correlated": see `refinejax.diagnostics.covariance`.
+
+        Raises:
+            ValueError: if the result does not hold its problem, as after `load`; and as there.
+        """
+        return self._ask("covariance", noise)
+
+    def identifiability(self) -> "Identifiability":
+        """Return which directions of the params the data do not determine, and say so in words.
+
+        Raises:
+            ValueError: if the result does not hold its problem, as after `load`; and as
+                `refinejax.diagnostics.identifiability`.
+        """
+        return self._ask("identifiability")
+
+    def goodness_of_fit(self) -> "GoodnessOfFit":
+        """Return chi-square and p-value for noise of the size that was given.
+
+        Raises:
+            ValueError: if the result does not hold its problem, as after `load`; and as
+                `refinejax.diagnostics.goodness_of_fit`.
+        """
+        return self._ask("goodness_of_fit")
+
+    def _ask(self, question: str, *args: Any) -> Any:
+        if self.fit is None:
+            raise ValueError(
+                f"{question}: this result does not hold the problem that it answers (only those of "
+                "`refine` do, until saved, and not for a black box); use "
+                f"refinejax.diagnostics.{question}(problem, result.params)"
+            )
+        single = self.status.ndim == 0
+        params = jax.tree.map(lambda p: np.asarray(p)[None] if single else p, self.params)
+        answer = getattr(self.fit, question)(params, *args)
+        return answer.squeeze() if single else answer
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file: ``params`` (or ``params[...]`` for each leaf) and the rest.

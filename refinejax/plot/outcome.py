@@ -1,152 +1,37 @@
-"""Figures of what a refinement did, made with matplotlib (the extra ``refinejax[plot]``).
+"""Figures of what became of a batch."""
 
-Each function returns a ``matplotlib.figure.Figure`` on an Agg canvas. None touches pyplot: they
-need no display, leave no figure open and change no setting. `png` gives the bytes of one.
-"""
-
-import functools
-import importlib
-import io
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refinejax._core import Status
-from refinejax.physics.phase import phase_rmse, wrapped_difference
+from refinejax.plot.style import (
+    BLUE,
+    GRAY,
+    QUIET,
+    add_legend,
+    add_title,
+    count,
+    new_figure,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-WIDTH = 9.6  # of every figure [inch], so that type is of one size where they stand together
 RANDOM_PHASE = math.pi / math.sqrt(3)  # RMS of a phase uniform in [−π, π) [rad]
 
 # Blue, amber and wine differ in lightness too: for every kind of color vision, and in print.
 GROUPS = {"converged": "#0072B2", "not converged": "#E69F00", "failed": "#882255"}
-_BEFORE, _AFTER, _INK, _QUIET, _MISSING = "#8C8C8C", "#0072B2", "#222222", "#666666", "#8F9A8F"
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.7,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "axes.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.7,
-    "text.color": _INK,
-    "text.usetex": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.bbox": None,
-    "mathtext.fontset": "dejavusans",
-}
-_RANDOM: dict[str, Any] = {"color": _QUIET, "linewidth": 1, "linestyle": (0, (1, 2))}
+_RANDOM: dict[str, Any] = {"color": QUIET, "linewidth": 1, "linestyle": (0, (1, 2))}
 _RANDOM_LABEL = "random phase: π/√3 ≈ 1.81 rad"
 _SCATTER_LIMIT = 5000  # points; more than that hide each other, and their density is drawn
 
 
-def _styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run ``draw`` with matplotlib in this module's style, and leave its settings as they were."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with _matplotlib().rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return wrapper
-
-
-def _matplotlib() -> Any:
-    """Import matplotlib.
-
-    Raises:
-        ImportError: if it is not there; says what to install.
-    """
-    try:
-        return importlib.import_module("matplotlib")
-    except ImportError as why:
-        raise ImportError(
-            "figures and reports need matplotlib, which is not installed: "
-            "pip install 'refinejax[plot]'"
-        ) from why
-
-
-@_styled
-def png(figure: "Figure", dpi: int = 200) -> bytes:
-    """Return the figure as a PNG file, the same bytes for the same figure.
-
-    Args:
-        figure: any figure.
-        dpi: resolution [pixels per inch].
-    """
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
-    return file.getvalue()
-
-
-@_styled
-def maps(observed: ArrayLike, predicted: ArrayLike, title: str = "") -> "Figure":
-    """Draw the observed and the predicted phase and their residual, all on one scale.
-
-    The scale is −π…π, its colors cyclic: −π and π are one phase, and have one color. Missing pixels
-    are gray. The RMSE of the residual stands in the title.
-
-    Args:
-        observed: wrapped phase, (rows, columns), NaN where missing [rad].
-        predicted: wrapped phase, of the same shape [rad].
-        title: what stands before the RMSE; never read as mathematics.
-    """
-    difference = residual(observed, predicted)
-    rmse = float(phase_rmse(jnp.asarray(predicted), jnp.asarray(observed)))
-    figure = _figure(3.6)
-    axes = figure.subplots(1, 3, sharex=True, sharey=True)
-    images = (np.asarray(observed, float), np.asarray(predicted, float), difference)
-    names = ("Observed", "Predicted", "Residual: predicted − observed")
-    artists = [_draw_map(*each) for each in zip(axes, images, names, strict=True)]
-    axes[0].set_ylabel("row [px]")
-    gap = "missing" if np.all(np.isfinite(images[1])) else "not finite"
-    _draw_scale(axes[-1], artists[-1], "" if np.all(np.isfinite(images)) else gap)
-    number = f"{rmse:#.3g} rad" if math.isfinite(rmse) else "—"
-    _title(figure, *filter(None, [title]), f"residual RMSE {number}")
-    return figure
-
-
-def residual(observed: ArrayLike, predicted: ArrayLike) -> NDArray[np.floating]:
-    """Return predicted − observed, wrapped to ±π [rad]; NaN where a pixel is missing.
-
-    Args:
-        observed: wrapped phase, any shape [rad].
-        predicted: wrapped phase, of the same shape [rad].
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
-    shapes = np.shape(predicted), np.shape(observed)
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"predicted: shape {shapes[0]} is not that of observed, {shapes[1]}")
-    return np.asarray(wrapped_difference(jnp.asarray(predicted), jnp.asarray(observed)))
-
-
-@_styled
+@styled
 def before_after(initial_rmse: ArrayLike, rmse: ArrayLike) -> "Figure":
     """Draw the residual RMSE after refinement against that before it, and both distributions.
 
@@ -164,18 +49,18 @@ def before_after(initial_rmse: ArrayLike, rmse: ArrayLike) -> "Figure":
     bottom, top = _log_limits(before, after)
     # a perfect fit has no logarithm: it is drawn at the lower edge
     before, after = (np.maximum(x, 1.02 * bottom) for x in (before, after))
-    figure = _figure(4.3)
+    figure = new_figure(4.3)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     _draw_scatter(left, before, after, top)
-    _legend(figure, *left.get_legend_handles_labels())
+    add_legend(figure, *left.get_legend_handles_labels())
     _draw_histograms(right, before, after, (bottom, top))
     dropped = np.size(finite) - np.sum(finite)
     note = [f"{dropped:,} not finite, left out"] if dropped else []
-    _title(figure, f"Residual RMSE of {_count(np.size(finite), 'sample')}", *note)
+    add_title(figure, f"Residual RMSE of {count(np.size(finite), 'sample')}", *note)
     return figure
 
 
-@_styled
+@styled
 def convergence(trace: ArrayLike) -> "Figure":
     """Draw the median of the residual RMSE against the step, and the band from 10 to 90 %.
 
@@ -191,11 +76,11 @@ def convergence(trace: ArrayLike) -> "Figure":
     if trace.ndim != 2 or 0 in trace.shape:
         raise ValueError(f"trace: expected shape (samples, steps + 1), got {trace.shape}")
     steps, (low, middle, high) = _bands(trace)
-    figure = _figure(3.6)
+    figure = new_figure(3.6)
     ax = figure.subplots()
-    ax.fill_between(steps, low, high, color=_AFTER, alpha=0.22, linewidth=0, label="10–90 %")
+    ax.fill_between(steps, low, high, color=BLUE, alpha=0.22, linewidth=0, label="10–90 %")
     marker = "o" if len(steps) == 1 else ""
-    ax.plot(steps, middle, color=_AFTER, linewidth=1.8, marker=marker, label="median")
+    ax.plot(steps, middle, color=BLUE, linewidth=1.8, marker=marker, label="median")
     ax.axhline(RANDOM_PHASE, **_RANDOM, label=_RANDOM_LABEL)
     _log_axis(ax.yaxis, *_log_limits(low, high))
     ax.set_xlim(0, max(trace.shape[1] - 1, 1))
@@ -203,12 +88,12 @@ def convergence(trace: ArrayLike) -> "Figure":
     ax.set_xlabel("step")
     ax.set_ylabel("residual RMSE [rad]")
     ax.grid(axis="y")
-    _title(figure, f"Convergence of {_count(len(trace), 'sample')}")
-    _legend(figure, *ax.get_legend_handles_labels())
+    add_title(figure, f"Convergence of {count(len(trace), 'sample')}")
+    add_legend(figure, *ax.get_legend_handles_labels())
     return figure
 
 
-@_styled
+@styled
 def statuses(status: ArrayLike) -> "Figure":
     """Draw how many samples ended in each `Status`, most frequent first within a group.
 
@@ -220,7 +105,7 @@ def statuses(status: ArrayLike) -> "Figure":
     """
     counts = count_statuses(status)
     total = sum(counts.values())
-    figure = _figure(1.1 + 0.34 * len(counts))
+    figure = new_figure(1.1 + 0.34 * len(counts))
     ax = figure.subplots()
     names = [code.name for code in counts]
     colors = [GROUPS[group_of(code)] for code in counts]
@@ -232,7 +117,7 @@ def statuses(status: ArrayLike) -> "Figure":
     ax.locator_params(axis="x", integer=True)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("samples")
-    _title(figure, "How the samples ended")
+    add_title(figure, "How the samples ended")
     _group_legend(figure, {group_of(code) for code in counts})
     return figure
 
@@ -259,56 +144,6 @@ def group_of(status: Status) -> str:
     return "converged" if status.converged else "not converged"
 
 
-def _figure(height: float) -> "Figure":
-    """Make an empty figure [inch] on a canvas of its own."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _title(figure: "Figure", *parts: str) -> None:
-    """Put a title at the left. It may come from a file, so a $ in it is a $."""
-    text = "   ·   ".join(parts)
-    figure.suptitle(text, x=0.005, ha="left", size=11.5, parse_math=False)
-
-
-def _draw_map(ax: "Axes", image: NDArray[np.floating], name: str) -> Any:
-    colors = _matplotlib().colormaps["twilight_shifted"].with_extremes(bad=_MISSING)
-    # where pixels are many, colors are averaged and not phases: the mean across a wrap is no phase
-    artist = ax.imshow(
-        np.ma.masked_invalid(image),
-        cmap=colors,
-        vmin=-math.pi,
-        vmax=math.pi,
-        interpolation="antialiased",
-        interpolation_stage="rgba",
-    )
-    ax.set_title(name)
-    ax.set_xlabel("column [px]")
-    ax.spines[:].set_visible(True)
-    ax.locator_params(nbins=5, integer=True)
-    return artist
-
-
-def _draw_scale(ax: "Axes", artist: Any, gap: str) -> None:
-    """Draw the scale of all maps at the right of ``ax``, as high as it, and what gray means."""
-    figure, low = ax.get_figure(root=True), 0.13 if gap else 0.0
-    assert figure is not None
-    bar = figure.colorbar(artist, cax=ax.inset_axes((1.05, low, 0.05, 1 - low)))
-    bar.set_ticks(list(np.linspace(-math.pi, math.pi, 5)))
-    bar.ax.set_yticklabels(["−π", "−π/2", "0", "π/2", "π"])
-    bar.set_label("wrapped phase [rad]")
-    if gap:
-        swatch = ax.inset_axes((1.05, 0, 0.05, 0.05), facecolor=_MISSING, xticks=[])
-        swatch.spines[:].set_visible(True)
-        swatch.set_yticks([0.5], [gap])
-        swatch.yaxis.tick_right()
-        swatch.tick_params(length=0)
-
-
 def _draw_scatter(
     ax: "Axes", before: NDArray[np.floating], after: NDArray[np.floating], top: float
 ) -> None:
@@ -316,12 +151,12 @@ def _draw_scatter(
     _log_axis(ax.xaxis, _log_limits(before)[0], top)
     _log_axis(ax.yaxis, _log_limits(after)[0], top)
     ends = max(ax.get_xlim()[0], ax.get_ylim()[0]), top
-    ax.plot(ends, ends, color=_QUIET, linewidth=1, label="unchanged")
+    ax.plot(ends, ends, color=QUIET, linewidth=1, label="unchanged")
     ax.axvline(RANDOM_PHASE, **_RANDOM)
     ax.axhline(RANDOM_PHASE, **_RANDOM, label=_RANDOM_LABEL)
     if len(before) <= _SCATTER_LIMIT:
         alpha = 0.75 if len(before) <= 200 else 0.35
-        ax.scatter(before, after, s=14, color=_AFTER, alpha=alpha, linewidth=0)
+        ax.scatter(before, after, s=14, color=BLUE, alpha=alpha, linewidth=0)
     else:
         _draw_density(ax, before, after)
     ax.set_xlabel("RMSE before [rad]")
@@ -332,7 +167,7 @@ def _draw_density(ax: "Axes", before: NDArray[np.floating], after: NDArray[np.fl
     """Draw how many samples lie where, on the logarithmic axes that ``ax`` has."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    colors = LinearSegmentedColormap.from_list("density", ["#C6E0F2", _AFTER, "#04263D"])
+    colors = LinearSegmentedColormap.from_list("density", ["#C6E0F2", BLUE, "#04263D"])
     extent = tuple(float(x) for x in np.log10([*ax.get_xlim(), *ax.get_ylim()]))
     scales: Any = {"xscale": "log", "yscale": "log", "bins": "log", "extent": extent}
     hexes = ax.hexbin(before, after, gridsize=(48, 28), cmap=colors, mincnt=1, **scales)
@@ -349,7 +184,7 @@ def _draw_histograms(
     from matplotlib.colors import to_rgba
 
     bins = list(np.geomspace(*limits, 46))
-    for values, color, name in ((before, _BEFORE, "before"), (after, _AFTER, "after")):
+    for values, color, name in ((before, GRAY, "before"), (after, BLUE, "after")):
         middle = f", median {np.median(values):#.3g} rad" if len(values) else ""
         label, fill = name + middle, to_rgba(color, 0.3)
         how: Any = {"histtype": "stepfilled", "linewidth": 1.4}
@@ -368,12 +203,7 @@ def _group_legend(figure: "Figure", present: set[str]) -> None:
 
     groups = {name: color for name, color in GROUPS.items() if name in present}
     patches = [Patch(color=color) for color in groups.values()]
-    _legend(figure, patches, list(groups))
-
-
-def _legend(figure: "Figure", handles: Any, labels: list[str]) -> None:
-    """Put a legend at the right of the title, where it hides nothing."""
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    add_legend(figure, patches, list(groups))
 
 
 def _bands(
@@ -410,7 +240,3 @@ def _log_axis(axis: Any, low: float, high: float) -> None:
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axis.set_major_formatter(LogFormatterMathtext() if wide else plain)
     axis.set_minor_formatter(NullFormatter())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

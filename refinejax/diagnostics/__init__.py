@@ -1,0 +1,10 @@
+"""How far an answer can be trusted: what the data determine, and how well."""
+
+from refinejax.diagnostics.covariance import Covariance as Covariance
+from refinejax.diagnostics.covariance import covariance as covariance
+from refinejax.diagnostics.covariance import standard_errors as standard_errors
+from refinejax.diagnostics.fit import Fit as Fit
+from refinejax.diagnostics.goodness import GoodnessOfFit as GoodnessOfFit
+from refinejax.diagnostics.goodness import goodness_of_fit as goodness_of_fit
+from refinejax.diagnostics.identifiability import Identifiability as Identifiability
+from refinejax.diagnostics.identifiability import identifiability as identifiability

@@ -1,0 +1,189 @@
+"""Covariances, standard errors and intervals of fitted params."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from refinejax.diagnostics.algebra import solve
+from refinejax.diagnostics.linear import linearize
+from refinejax.diagnostics.params import flatten, names_of, numbers_of, touches_bound
+from refinejax.diagnostics.quantiles import t_quantile
+from refinejax.problems import Robust
+
+NOISES = ("white", "known", "correlated")
+
+
+@dataclass(frozen=True, repr=False)
+class Covariance:
+    """How well the params of B fits are known, for n numbers a sample. NumPy, float64.
+
+    Attributes:
+        names: of the params, n.
+        params: the fits, (B, n).
+        matrix: covariances of their errors, (B, n, n), in the units of the params. NaN in rows and
+            columns of params that the data do not determine or that lie on a bound; 0 in those of
+            params that are fixed.
+        determined: False where no linearization tells the error, (B, n).
+        at_bound: True where a param lies on a bound; the others' errors are those with it held.
+        freedom: numbers observed less params determined, (B,).
+        noise: which assumption on the noise: "white", "known" or "correlated".
+    """
+
+    names: tuple[str, ...]
+    params: np.ndarray
+    matrix: np.ndarray
+    determined: np.ndarray
+    at_bound: np.ndarray
+    freedom: np.ndarray
+    noise: str
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard errors, (B, n)."""
+        return np.sqrt(np.diagonal(self.matrix, axis1=-2, axis2=-1))
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """Correlations of the errors, (B, n, n); NaN where a standard error is 0 or NaN."""
+        std = np.where(self.std > 0, self.std, np.nan)
+        return self.matrix / std[..., :, None] / std[..., None, :]
+
+    def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of intervals that hold each param with probability ``level``.
+
+            params ± q·std
+
+        with q the quantile of Student's t for the degrees of freedom where the noise is estimated
+        as white (Seber and Wild 2003, eq. 5.11), else of the normal distribution. Each is (B, n).
+        They are not cut at the bounds.
+
+        Raises:
+            ValueError: for a level that is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level: expected a probability between 0 and 1, got {level}")
+        freedom = self.freedom if self.noise == "white" else np.full_like(self.freedom, np.inf)
+        reach = t_quantile((1 + level) / 2, freedom)[..., None] * self.std
+        return self.params - reach, self.params + reach
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not known, in words."""
+        bound, lost = np.atleast_2d(self.at_bound), ~np.atleast_2d(self.determined)
+        short = np.atleast_1d(self.freedom) <= 0
+        found = []
+        if bound.any():
+            found.append(
+                f"{self._where(bound)} at a bound: no standard error for it, and those of the "
+                "others are as if it were known to be there"
+            )
+        if (lost & ~bound).any():
+            found.append(
+                f"{self._where(lost & ~bound)} not determined by the data: no standard error; "
+                "see identifiability()"
+            )
+        if short.any() and self.noise == "white":
+            found.append(
+                f"{int(short.sum())} of {len(short)} samples: not more observations than params, "
+                "so nothing tells the size of the noise"
+            )
+        return tuple(found)
+
+    def _where(self, flags: np.ndarray) -> str:
+        """Name the params and count the samples."""
+        names = [self.names[i] for i in np.flatnonzero(np.any(flags, axis=0))]
+        return f"{int(flags.any(axis=1).sum())} of {len(flags)} samples: {', '.join(names)}"
+
+    def summary(self) -> str:
+        """Return the params with their standard errors (medians of several samples), and notes."""
+        params, std = np.atleast_2d(self.params), np.atleast_2d(self.std)
+        lines = [f"{len(params)} samples, {self.noise} noise"]
+        for i, name in enumerate(self.names):
+            known = std[np.isfinite(std[:, i]), i]
+            error = f"{np.median(known):.3g}" if known.size else "not known"
+            value = f"{params[0, i]:.6g} ± " if len(params) == 1 else "± "
+            lines.append(f"  {name:<16} {value}{error}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        """Return the summary."""
+        return f"Covariance({self.summary()})"
+
+    def squeeze(self) -> "Covariance":
+        """Drop the sample axis of a batch of one."""
+        arrays = ("params", "matrix", "determined", "at_bound", "freedom")
+        return replace(self, **{name: getattr(self, name)[0] for name in arrays})
+
+
+def covariance(
+    problem: Any,
+    params: PyTree,
+    *,
+    noise: str = "white",
+    axes: Any = None,
+    fixed: Sequence[str | int] = (),
+) -> Covariance:
+    """Return the covariance of the params of least-squares fits, by linearization at them.
+
+    With J the Jacobian of the residual r over the m pixels observed,
+
+        white:       s²·(JᵀJ)⁻¹,  s² = Σr²/(m − rank J)
+        known:       (JᵀJ)⁻¹
+        correlated:  (JᵀJ)⁻¹ JᵀCJ (JᵀJ)⁻¹
+
+    (Seber and Wild 2003, *Nonlinear Regression*, eq. 2.21, 5.10; the last is the sandwich of White
+    1980 and Conley 1999.) White: independent noise of equal size, beside ``problem.noise`` which
+    only weighs. Known: ``problem.noise`` is the standard deviation. Correlated: C is estimated from
+    the residual, as noise that is the same everywhere and in all directions over the last two axes
+    of the observation (the last one of a signal), with correlations no longer than a quarter of it:
+    see `diagnostics.spectrum`. Longer ones cannot be told from the model.
+
+    A prior is taken for knowledge: ½·m·∇²prior is added to JᵀJ. With a robust loss the covariance
+    is that of the M-estimator. Params on a bound are held there.
+
+    Args:
+        problem: with a leading sample axis, as for `run_batch`.
+        params: the fits, each leaf with a leading sample axis.
+        noise: "white", "known" or "correlated".
+        axes: as for `run_batch`.
+        fixed: names or numbers of params that were given and not fitted: their error is 0.
+
+    Returns:
+        `Covariance`. A param is determined where it is orthogonal to every direction along which
+        the prediction, to the precision of the params, does not change.
+
+    Raises:
+        ValueError: for another ``noise``, a problem without a residual, "known" with a robust loss,
+            "correlated" with an observation that is not one array, ``fixed`` that is no param.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {noise!r}")
+    if noise == "known" and isinstance(problem, Robust):
+        raise ValueError("noise: with a robust loss it is not known; use 'white' or 'correlated'")
+    flat, names = flatten(params), names_of(problem, params)
+    vary = numbers_of(names, fixed)
+    held = touches_bound(problem, params)[:, vary]
+    linear = linearize(
+        problem, params, axes=axes, vary=vary, free=~held, correlated=noise == "correlated"
+    )
+    inner, determined, freedom = solve(linear, known=noise == "known")
+    matrix = np.zeros((*flat.shape, flat.shape[1]))
+    matrix[:, np.array(vary)[:, None], np.array(vary)] = inner
+    whole = np.ones(flat.shape, bool)
+    whole[:, vary] = determined
+    bound = np.zeros(flat.shape, bool)
+    bound[:, vary] = held
+    return Covariance(names, flat, matrix, whole, bound, freedom, noise)
+
+
+def standard_errors(
+    problem: Any, params: PyTree, *, axes: Any = None, fixed: Sequence[str | int] = ()
+) -> np.ndarray:
+    """Return standard errors for white noise, shape (B, n): the roots of the diagonal.
+
+    See `covariance` for arguments, what is NaN, and errors raised.
+    """
+    return covariance(problem, params, axes=axes, fixed=fixed).std

@@ -1,0 +1,188 @@
+"""Least-squares problems linearized at their fits, one by one, as small matrices on the host."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from refinejax.batch.sources import count_samples, describe
+from refinejax.diagnostics.spectrum import check_shape, middle
+from refinejax.problems import Robust
+from refinejax.problems.normal import residual_of
+
+_BYTES = 1 << 28  # of data that go to the device at once
+
+
+class Linear(NamedTuple):
+    """B fits of n params that may vary: NumPy, float64.
+
+    With J the Jacobian of the residual over m pixels, J·diag(1/size) = Q·R. RᵀR is JᵀJ, scaled; to
+    form that instead would square the condition, and half of the digits would be lost: in float32
+    few lenses off axis would have standard errors.
+
+    Attributes:
+        free: False for params that are held where they are, (B, n).
+        triangle: R, (B, k, n) with k = min(m, n).
+        size: lengths of the columns of J, (B, n); a held param has the column 0.
+        squares: Σψ², with ψ the residual, or for a robust loss its score ρ′·r over mean ψ′, (B,).
+        weight: how many numbers were observed, (B,).
+        prior: ½·m·∇²prior, (B, n, n); or None.
+        middle: QᵀCQ with C the covariance of ψ between pixels, (B, k, k); or None.
+        eps: of the dtype in which J was computed.
+    """
+
+    free: np.ndarray
+    triangle: np.ndarray
+    size: np.ndarray
+    squares: np.ndarray
+    weight: np.ndarray
+    prior: np.ndarray | None
+    middle: np.ndarray | None
+    eps: float
+
+
+def linearize(
+    problem: Any,
+    params: PyTree,
+    *,
+    axes: Any = None,
+    vary: Sequence[int],
+    free: np.ndarray,
+    correlated: bool = False,
+) -> Linear:
+    """Linearize every sample of a batch at its params.
+
+    Args:
+        problem: with a leading sample axis, as for `run_batch`.
+        params: the fits, with a leading sample axis.
+        axes: as for `run_batch`.
+        vary: numbers of the flat params that are unknown.
+        free: False for those of a sample that are held where they are, shape (B, n).
+        correlated: whether to estimate ``middle``.
+
+    Raises:
+        ValueError: for a problem without a residual.
+    """
+    residual_of(_inner(problem))  # complains if there is none
+    count = count_samples(params)
+    layout, leaves = describe(problem, axes, count)
+    data, shared = layout.split(leaves)
+    each = sum(np.asarray(leaf[:1]).nbytes for leaf in data)
+    rows = min(count, max(1, _BYTES // max(each, 1)), 1 << 16)
+    found = []
+    for start in range(0, count, rows):
+        begin = min(start, count - rows)  # the last part overlaps the one before: one program
+        part = slice(begin, begin + rows)
+        cut = [leaf[part] for leaf in data], jax.tree.map(lambda p, s=part: p[s], params)
+        parts = _linearize(
+            cut, free[part], shared, layout=layout, vary=tuple(vary), correlated=correlated
+        )
+        found.append(jax.tree.map(lambda x, s=start - begin: np.asarray(x)[s:], parts))
+    whole: Any = jax.tree.map(lambda *x: np.concatenate(x), *found)
+    eps = float(jnp.finfo(whole[0].dtype).eps)
+    return Linear(free, *jax.tree.map(lambda x: np.asarray(x, float), whole), eps=eps)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "vary", "correlated"))
+def _linearize(
+    samples: Any, free: Any, shared: Any, *, layout: Any, vary: tuple[int, ...], correlated: bool
+) -> Any:
+    def one(sample: Any) -> Any:
+        (data, params), loose = sample
+        return _linearize_one(layout.join(data, shared), params, loose, vary, correlated)
+
+    return jax.lax.map(one, (samples, free), batch_size=32)
+
+
+def _linearize_one(
+    problem: Any, params: Any, free: Array, vary: tuple[int, ...], correlated: bool
+) -> Any:
+    inner = _inner(problem)
+    residual, chosen = residual_of(inner), np.array(vary, int)
+    flat, unravel = ravel_pytree(params)
+    value, push = jax.linearize(lambda flat: _real(residual(unravel(flat))), flat)
+    rows = jax.vmap(push)(jnp.eye(flat.size, dtype=flat.dtype)[chosen])
+    rows = jnp.where(free[:, None], rows, 0)
+    size = _lengths(rows)
+    scaled = rows / jnp.where(size > 0, size, 1)[:, None]
+    seen = _seen(inner, residual, params)
+    weight = jnp.sum(seen)
+    score = _score(problem, value, seen)
+    prior, meat = _prior(inner, flat, unravel, chosen, weight), None
+    if correlated:
+        shape = check_shape(jax.eval_shape(residual, params))
+        basis, triangle = jnp.linalg.qr(scaled.T)
+        # where a column depends on those before it, that of Q is rounding, made long
+        real = jnp.abs(jnp.diagonal(triangle)) > 2 * len(rows) * jnp.finfo(scaled.dtype).eps
+        meat = middle(score, jnp.where(real[:, None], basis.T, 0), seen, shape)
+    else:
+        triangle = jnp.linalg.qr(scaled.T, mode="r")
+    return triangle, size, jnp.sum(score**2), weight, prior, meat
+
+
+def _inner(problem: Any) -> Any:
+    """Return the problem whose residual a robust loss is of."""
+    return problem.problem if isinstance(problem, Robust) else problem
+
+
+def _lengths(rows: Float[Array, "n m"]) -> Float[Array, " n"]:
+    """Return the lengths of the rows, without overflow of their squares."""
+    peak = jnp.max(jnp.abs(rows), axis=1, initial=0)
+    peak = jnp.where((peak > 0) & jnp.isfinite(peak), peak, 1)
+    return peak * jnp.linalg.norm(rows / peak[:, None], axis=1)
+
+
+def _real(tree: Any) -> Float[Array, " m"]:
+    """Return all numbers in a row; of complex ones real and imaginary parts."""
+    parts = [part for x in jax.tree.leaves(tree) for part in _parts(x)]
+    return jnp.concatenate([jnp.ravel(part) for part in parts])
+
+
+def _parts(x: Array) -> tuple[Array, ...]:
+    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+
+
+def _seen(problem: Any, residual: Any, params: Any) -> Array:
+    """Return True for each number of `_real` that was observed."""
+    shapes = jax.eval_shape(residual, params)
+    observation = getattr(problem, "observation", None)
+    if observation is None:
+        observation = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
+    pairs = zip(jax.tree.leaves(observation), jax.tree.leaves(shapes), strict=True)
+    masks = [
+        jnp.ravel(~jnp.isnan(x))
+        for x, s in pairs
+        for _ in range(2 if jnp.issubdtype(s.dtype, jnp.complexfloating) else 1)
+    ]
+    return jnp.concatenate(masks)
+
+
+def _score(problem: Any, value: Array, seen: Array) -> Array:
+    """Return the residual; for a robust loss ψ(r)/mean ψ′, ψ(r) = r·ρ′((r/s)²).
+
+    Least squares with this in the place of the residual has the covariance of the M-estimator
+    (Huber 1981, *Robust Statistics*, eq. 7.6.5, without its correction of order n/m).
+    """
+    if not isinstance(problem, Robust):
+        return value
+    slope = jax.vmap(jax.grad(problem.rho))
+
+    def psi(r: Array) -> Array:
+        return r * jnp.maximum(slope((r / problem.scale) ** 2), 0)
+
+    score, sensitivity = jax.jvp(psi, (value,), (jnp.ones_like(value),))
+    return score / (jnp.sum(jnp.where(seen, sensitivity, 0)) / jnp.sum(seen))
+
+
+def _prior(problem: Any, flat: Array, unravel: Any, chosen: Any, weight: Array) -> Array | None:
+    """Return ½·m·∇²prior: what the prior adds to JᵀJ."""
+    prior = getattr(problem, "prior", None)
+    if prior is None:
+        return None
+    curvature = jax.hessian(lambda flat: prior(unravel(flat)))(flat)
+    return 0.5 * weight * curvature[np.ix_(chosen, chosen)]

@@ -1,0 +1,19 @@
+"""Figures of what a refinement did, made with matplotlib (the extra ``refinejax[plot]``).
+
+Each function returns a ``matplotlib.figure.Figure`` on an Agg canvas. None touches pyplot: they
+need no display, leave no figure open and change no setting. `png` gives the bytes of one.
+"""
+
+from refinejax.plot.fit import corner as corner
+from refinejax.plot.fit import residuals as residuals
+from refinejax.plot.outcome import GROUPS as GROUPS
+from refinejax.plot.outcome import RANDOM_PHASE as RANDOM_PHASE
+from refinejax.plot.outcome import before_after as before_after
+from refinejax.plot.outcome import convergence as convergence
+from refinejax.plot.outcome import count_statuses as count_statuses
+from refinejax.plot.outcome import group_of as group_of
+from refinejax.plot.outcome import statuses as statuses
+from refinejax.plot.phase import maps as maps
+from refinejax.plot.phase import residual as residual
+from refinejax.plot.style import WIDTH as WIDTH
+from refinejax.plot.style import png as png
