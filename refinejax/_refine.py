@@ -63,7 +63,7 @@ def refine(
         prior: a penalty on the params of a sample, added to the mean squared residual.
         context: what the forward model needs beside the params; leading sample axis.
         differentiable: False for a black box: NumPy, a subprocess, a compiled library.
-        method: "auto", "lbfgs", "adam", "random", or a `Refiner`.
+        method: "auto", "lm" (Levenberg–Marquardt), "lbfgs", "adam", "random", or a `Refiner`.
         key: seed or PRNG key, for methods that draw random numbers.
         max_steps: most steps for a sample; by default what suits the method.
         stop: when a sample is done; `Stop()` by default.
@@ -91,7 +91,12 @@ def refine(
             for tree in (observations, initial, context)
         )
     first = jax.tree.map(lambda leaf: leaf[0], initial)
-    chosen = choose(method, differentiable=differentiable, size=_size(first))
+    chosen = choose(
+        method,
+        differentiable=differentiable,
+        size=_size(first),
+        forward_mode=differentiable and _has_forward_mode(forward, first, context),
+    )
     noise, noise_axis = _noise(noise, observations)
     problem = InverseProblem(
         forward if differentiable else BlackBox.wrap(forward, observations),
@@ -217,6 +222,17 @@ def _is_single(
 def _shape(forward: Callable[..., Any], params: Any, context: Any, differentiable: bool) -> Any:
     args = (params,) if context is None else (params, context)
     return _shapes(jax.eval_shape(forward, *args) if differentiable else _numbers(forward(*args)))
+
+
+def _has_forward_mode(forward: Callable[..., Any], params: Any, context: Any) -> bool:
+    """Whether JAX can push derivatives through the model (not through a ``custom_vjp``)."""
+    first = () if context is None else (jax.tree.map(lambda leaf: leaf[0], context),)
+    params = jax.tree.map(jnp.asarray, params)
+    try:
+        jax.eval_shape(lambda p: jax.jvp(lambda q: forward(q, *first), (p,), (p,)), params)
+    except TypeError:
+        return False
+    return True
 
 
 def _shapes(tree: Any) -> Any:

@@ -357,7 +357,8 @@ def test_a_black_box_may_return_lists_and_integers_and_take_context():
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("auto", ["lbfgs", "chosen because", "differentiable", "2 params"]),
+        ("auto", ["lm", "chosen because", "squares", "2 params"]),
+        ("lm", ["lm", "as asked"]),
         ("lbfgs", ["lbfgs", "as asked"]),
         ("adam", ["adam", "as asked"]),
         ("random", ["random", "as asked"]),
@@ -371,6 +372,28 @@ def test_the_result_says_which_method_was_used_and_why(method, words):
     for word in words:
         assert word in result.method
         assert word in repr(result)
+
+
+@jax.custom_vjp
+def reverse_only(params):
+    return decay(params)
+
+
+reverse_only.defvjp(lambda p: (decay(p), p), lambda p, g: jax.vjp(decay, p)[1](g))
+
+
+def many(params):
+    return params
+
+
+def test_auto_takes_another_method_where_least_squares_does_not_serve():
+    observed, initial, _ = decays()
+    result = refine(reverse_only, observed, initial, max_steps=2)
+    assert "lbfgs" in result.method
+    assert "reverse" in result.method
+    result = refine(many, np.ones((1, 101)), np.zeros((1, 101)), max_steps=2)
+    assert "lbfgs" in result.method
+    assert "101 params" in result.method
 
 
 def test_the_key_is_a_seed_that_repeats_the_run():

@@ -1,0 +1,191 @@
+"""`apps.metalens.invert` by the cascade: lenses from phase maps, wherever one starts."""
+
+import jax
+import numpy as np
+import pytest
+
+from refinejax import Status, Stop
+from refinejax.apps import metalens
+from refinejax.apps._lens_scale import nearest_multiple
+from refinejax.physics.metalens import LOWER, UPPER, phase
+from refinejax.physics.noise import PhaseNoise
+
+COUNT, SIZE = 64, 32
+WIDTH = np.array(UPPER) - np.array(LOWER)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return metalens.simulate(COUNT, SIZE, error=0.2, key=8)
+
+
+def solve(made, **options):
+    options = {"wavelength": made["wavelength"], "uncertainty": False} | options
+    return metalens.invert(made["phase"], **options)
+
+
+def rmse(made, result):
+    return metalens.residual_rmse(made["phase"], result.params)
+
+
+@pytest.fixture(scope="module")
+def solved(made):
+    return solve(made)
+
+
+def test_every_map_is_solved_without_a_start(made, solved):
+    assert np.all(rmse(made, solved) <= 2e-3)
+    assert solved.converged.all()
+    assert "cascade" in solved.method
+    assert not solved.notes
+    np.testing.assert_array_equal(solved.params[:, metalens.WAVELENGTH], made["wavelength"])
+
+
+def test_the_loss_is_that_of_an_independent_formula_in_float64(made, solved):
+    for i in range(5):
+        xc, yc, side, length, focal = solved.params[i].astype(float)
+        axis = np.linspace(-0.5, 0.5, SIZE)
+        u, v = np.meshgrid(axis, axis)
+        path = np.sqrt((xc + side * u) ** 2 + (yc + side * v) ** 2 + focal**2) - focal
+        residual = 2 * np.pi / length * path - made["phase"][i]
+        wrapped = residual - 2 * np.pi * np.round(residual / (2 * np.pi))
+        found = np.sqrt(np.mean(wrapped**2))
+        assert abs(found - np.sqrt(solved.loss[i])) < 1e-3
+
+
+@pytest.mark.parametrize("error", [0.01, 0.2])
+def test_a_start_does_no_harm_and_is_never_made_worse(error):
+    near = metalens.simulate(COUNT, SIZE, error=error, key=9)
+    result = solve(near, initial=near["initial"])
+    assert np.all(rmse(near, result) <= 2e-3)
+    assert np.all(result.loss <= result.initial_loss)
+    before = metalens.residual_rmse(near["phase"], near["initial"])
+    known = near["initial"][:, metalens.WAVELENGTH] == near["wavelength"]
+    np.testing.assert_allclose(np.sqrt(result.initial_loss[known]), before[known], rtol=1e-3)
+
+
+@pytest.mark.parametrize("noise", ["grain", "field", "sinusoid", "dead", "all but warp"])
+def test_noise_leaves_no_more_than_at_the_truth(noise):
+    names = ("field", "sinusoid", "grain", "dead") if noise == "all but warp" else (noise,)
+    noisy = metalens.simulate(COUNT, 64, noise=PhaseNoise.only(*names), key=3)
+    floor = metalens.residual_rmse(noisy["phase"], noisy["truth"])
+    solved = rmse(noisy, solve(noisy)) <= np.maximum(2e-3, 1.02 * floor)
+    assert solved.mean() >= 0.98
+
+
+def test_missing_regions_cost_nothing_but_themselves(made):
+    maps = made["phase"].copy()
+    maps[:, 4:14, 8:20] = np.nan
+    maps[::2, :, 0] = np.nan
+    result = metalens.invert(maps, wavelength=made["wavelength"], uncertainty=False)
+    assert np.mean(metalens.residual_rmse(maps, result.params) <= 2e-3) >= 0.98
+    everywhere = metalens.residual_rmse(made["phase"], result.params)
+    assert np.mean(everywhere <= 2e-2) >= 0.95
+
+
+def test_without_the_wavelength_the_map_is_explained_near_the_start(made):
+    result = solve(made, wavelength=None, initial=made["initial"])
+    assert np.mean(rmse(made, result) <= 2e-3) >= 0.98
+    assert result.notes == (metalens.NOTE_SCALE,)
+    assert np.all(result.loss <= result.initial_loss)
+    low, high = np.float32(LOWER), np.float32(UPPER)
+    assert np.all((result.params >= low) & (result.params <= high))
+    good = rmse(made, result) <= 2e-3
+    ratio = result.params / made["truth"]
+    # all five scaled together, but for the soft directions that the map hardly determines
+    assert np.median(np.ptp(ratio[good], axis=1)) < 0.05
+
+
+def test_the_nearest_multiple_is_a_multiple_within_the_ranges_and_the_nearest():
+    rng = np.random.default_rng(0)
+    near = rng.uniform(LOWER, UPPER, (200, 5))
+    lenses = rng.uniform(LOWER, UPPER, (200, 5)) * rng.uniform(0.7, 1.4, (200, 1))
+    found, inside = nearest_multiple(lenses, near)
+    assert np.all((found >= LOWER) & (found <= UPPER))
+    factor = found[inside] / lenses[inside]
+    np.testing.assert_allclose(factor, factor[:, :1] * np.ones(5), rtol=1e-9)
+    for lens, point, best in zip(lenses[inside], near[inside], found[inside], strict=True):
+        multiples = np.linspace(0.3, 3, 2001)[:, None] * lens
+        allowed = multiples[np.all((multiples >= LOWER) & (multiples <= UPPER), axis=1)]
+        if len(allowed):
+            least = np.linalg.norm((allowed - point) / WIDTH, axis=1).min()
+            assert np.linalg.norm((best - point) / WIDTH) <= least + 1e-9
+
+
+def test_an_answer_does_not_depend_on_company_or_order(made, solved):
+    rows = np.array([5, 3, 11])
+    some = {name: array[rows] for name, array in made.items()}
+    result = solve(some)
+    np.testing.assert_allclose(result.params, solved.params[rows], rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(result.loss, solved.loss[rows], atol=1e-6)
+    lanes = solve(some, lanes=2)
+    np.testing.assert_allclose(lanes.loss, result.loss, atol=1e-6)
+
+
+def test_bad_maps_end_as_statuses_and_harm_no_neighbor(made, solved):
+    maps = made["phase"].copy()
+    maps[0] = np.nan
+    maps[2] = np.inf
+    wavelength = made["wavelength"].copy()
+    wavelength[3] = np.nan
+    result = metalens.invert(maps, wavelength=wavelength, uncertainty=False)
+    np.testing.assert_array_equal(result.status[[0, 2, 3]], Status.NONFINITE_START)
+    others = np.setdiff1d(np.arange(COUNT), [0, 2, 3])
+    np.testing.assert_allclose(result.loss[others], solved.loss[others], atol=1e-6)
+
+
+def test_a_map_of_noise_is_explained_as_badly_as_it_must_be():
+    rng = np.random.default_rng(1)
+    maps = rng.uniform(-np.pi, np.pi, (3, SIZE, SIZE)).astype(np.float32)
+    result = metalens.invert(maps, wavelength=0.5)
+    assert np.all(np.sqrt(result.loss) > 1.5)
+    assert np.all(result.loss <= result.initial_loss)
+    assert np.isnan(result.std[:, metalens.OTHERS]).all()
+
+
+def test_resumed_and_interrupted(made, solved, tmp_path, monkeypatch):
+    monkeypatch.setattr("refinejax.apps._lens_batch._PORTION", 16)
+    stopped = solve(made, checkpoint=tmp_path, time_limit=1e-3)
+    assert np.all(stopped.status == Status.TIME_LIMIT)
+    assert np.isnan(stopped.loss[-1])
+    whole = solve(made, checkpoint=tmp_path)
+    np.testing.assert_allclose(whole.loss, solved.loss, atol=1e-6)
+    assert len(list(tmp_path.glob("part-*.npz"))) == COUNT // 16
+    monkeypatch.setattr("refinejax.apps._lens_batch.Cascade", None)
+    again = solve(made, checkpoint=tmp_path)
+    np.testing.assert_array_equal(again.params, whole.params)
+    with pytest.raises(ValueError, match="another job"):
+        metalens.invert(
+            -made["phase"], wavelength=made["wavelength"], checkpoint=tmp_path, uncertainty=False
+        )
+
+
+def test_limits_and_rules_are_kept(made, solved):
+    rough = solve(made, max_steps=0)
+    assert np.all(rough.steps == 0)
+    assert np.median(rough.loss) > 10 * np.median(solved.loss)
+    early = solve(made, stop=Stop(target=1.0))
+    assert np.any(early.status == Status.TARGET_REACHED)
+    small = solve(made, memory_limit="4MB")
+    np.testing.assert_allclose(small.loss, solved.loss, atol=1e-6)
+    with pytest.raises(ValueError, match="memory_limit"):
+        solve(made, memory_limit="1kB")
+
+
+def test_small_maps_go_another_way():
+    made = metalens.simulate(4, 8, error=1e-4, key=1)
+    result = solve(made, initial=made["initial"])
+    assert result.method.startswith("lm")
+    with pytest.raises(ValueError, match="12 × 12"):
+        solve(made, method="cascade")
+
+
+def test_double_precision_is_kept():
+    with jax.enable_x64(True):
+        truth = np.array([[120.0, -80.0, 15.0, 0.55, 40.0]])
+        maps = np.asarray(phase(truth[0], SIZE))[None]
+        maps = maps - 2 * np.pi * np.round(maps / (2 * np.pi))
+        result = metalens.invert(maps, wavelength=0.55, uncertainty=False)
+        assert result.params.dtype == np.float64
+        assert np.sqrt(result.loss[0]) < 1e-8
+        np.testing.assert_allclose(result.params, truth, rtol=1e-7)
