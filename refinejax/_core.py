@@ -284,7 +284,7 @@ def as_pytree(function: Any) -> Any:
 
 def coordinates(objective: Any) -> Coordinates:
     """Return the coordinates in which ``objective`` is refined: its own choice, or the params."""
-    rescale = _offer(objective, "rescale")
+    rescale = offer(objective, "rescale")
     return rescale() if rescale is not None else Coordinates(objective, _same, _same)
 
 
@@ -294,10 +294,10 @@ def _same(params: Any) -> Any:
 
 def bounds_of(objective: Any) -> Bounds | None:
     """Return (lower, upper) if the objective has bounds."""
-    return _offer(objective, "bounds")
+    return offer(objective, "bounds")
 
 
-def _offer(objective: Any, name: str) -> Any:
+def offer(objective: Any, name: str) -> Any:
     """Return an optional attribute, also of an object that `as_pytree` has wrapped."""
     wrapped = isinstance(objective, jax.tree_util.Partial) and not objective.args
     return getattr(objective.func if wrapped else objective, name, None)

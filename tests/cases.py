@@ -15,8 +15,10 @@ from flax import struct
 from scipy.optimize import lsq_linear
 
 from refinejax import (
+    GaussNewton,
     Gradient,
     InverseProblem,
+    LevenbergMarquardt,
     ParameterSpace,
     RandomSearch,
     Refiner,
@@ -66,12 +68,22 @@ SGD = Gradient(optax.sgd, {"learning_rate": 0.5})
 MOMENTUM = Gradient(optax.sgd, {"learning_rate": 0.2, "momentum": 0.9})
 ADAM = Gradient(optax.adam, {"learning_rate": 0.02})
 LBFGS = Gradient(optax.lbfgs)
+LM = LevenbergMarquardt()
+SQUARES = ("quadratic", "rosenbrock", "nested")  # have no residual
 
 REFINERS = {
     "sgd": Case(SGD, 40_000, differentiable=True, quick=("face", "corner", "quadratic")),
     "momentum": Case(MOMENTUM, 10_000, differentiable=True),
     "adam": Case(ADAM, 5_000, differentiable=True, quick=("face", "nested", "decay")),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock", "decay")),
+    "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face", "valley")),
+    "lm-geodesic": Case(
+        LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES, quick=()
+    ),
+    "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=("corner",)),
+    "gauss-newton": Case(
+        GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=("decay",)
+    ),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("nested", "corner")),
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
@@ -106,8 +118,24 @@ class Box(struct.PyTreeNode):
     def bounds(self):
         return jnp.array([-1.0, 0.0]), jnp.array([1.0, 2.0])
 
+    def residual(self, params):
+        return 3**0.5 * (jnp.array(MATRIX, params.dtype) @ params - self.observation)
+
     def __call__(self, params):
-        return jnp.sum((jnp.array(MATRIX, params.dtype) @ params - self.observation) ** 2)
+        return jnp.mean(self.residual(params) ** 2)
+
+
+class Valley(struct.PyTreeNode):
+    """`rosenbrock` by its residual, in a dict."""
+
+    bend: Any = 1.0
+
+    def residual(self, params):
+        x, y = params["x"], params["y"]
+        return {"along": 0.03 * (1 - x), "across": 0.3 * (y - self.bend * x**2)}
+
+    def __call__(self, params):
+        return 0.5 * sum(jnp.sum(r**2) for r in self.residual(params).values())
 
 
 TIMES = np.linspace(0, 4, 16, dtype=np.float32)
@@ -172,6 +200,11 @@ PROBLEMS = {
         nested,
         {"slopes": np.zeros(2, np.float32), "offset": np.float32(1)},
         {"slopes": np.array([0.4, -0.8]), "offset": np.sin(0.4)},
+    ),
+    "valley": Problem(
+        Valley(),
+        {"x": np.full(1, -1.2, np.float32), "y": np.float32(1)},
+        {"x": np.ones(1), "y": np.float64(1)},
     ),
     "decay": _decay(),
     "ramp": _ramp(),

@@ -176,7 +176,8 @@ def test_at_a_bound_the_others_have_the_errors_of_the_fit_with_it_held():
     (note,) = found.notes
     assert "1 of 1 samples: params[2] at a bound" in note
     assert note in repr(found)
-    assert covariance(result.fit.problem.replace(space=None), result.params).notes == ()
+    (note,) = covariance(result.fit.problem.replace(space=None), result.params).notes
+    assert "not at the optimum" in note  # without the bound it would be elsewhere
 
 
 def test_fixed_params_have_no_error():
@@ -229,6 +230,27 @@ def test_complex_observations_count_twice():
     plain = covariance(InverseProblem(decay, observations), truths(2))
     np.testing.assert_array_equal(found.freedom, 77)
     np.testing.assert_allclose(found.matrix, plain.matrix * 37 / 77, rtol=1e-3)
+
+
+def test_the_way_to_the_optimum_is_told():
+    observations = observe(3)
+    optima = np.array([scipy_fit(row)[0] for row in observations])
+    away = np.array([1e-3, -2e-3, 1e-3])
+    with jax.enable_x64(True):
+        problem = InverseProblem(decay, observations)
+        there = covariance(problem, optima)
+        near = covariance(problem, optima + away)
+        far = covariance(problem, optima + 100 * away)
+        prior = problem.replace(prior=lambda p: jnp.sum((p - 1) ** 2) / 40)
+        result = rj.run_batch(rj.LevenbergMarquardt(), prior, optima, max_steps=50)
+        ridge = covariance(prior, result.params)
+    np.testing.assert_allclose(there.shift, 0, atol=1e-6)
+    np.testing.assert_allclose(near.shift, np.tile(-away, (3, 1)), rtol=0.1)
+    assert there.notes == near.notes == ()
+    assert "3 of 3 samples: " in far.notes[0]
+    assert "not at the optimum" in far.notes[0]
+    np.testing.assert_allclose(ridge.shift, 0, atol=1e-6)
+    assert np.max(np.abs(covariance(problem, result.params).shift)) > 1e-3
 
 
 # As a person uses it

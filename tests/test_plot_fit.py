@@ -19,7 +19,7 @@ def make(std=(1.0, 2.0, 3.0), rho=0.5):
     matrix = correlation * std[:, None] * std
     params = np.arange(1.0, 1 + len(std))
     finite = np.isfinite(std)
-    arrays = (params, matrix, finite, ~finite, np.asarray(30.0))
+    arrays = (params, matrix, finite, ~finite, np.asarray(30.0), 0 * params)
     return Covariance(tuple("abc"[: len(std)]), *(x[None] for x in arrays), "white")
 
 

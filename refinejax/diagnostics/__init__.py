@@ -8,3 +8,4 @@ from refinejax.diagnostics.goodness import GoodnessOfFit as GoodnessOfFit
 from refinejax.diagnostics.goodness import goodness_of_fit as goodness_of_fit
 from refinejax.diagnostics.identifiability import Identifiability as Identifiability
 from refinejax.diagnostics.identifiability import identifiability as identifiability
+from refinejax.diagnostics.profile import profile_intervals as profile_intervals

@@ -8,11 +8,19 @@ from refinejax.diagnostics.linear import Linear
 
 
 class Solution(NamedTuple):
-    """Covariances (B, n, n), which params are determined (B, n), degrees of freedom (B,)."""
+    """What a linearization says of fits.
+
+    Attributes:
+        covariance: of the params, (B, n, n); NaN where not determined.
+        determined: which params are, (B, n).
+        freedom: degrees of freedom, (B,).
+        shift: the Gauss–Newton step from the fit to the optimum, (B, n); NaN where not determined.
+    """
 
     covariance: np.ndarray
     determined: np.ndarray
     freedom: np.ndarray
+    shift: np.ndarray
 
 
 class Factors(NamedTuple):
@@ -45,7 +53,7 @@ def solve(linear: Linear, *, known: bool = False) -> Solution:
 
     With R = U₁SVᵀ and the root of the prior's part U₂SVᵀ, and M = QᵀCQ or s²·1,
 
-        cov = VS⁻¹ (U₁ᵀMU₁ + s²·U₂ᵀU₂) S⁻¹Vᵀ
+        cov = VS⁻¹ (U₁ᵀMU₁ + s²·U₂ᵀU₂) S⁻¹Vᵀ,   shift = −VS⁻¹ (U₁ᵀQᵀr + S⁻¹Vᵀ·½m∇prior)
     """
     stack, size = _with_prior(linear)
     k = linear.triangle.shape[1]
@@ -60,9 +68,18 @@ def solve(linear: Linear, *, known: bool = False) -> Solution:
     inverse = np.divide(1, found.values, out=np.zeros_like(found.values), where=found.kept)
     half = found.vectors.swapaxes(1, 2) * inverse[:, None, :] / size[:, :, None]
     covariance = half @ inner @ half.swapaxes(1, 2)
+    pull = np.einsum("bkn,bk->bn", top, linear.along)
+    if linear.slope is not None:
+        pull = pull + np.einsum("bmn,bm->bn", half, np.where(linear.free, linear.slope, 0))
+    shift = -np.einsum("bnk,bk->bn", half, pull)
     determined = linear.free & safe[:, None] & _determined(found)
     pairs = determined[:, :, None] & determined[:, None, :]
-    return Solution(np.where(pairs, covariance, np.nan), determined, freedom)
+    return Solution(
+        np.where(pairs, covariance, np.nan),
+        determined,
+        freedom,
+        np.where(determined, shift, np.nan),
+    )
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

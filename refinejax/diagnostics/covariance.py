@@ -13,6 +13,7 @@ from refinejax.diagnostics.params import flatten, names_of, numbers_of, touches_
 from refinejax.diagnostics.quantiles import t_quantile
 from refinejax.problems import Robust
 
+_FAR = 0.3  # standard errors; nearer than this, the errors of the answer grow by a few percent
 NOISES = ("white", "known", "correlated")
 
 
@@ -29,6 +30,8 @@ class Covariance:
         determined: False where no linearization tells the error, (B, n).
         at_bound: True where a param lies on a bound; the others' errors are those with it held.
         freedom: numbers observed less params determined, (B,).
+        shift: the way to the optimum by linearization, (B, n): 0 but for rounding where the fit is
+            there. If it is not small beside the standard errors, the fit was not finished.
         noise: which assumption on the noise: "white", "known" or "correlated".
     """
 
@@ -38,6 +41,7 @@ class Covariance:
     determined: np.ndarray
     at_bound: np.ndarray
     freedom: np.ndarray
+    shift: np.ndarray
     noise: str
 
     @property
@@ -90,7 +94,18 @@ class Covariance:
                 f"{int(short.sum())} of {len(short)} samples: not more observations than params, "
                 "so nothing tells the size of the noise"
             )
+        if (short_of := self._unfinished()).any():
+            found.append(
+                f"{self._where(short_of)} not at the optimum, which is more than "
+                f"{_FAR} standard errors away: take more steps, or refine in float64"
+            )
         return tuple(found)
+
+    def _unfinished(self) -> np.ndarray:
+        """Return True where the optimum is away by more than the errors and rounding excuse."""
+        shift, std = np.abs(np.atleast_2d(self.shift)), np.atleast_2d(self.std)
+        rounding = 1e-5 * np.abs(np.atleast_2d(self.params))
+        return (shift > _FAR * std) & (shift > rounding)
 
     def _where(self, flags: np.ndarray) -> str:
         """Name the params and count the samples."""
@@ -114,7 +129,7 @@ class Covariance:
 
     def squeeze(self) -> "Covariance":
         """Drop the sample axis of a batch of one."""
-        arrays = ("params", "matrix", "determined", "at_bound", "freedom")
+        arrays = ("params", "matrix", "determined", "at_bound", "freedom", "shift")
         return replace(self, **{name: getattr(self, name)[0] for name in arrays})
 
 
@@ -169,14 +184,19 @@ def covariance(
     linear = linearize(
         problem, params, axes=axes, vary=vary, free=~held, correlated=noise == "correlated"
     )
-    inner, determined, freedom = solve(linear, known=noise == "known")
+    found = solve(linear, known=noise == "known")
     matrix = np.zeros((*flat.shape, flat.shape[1]))
-    matrix[:, np.array(vary)[:, None], np.array(vary)] = inner
-    whole = np.ones(flat.shape, bool)
-    whole[:, vary] = determined
-    bound = np.zeros(flat.shape, bool)
-    bound[:, vary] = held
-    return Covariance(names, flat, matrix, whole, bound, freedom, noise)
+    matrix[:, np.array(vary)[:, None], np.array(vary)] = found.covariance
+    parts = ((True, found.determined), (False, held), (0.0, found.shift))
+    determined, bound, shift = (_widen(flat.shape, vary, *part) for part in parts)
+    return Covariance(names, flat, matrix, determined, bound, found.freedom, shift, noise)
+
+
+def _widen(shape: Any, vary: list[int], fixed: Any, values: np.ndarray) -> np.ndarray:
+    """Put columns in their places among those of params that are fixed."""
+    whole = np.full(shape, fixed)
+    whole[:, vary] = values
+    return whole
 
 
 def standard_errors(

@@ -28,20 +28,24 @@ class Linear(NamedTuple):
     Attributes:
         free: False for params that are held where they are, (B, n).
         triangle: R, (B, k, n) with k = min(m, n).
+        along: Qᵀψ, (B, k): 0 at an optimum without a prior.
         size: lengths of the columns of J, (B, n); a held param has the column 0.
         squares: Σψ², with ψ the residual, or for a robust loss its score ρ′·r over mean ψ′, (B,).
         weight: how many numbers were observed, (B,).
         prior: ½·m·∇²prior, (B, n, n); or None.
+        slope: ½·m·∇prior, (B, n); or None.
         middle: QᵀCQ with C the covariance of ψ between pixels, (B, k, k); or None.
         eps: of the dtype in which J was computed.
     """
 
     free: np.ndarray
     triangle: np.ndarray
+    along: np.ndarray
     size: np.ndarray
     squares: np.ndarray
     weight: np.ndarray
     prior: np.ndarray | None
+    slope: np.ndarray | None
     middle: np.ndarray | None
     eps: float
 
@@ -113,16 +117,19 @@ def _linearize_one(
     seen = _seen(inner, residual, params)
     weight = jnp.sum(seen)
     score = _score(problem, value, seen)
-    prior, meat = _prior(inner, flat, unravel, chosen, weight), None
+    # of the triangle of (J, ψ), the last column is Qᵀψ and what is left
+    whole = jnp.linalg.qr(jnp.concatenate([scaled, score[None]]).T, mode="r")
+    triangle, along = whole[: len(rows), :-1], whole[: len(rows), -1]
+    meat = None
     if correlated:
         shape = check_shape(jax.eval_shape(residual, params))
         basis, triangle = jnp.linalg.qr(scaled.T)
+        along = jnp.matmul(basis.T, score, precision="highest")
         # where a column depends on those before it, that of Q is rounding, made long
         real = jnp.abs(jnp.diagonal(triangle)) > 2 * len(rows) * jnp.finfo(scaled.dtype).eps
         meat = middle(score, jnp.where(real[:, None], basis.T, 0), seen, shape)
-    else:
-        triangle = jnp.linalg.qr(scaled.T, mode="r")
-    return triangle, size, jnp.sum(score**2), weight, prior, meat
+    prior, slope = _prior(inner, flat, unravel, chosen, weight)
+    return triangle, along, size, jnp.sum(score**2), weight, prior, slope, meat
 
 
 def _inner(problem: Any) -> Any:
@@ -179,10 +186,14 @@ def _score(problem: Any, value: Array, seen: Array) -> Array:
     return score / (jnp.sum(jnp.where(seen, sensitivity, 0)) / jnp.sum(seen))
 
 
-def _prior(problem: Any, flat: Array, unravel: Any, chosen: Any, weight: Array) -> Array | None:
-    """Return ½·m·∇²prior: what the prior adds to JᵀJ."""
+def _prior(problem: Any, flat: Array, unravel: Any, chosen: Any, weight: Array) -> Any:
+    """Return ½·m·∇²prior, what the prior adds to JᵀJ, and ½·m·∇prior, what it adds to Jᵀr."""
     prior = getattr(problem, "prior", None)
     if prior is None:
-        return None
-    curvature = jax.hessian(lambda flat: prior(unravel(flat)))(flat)
-    return 0.5 * weight * curvature[np.ix_(chosen, chosen)]
+        return None, None
+
+    def of(flat: Array) -> Array:
+        return prior(unravel(flat))
+
+    half = 0.5 * weight
+    return half * jax.hessian(of)(flat)[np.ix_(chosen, chosen)], half * jax.grad(of)(flat)[chosen]

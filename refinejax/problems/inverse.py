@@ -10,7 +10,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from refinejax._core import Bounds, Coordinates, Scalar, as_pytree, spread
-from refinejax.problems.normal import Normal, Weigh, accumulate, normal_equations, square
+from refinejax.problems.normal import (
+    Normal,
+    Product,
+    Weigh,
+    accumulate,
+    curvature,
+    normal_equations,
+    product,
+    square,
+)
 from refinejax.problems.pointwise import Pointwise
 from refinejax.problems.space import ParameterSpace
 
@@ -112,6 +121,20 @@ class InverseProblem(struct.PyTreeNode):
             matrix=model.matrix + jax.hessian(prior)(flat),
         )
 
+    def curvature(self, params: PyTree) -> Product:
+        """Return v → M v for the matrix of `normal`, in flat params."""
+        return self.reweighted_curvature(params, square)
+
+    def reweighted_curvature(self, params: PyTree, weigh: Weigh) -> Product:
+        """Return v → M v for the matrix of `reweighted`."""
+        flat, unravel = ravel_pytree(params)
+        apply = product(lambda x: self.residual(unravel(x)), flat, weigh)
+        if self.prior is None:
+            return lambda v: 2 / self.weight() * apply(v)
+        count = jnp.maximum(self.weight(), 1)
+        slope = jax.linearize(jax.grad(lambda x: self.prior(unravel(x))), flat)[1]
+        return lambda v: 2 / count * apply(v) + slope(v)
+
     @property
     def bounds(self) -> Bounds | None:
         """(lower, upper) of the space, if there is one."""
@@ -167,11 +190,24 @@ class Scaled(struct.PyTreeNode):
 
     def normal(self, scaled: Array) -> Normal:
         """Return the quadratic model in scaled coordinates."""
-        params = self.space.from_scaled(scaled)
+        model = normal_equations(self.problem, self.space.from_scaled(scaled))
+        return model.scaled(self._factor(scaled).astype(model.gradient.dtype))
+
+    @property
+    def curvature(self) -> Callable[[Array], Product]:
+        """Products with M in scaled coordinates, if the problem has such a thing or a residual."""
+        _ = getattr(self.problem, "curvature", None) or self.problem.residual
+
+        def at(scaled: Array) -> Product:
+            apply = curvature(self.problem, self.space.from_scaled(scaled))
+            factor = self._factor(scaled)
+            return lambda v: factor * apply(factor * v)
+
+        return at
+
+    def _factor(self, scaled: Array) -> Array:
         scale = jax.tree.map(lambda u, s: jnp.broadcast_to(s, u.shape), scaled, self.space.scale)
-        factor = ravel_pytree(scale)[0]
-        model = normal_equations(self.problem, params)
-        return model.scaled(factor.astype(model.gradient.dtype))
+        return ravel_pytree(scale)[0]
 
     @property
     def bounds(self) -> Bounds:

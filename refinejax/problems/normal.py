@@ -19,7 +19,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from refinejax._core import Scalar
+from refinejax._core import Scalar, offer
 
 _BLOCK = 24  # sums formed in one pass: more do not fit the registers
 
@@ -56,6 +56,7 @@ class Sums(NamedTuple):
 
 
 Weigh = Callable[[Array], tuple[Array, Array]]
+Product = Callable[[Array], Array]
 
 
 def square(residual: Array) -> tuple[Array, Array]:
@@ -72,14 +73,36 @@ def normal_equations(objective: Any, params: PyTree) -> Normal:
     Raises:
         ValueError: if the objective has no residual.
     """
-    supplied = getattr(objective, "normal", None)
+    supplied = offer(objective, "normal")
     if supplied is not None:
         return supplied(params)
     residual = residual_of(objective)
     flat, unravel = ravel_pytree(params)
     sums = accumulate(lambda flat: residual(unravel(flat)), flat)
-    count = sum(jnp.size(r) for r in jax.tree.leaves(jax.eval_shape(residual, params)))
-    return sums.normal(objective(params), 1 / count)
+    return sums.normal(objective(params), 1 / _count(residual, params))
+
+
+def curvature(objective: Any, params: PyTree) -> Product:
+    """Return v → M v, the Gauss–Newton matrix at ``params`` times a vector, both flat.
+
+    Costs a forward- and a reverse-mode pass a product, and no matrix. Uses
+    ``objective.curvature(params)`` if there is such a thing, else ``objective.residual``.
+
+    Raises:
+        ValueError: if the objective has no residual.
+    """
+    supplied = offer(objective, "curvature")
+    if supplied is not None:
+        return supplied(params)
+    residual = residual_of(objective)
+    flat, unravel = ravel_pytree(params)
+    apply = product(lambda flat: residual(unravel(flat)), flat)
+    factor = 2 / _count(residual, params)
+    return lambda v: factor * apply(v)
+
+
+def _count(residual: Callable[[Any], PyTree], params: PyTree) -> int:
+    return sum(r.size for r in jax.tree.leaves(jax.eval_shape(residual, params)))
 
 
 def residual_of(objective: Any) -> Callable[[Any], PyTree]:
@@ -88,7 +111,7 @@ def residual_of(objective: Any) -> Callable[[Any], PyTree]:
     Raises:
         ValueError: if it has none.
     """
-    residual = getattr(objective, "residual", None)
+    residual = offer(objective, "residual")
     if residual is None:
         raise ValueError(
             f"objective: {type(objective).__name__} has no residual, which least squares needs; "
@@ -115,6 +138,21 @@ def accumulate(
     """
     parts = (_fused if pointwise else _columns)(residual, flat, weigh)
     return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)
+
+
+def product(
+    residual: Callable[[Array], PyTree], flat: Float[Array, " n"], weigh: Weigh = square
+) -> Product:
+    """Return v → JᵀWJ v at ``flat``. See `accumulate`."""
+    value, push = jax.linearize(lambda flat: _real(residual(flat)), flat)
+    pull = jax.linear_transpose(push, flat)
+    weights = [weigh(r)[1] for r in value]
+
+    def apply(v: Array) -> Array:
+        along = push(v.astype(flat.dtype))
+        return pull([w * t for w, t in zip(weights, along, strict=True)])[0]
+
+    return apply
 
 
 def _real(tree: PyTree) -> list[Array]:

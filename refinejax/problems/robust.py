@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from refinejax._core import Bounds, Coordinates, Scalar
 from refinejax.problems.inverse import InverseProblem, rescale
-from refinejax.problems.normal import Normal
+from refinejax.problems.normal import Normal, Product
 
 
 def huber(z: Array) -> Array:
@@ -73,13 +73,16 @@ class Robust(struct.PyTreeNode):
 
     def normal(self, params: PyTree) -> Normal:
         """Return the quadratic model of the loss, with the weights of `weights` (ρ″ left out)."""
+        return self.problem.reweighted(params, self._weigh)
 
-        def weigh(r: Array) -> tuple[Array, Array]:
-            z = (r / self.scale) ** 2
-            penalty, push = jax.jvp(self.rho, (z,), (jnp.ones_like(z),))
-            return self.scale**2 * penalty, jnp.maximum(push, 0)
+    def curvature(self, params: PyTree) -> Product:
+        """Return v → M v for the matrix of `normal`."""
+        return self.problem.reweighted_curvature(params, self._weigh)
 
-        return self.problem.reweighted(params, weigh)
+    def _weigh(self, r: Array) -> tuple[Array, Array]:
+        z = (r / self.scale) ** 2
+        penalty, push = jax.jvp(self.rho, (z,), (jnp.ones_like(z),))
+        return self.scale**2 * penalty, jnp.maximum(push, 0)
 
     @property
     def bounds(self) -> Bounds | None:

@@ -1,5 +1,6 @@
 """Methods of refinement, and ways to compose them."""
 
+from refinejax.refiners.gauss_newton import GaussNewton as GaussNewton
 from refinejax.refiners.gradient import Gradient as Gradient
 from refinejax.refiners.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from refinejax.refiners.random_search import RandomSearch as RandomSearch

@@ -6,14 +6,31 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, bounds_of, project, spread
-from refinejax.problems.normal import Normal, normal_equations, residual_of
-from refinejax.refiners.dense import solve, solve_within
+from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project, select
+from refinejax.problems.normal import Product, residual_of
+from refinejax.refiners.dense import Solve, conjugate_gradients, solve_reduced
+from refinejax.refiners.least_squares import (
+    REFUSALS,
+    LeastSquares,
+    Model,
+    Trial,
+    box,
+    judge,
+    minimize,
+    nonzero,
+    products,
+    promise,
+    quadratic,
+    room,
+    sizes,
+    slope,
+)
 
 _MOST = 1e12  # λ beyond which a step is nothing
-_REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
+_NEUTRAL = 0.25  # gain ratio at which λ stays
+_ROUNDING = 8  # ε of the loss that mean nothing, as in `Stop.loss`
 
 
 class Memory(struct.PyTreeNode):
@@ -21,7 +38,7 @@ class Memory(struct.PyTreeNode):
 
     Attributes:
         gradient: of the loss, shape (n,).
-        matrix: Gauss–Newton matrix, shape (n, n).
+        matrix: Gauss–Newton matrix, shape (n, n); None where only its products are formed.
         size: the largest √diag(matrix) so far, shape (n,).
         damping: λ.
         growth: factor on λ at the next refusal.
@@ -30,7 +47,7 @@ class Memory(struct.PyTreeNode):
     """
 
     gradient: Float[Array, " n"]
-    matrix: Float[Array, "n n"]
+    matrix: Float[Array, "n n"] | None
     size: Float[Array, " n"]
     damping: Scalar
     growth: Scalar
@@ -38,17 +55,23 @@ class Memory(struct.PyTreeNode):
     pace: Float[Array, "2"]
 
 
-class LevenbergMarquardt(Refiner):
+class LevenbergMarquardt(LeastSquares):
     """Damped Gauss–Newton steps: min gᵀs + ½ sᵀ(M + λD)s, g and M as in `problems.normal`.
 
     A step costs one pass of normal equations at the trial point, and a solve of n × n. D is
     diag(M), each entry the largest so far (Moré 1978, eq. 6.3), which makes the iteration
-    independent of the scale of the params. λ follows the gain ratio of actual and predicted
-    decrease (Nielsen 1999, IMM-REP-1999-05, eq. 2.4–2.5): it falls to a third at best, and grows by
-    2, 4, 8 … where the loss does not fall.
+    independent of the scale of the params; no step is longer than the params, ‖Ds‖ ≤ ‖Dx‖ (as the
+    first of MINPACK's). λ follows the gain ratio ϱ of actual and predicted decrease (Nielsen 1999,
+    IMM-REP-1999-05, eq. 2.4–2.5, with its fixed point at ϱ = ¼, not ½: less zigzag in curved
+    valleys): it falls to a third at best, and grows by 2, 4, 8 … where the loss does not fall.
+    Where a step promises less than the loss can resolve, the model is trusted.
+
+    Above ``largest`` params no matrix is formed: D is one number, the curvature along the gradient,
+    and the system is solved by a fixed number of conjugate gradients on products with M. Needs an
+    objective with a residual, or with ``curvature``.
 
     Bounds: params at a bound that the gradient presses against are held; the model is minimized
-    within the box (`solve_within`), and the gain ratio is that of the step within (projected LM,
+    within the box (`minimize_within`), and the gain ratio is that of the step within (projected LM,
     Kanzow, Yamashita and Fukushima 2004). A robust loss is minimized by its reweighted normal
     equations. A trial that ends in NaN or infinity is refused.
 
@@ -57,6 +80,8 @@ class LevenbergMarquardt(Refiner):
         acceleration: whether to add the second-order correction of the residual along the step
             (geodesic acceleration, Transtrum and Sethna 2012, arXiv:1201.5885, eq. 6–8, 15); a step
             then costs two passes more. Needs an objective with a residual; static.
+        largest: most params for which the matrix is formed; static.
+        iterations: conjugate gradients a step above that; static.
 
     Raises:
         ValueError: in ``init``, for an objective without a residual or normal equations.
@@ -64,18 +89,19 @@ class LevenbergMarquardt(Refiner):
 
     damping: Any = 1e-3
     acceleration: bool = struct.field(pytree_node=False, default=False)
+    largest: int = struct.field(pytree_node=False, default=100)
+    iterations: int = struct.field(pytree_node=False, default=30)
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Form the normal equations (one pass)."""
         del key
         inside: Any = project(params, bounds_of(objective))
-        model = normal_equations(objective, inside)
+        model = self._model(objective, inside)
         dtype = model.loss.dtype
-        model = _cast(model, dtype)
         memory = Memory(
             gradient=model.gradient,
             matrix=model.matrix,
-            size=_size(model.matrix),
+            size=model.size,
             damping=jnp.asarray(self.damping, dtype),
             growth=jnp.asarray(2.0, dtype),
             lost=jnp.int32(0),
@@ -86,159 +112,109 @@ class LevenbergMarquardt(Refiner):
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Try a step; keep it if the loss is lower."""
         del key
-        memory: Memory = state.inner
         x, unravel = ravel_pytree(state.params)
-        low, high = _box(objective, state.params, x)
-        move = self._propose(objective, state, x, low, high)
-        trial = jnp.clip(x + move.astype(x.dtype), low, high)
-        move = trial - x
-        model = _cast(normal_equations(objective, unravel(trial)), state.loss.dtype)
-        return _settle(state, model, unravel(trial), _length(x, move), self._gain(memory, move))
+        velocity, bent, move = self._propose(objective, state)
+        ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
+        model = self._model(objective, unravel(ends))
+        promised = promise(state.inner.gradient, bent, velocity)
+        trial = judge(state, model, promised, x, ends - x)
+        return _settle(state, unravel(ends), model, trial)
 
-    def _gain(self, memory: Memory, move: Array) -> Scalar:
-        """Return the decrease that the quadratic model promises."""
-        move = move.astype(memory.gradient.dtype)
-        return -(memory.gradient @ move) - 0.5 * move @ (memory.matrix @ move)
+    def _model(self, objective: Any, params: Any) -> Model:
+        count = ravel_pytree(params)[0].size
+        known = offer(objective, "residual") or offer(objective, "curvature")
+        matrix = count <= self.largest or known is None
+        return quadratic(objective, params) if matrix else slope(objective, params)
 
-    def _propose(
-        self, objective: Any, state: State, x: Array, low: Array, high: Array
-    ) -> Float[Array, " n"]:
-        """Minimize the damped model within the bounds, in coordinates of unit diagonal."""
+    def _system(self, objective: Any, state: State) -> tuple[Array, Product, Product, Solve]:
+        """Return scale, v → M v, and of the damped, scaled matrix: z → A z and z → A⁻¹ z."""
         memory: Memory = state.inner
-        scale = _nonzero(_size(memory.matrix))
-        damping = memory.damping * (_nonzero(memory.size) / scale) ** 2
-        unit = memory.matrix / scale[:, None] / scale[None, :] + jnp.diag(damping)
-        gradient = memory.gradient / scale
-        held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-        if bounds_of(objective) is None:
-            velocity = solve(unit, -gradient)
-        else:
-            limits = (low - x) * scale, (high - x) * scale
-            velocity = solve_within(unit, gradient, *limits, held)
+        matrix = memory.matrix
+        if matrix is None:
+            scale = nonzero(memory.size)
+            apply = products(objective, state.params, state.loss.dtype)
+
+            def damped(z: Array, /) -> Array:
+                return apply(z / scale) / scale + memory.damping * z
+
+            return scale, apply, damped, conjugate_gradients(damped, self.iterations)
+        scale = nonzero(sizes(matrix))
+        weight = memory.damping * (nonzero(memory.size) / scale) ** 2
+        unit = matrix / scale[:, None] / scale[None, :] + jnp.diag(weight)
+        return scale, lambda v: matrix @ v, lambda z: unit @ z, solve_reduced(unit)
+
+    def _propose(self, objective: Any, state: State) -> tuple[Array, Array, Array]:
+        """Minimize the damped model in the box; return the step, M times it, and what to try."""
+        memory: Memory = state.inner
+        scale, apply, damped, solver = self._system(objective, state)
+        inside = room(objective, state, scale)
+        velocity = minimize(solver, damped, memory.gradient / scale, inside) / scale
+        velocity = velocity * self._shorten(state, velocity)
+        bent = apply(velocity)
         if not self.acceleration:
-            return velocity / scale
-        return self._accelerate(objective, state, unit, velocity, held, scale) / scale
+            return velocity, bent, velocity
+        bend = _bend(objective, state, velocity, bent) / scale
+        turn = solver(-bend, ~inside.held) / scale
+        weights = jnp.square(nonzero(memory.size))
+        short = 4 * (weights @ turn**2) <= 0.75**2 * (weights @ velocity**2)
+        return velocity, bent, velocity + jnp.where(short, 0.5 * turn, 0)
 
-    def _accelerate(
-        self,
-        objective: Any,
-        state: State,
-        unit: Array,
-        velocity: Array,
-        held: Bool[Array, " n"],
-        scale: Array,
-    ) -> Array:
-        """Add half of the acceleration, unless it is long."""
-        bend = jnp.where(held, 0, _bend(objective, state, velocity / scale) / scale)
-        both = held[:, None] | held[None, :]
-        reduced = jnp.where(both, jnp.eye(held.size, dtype=unit.dtype), unit)
-        acceleration = solve(reduced, -bend)
-        short = 2 * jnp.linalg.norm(acceleration) <= 0.75 * jnp.linalg.norm(velocity)
-        return velocity + jnp.where(short, 0.5 * acceleration, 0)
-
-    def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest component of P(x − ∇) − x, P the projection on the bounds."""
+    def _shorten(self, state: State, velocity: Array) -> Scalar:
+        """Return the factor that makes a step as long as the params at most."""
         x, _ = ravel_pytree(state.params)
-        low, high = _box(objective, state.params, x)
-        ahead = jnp.clip(x - state.inner.gradient, low, high)
-        moves = jnp.where(jnp.isfinite(x), ahead - x, jnp.inf)
-        return jnp.max(jnp.abs(moves)).astype(state.loss.dtype)
-
-    def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
-        """Decrease, promised and actual, and length of the last trial, relative to loss and params.
-
-        A refused trial counts too: where even the model promises less than rounding, no step will
-        do better.
-        """
-        del before
-        decrease, length = after.inner.pace
-        return decrease, length
+        weights = jnp.square(state.inner.size)
+        longest, length = weights @ jnp.square(x), weights @ jnp.square(velocity)
+        long = (length > longest) & (longest > 0)
+        ratio = jnp.where(long, longest, 1) / jnp.where(long, length, 1)
+        return jnp.sqrt(ratio).astype(velocity.dtype)
 
     def verdict(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 trials in a row that ended in NaN."""
-        lost = state.inner.lost >= _REFUSALS
+        lost = state.inner.lost >= REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
-def _settle(state: State, model: Normal, trial: Any, length: Scalar, promised: Scalar) -> State:
+def _settle(state: State, ends: Any, model: Model, trial: Trial) -> State:
     """Accept or refuse a trial, and adapt the damping."""
     memory: Memory = state.inner
-    finite = jnp.isfinite(model.loss) & jnp.all(jnp.isfinite(model.gradient))
-    finite &= jnp.all(jnp.isfinite(model.matrix))
-    gained = state.loss - model.loss
-    accepted = finite & (gained > 0)
-    ratio = gained / jnp.where(promised > 0, promised, 1)
-    factor = jnp.clip(1 - (2 * ratio - 1) ** 3, 1 / 3, 2)
-    size = jnp.maximum(memory.size, _size(model.matrix))
-    whole = jnp.abs(state.loss)
-    decrease = jnp.where(finite, jnp.maximum(promised, gained), jnp.inf)
-    relative = jnp.where(decrease <= 0, 0, decrease / jnp.where(whole > 0, whole, 1))
-    pace = jnp.stack([relative, jnp.where(finite, length, jnp.inf)])
-    damping = memory.damping * jnp.where(accepted, factor, memory.growth)
     dtype = state.loss.dtype
+    floor = _ROUNDING * jnp.finfo(dtype).eps * jnp.abs(state.loss)
+    level = (trial.promised > 0) & (trial.promised <= floor) & (trial.gained >= -floor)
+    accepted = trial.finite & ((trial.gained > 0) | level)
+    ratio = trial.gained / jnp.where(trial.promised > 0, trial.promised, 1)
+    factor = jnp.clip(1 - ((ratio - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2)
+    damping = memory.damping * jnp.where(accepted, factor, memory.growth)
+    old = (state.params, state.loss, memory.gradient, memory.matrix, memory.size)
+    new = (ends, model.loss, model.gradient, model.matrix, jnp.maximum(memory.size, model.size))
+    params, loss, gradient, matrix, largest = select(accepted, new, old)
     kept = Memory(
-        gradient=jnp.where(accepted, model.gradient, memory.gradient),
-        matrix=jnp.where(accepted, model.matrix, memory.matrix),
-        size=jnp.where(accepted, size, memory.size),
+        gradient=gradient,
+        matrix=matrix,
+        size=largest,
         damping=jnp.minimum(damping, _MOST),
         growth=jnp.where(accepted, 2, jnp.minimum(2 * memory.growth, _MOST)).astype(dtype),
-        lost=jnp.where(finite, 0, memory.lost + 1),
-        pace=jax.lax.stop_gradient(pace).astype(memory.pace.dtype),
+        lost=jnp.where(trial.finite, 0, memory.lost + 1),
+        pace=trial.pace,
     )
-    params = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), trial, state.params)
-    return State(params, jnp.where(accepted, model.loss, state.loss), kept)
+    return State(params, loss, kept)
 
 
-def _cast(model: Normal, dtype: Any) -> Normal:
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), model)
-
-
-def _size(matrix: Array) -> Array:
-    """Return the lengths of the columns of J, up to a factor."""
-    return jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), 0))
-
-
-def _nonzero(size: Array) -> Array:
-    """Put 1 for a param that nothing depends on."""
-    return jnp.where(size > 0, size, 1)
-
-
-def _length(x: Array, move: Array) -> Scalar:
-    return jnp.linalg.norm(move) / (jnp.linalg.norm(x) + 1e-30)
-
-
-def _box(objective: Any, params: Any, x: Array) -> tuple[Array, Array]:
-    """Return the bounds in flat coordinates."""
-    bounds = bounds_of(objective)
-    if bounds is None:
-        return jnp.full_like(x, -jnp.inf), jnp.full_like(x, jnp.inf)
-
-    def flatten(bound: Any) -> Array:
-        full = jax.tree.map(
-            lambda b, p: jnp.broadcast_to(jnp.asarray(b, p.dtype), p.shape),
-            spread(bound, params),
-            params,
-        )
-        return ravel_pytree(full)[0]
-
-    return flatten(bounds[0]), flatten(bounds[1])
-
-
-def _bend(objective: Any, state: State, velocity: Array) -> Array:
-    """Return 2c·Jᵀr″(v, v), what the bend of the residual along ``velocity`` adds to the gradient.
+def _bend(objective: Any, state: State, velocity: Array, bent: Array) -> Array:
+    """Return 2c·Jᵀr″(v, v), what the bend of the residual along v adds to the gradient.
 
     The factor 2c of the normal equations is vᵀMv/|Jv|².
     """
     residual = residual_of(objective)
     flat, unravel = ravel_pytree(state.params)
+    direction = velocity.astype(flat.dtype)
 
     def at(x: Array) -> Any:
         return residual(unravel(x))
 
-    def slope(x: Array) -> Any:
-        return jax.jvp(at, (x,), (velocity,))[1]
+    def along(x: Array) -> Any:
+        return jax.jvp(at, (x,), (direction,))[1]
 
-    along, second = jax.jvp(slope, (flat,), (velocity,))
-    bent = jax.vjp(at, flat)[1](second)[0]
-    power = sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(along))
-    return bent * (velocity @ state.inner.matrix @ velocity) / jnp.where(power > 0, power, 1)
+    first, second = jax.jvp(along, (flat,), (direction,))
+    pulled = jax.vjp(at, flat)[1](jax.tree.map(jnp.conj, second))[0]
+    power = sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(first))
+    return (pulled * (velocity @ bent) / jnp.where(power > 0, power, 1)).astype(velocity.dtype)
