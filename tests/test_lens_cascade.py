@@ -77,7 +77,7 @@ def test_missing_regions_leave_the_rest_explained(made):
     maps = made["phase"].copy()
     maps[:, 4:14, 8:20] = np.nan
     maps[::2, :, 0] = np.nan
-    result = metalens.invert(maps, wavelength=made["wavelength"], uncertainty=False)
+    result = metalens.invert(maps, wavelength=made["wavelength"])
     assert np.mean(metalens.residual_rmse(maps, result.params) <= 1e-2) >= 0.95
     everywhere = metalens.residual_rmse(made["phase"], result.params)
     assert np.mean(everywhere <= 2e-2) >= 0.95
@@ -189,3 +189,14 @@ def test_double_precision_is_kept():
         assert result.params.dtype == np.float64
         assert np.sqrt(result.loss[0]) < 1e-8
         np.testing.assert_allclose(result.params, truth, rtol=1e-7)
+
+
+def test_the_result_says_what_the_map_determines(made, solved):
+    some = {name: array[:4] for name, array in made.items()}
+    known = solve(some)
+    matrix = known.covariance().matrix
+    assert matrix.shape == (4, 5, 5)
+    np.testing.assert_array_equal(matrix[:, metalens.WAVELENGTH], 0)
+    free = solve(some, wavelength=None)
+    words = free.identifiability().summary()
+    assert "xc, yc, S, wavelength, focal_length scale together" in words

@@ -24,7 +24,7 @@ from refinejax.apps._lens_scale import (
     reference_space,
 )
 from refinejax.batch import BatchResult
-from refinejax.diagnostics import standard_errors
+from refinejax.diagnostics import Fit
 from refinejax.physics import metalens
 from refinejax.physics.noise import PhaseNoise, apply_noise
 from refinejax.physics.phase import phase_rmse, wrapped_difference
@@ -89,12 +89,14 @@ def invert(
         progress: as for `refine`.
         checkpoint: as for `refine`.
         time_limit: as for `refine`.
-        uncertainty: whether to find the standard errors, which takes about as long as the fit.
+        uncertainty: whether to find the standard errors, which takes about as long as the fit, and
+            to improve the fit by what is found on the way.
 
     Returns:
         `BatchResult` with ``params`` (B, 5) [µm]; ``std`` (B, 5), the standard errors by
         linearization [µm]: 0 for a wavelength that was given, NaN where the data do not determine
-        the param or the fit is worse than 1 rad; ``notes`` says what is not known.
+        the param, where it is on a bound, or where the fit is worse than 1 rad; ``notes`` says what
+        is not known, ``covariance()`` and ``identifiability()`` how far to trust it.
 
     Raises:
         ValueError: names the argument that does not fit.
@@ -117,10 +119,11 @@ def invert(
     else:
         result = _refine(maps, known, starts, method=method, key=key, **options)
     notes = [*notes, *([NOTE_SCALE] if known is None else [])]
-    std = np.full_like(result.params, np.nan)
+    fit = _fit(maps, known=known is not None)
+    result = replace(result, std=np.full_like(result.params, np.nan))
     if known is not None and uncertainty:
-        std = _standard_errors(result.params, maps)
-    result = replace(result, std=std, notes=tuple(notes))
+        result = _polish(maps, result, fit)
+    result = replace(result, notes=tuple(notes), fit=fit)
     return result.squeeze() if single else result
 
 
@@ -399,20 +402,30 @@ def _rmse(params: Array, maps: Array) -> Array:
     )
 
 
-def _standard_errors(params: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Return those of the four params beside a known wavelength; 0 for that."""
-    known = params[:, WAVELENGTH]
+def _fit(maps: np.ndarray, *, known: bool) -> Fit:
+    """Return the problem in all five params, for diagnostics; a known wavelength is fixed."""
     problem = InverseProblem(
-        _model(maps.shape[-1], True),
-        maps,
-        difference=wrapped_difference,
-        space=space(wavelength=False),
-        context=known,
+        _model(maps.shape[-1], False), maps, difference=wrapped_difference, space=space()
     )
-    four = standard_errors(problem, params[:, OTHERS])
-    std = _widen(four, np.zeros_like(params), OTHERS)
-    std[~(residual_rmse(maps, params) < _KNOWN)] = np.nan
-    return std
+    return Fit(problem, fixed=("wavelength",) if known else ())
+
+
+def _polish(maps: np.ndarray, result: BatchResult, fit: Fit) -> BatchResult:
+    """Return the result with standard errors, and moved by the step that they come with.
+
+    That step solves the linearized problem by QR, where normal equations in float32 have lost what
+    the map determines weakly. It is kept where it lowers the loss.
+    """
+    found = fit.covariance(result.params)
+    std = found.std.astype(result.params.dtype)
+    ahead = space().clip(result.params + np.where(np.isnan(found.shift), 0, found.shift))
+    ahead = _widen(np.asarray(ahead)[:, OTHERS], result.params, OTHERS)
+    here, there = (residual_rmse(maps, params) for params in (result.params, ahead))
+    better = there < here
+    params = np.where(better[:, None], ahead, result.params).astype(result.params.dtype)
+    std[np.ix_(~(np.fmin(here, there) < _KNOWN), OTHERS)] = np.nan
+    loss = np.where(better, np.minimum(there**2, result.loss), result.loss)
+    return replace(result, params=params, loss=loss, std=std)
 
 
 @functools.partial(jax.jit, static_argnames="size")
