@@ -81,6 +81,7 @@ class Objective(Protocol):
 
     - ``residual(params) -> PyTree``: for least squares, ``loss = mean(residual²)``;
     - ``normal(params) -> Normal``: its own normal equations (see `problems.normal`);
+    - ``curvature(params) -> Callable``: products with their matrix, for many params;
     - ``bounds -> (lower, upper) | None``: pytrees like the params (or broadcasting to them), which
       no refiner leaves;
     - ``rescale() -> Coordinates``: the coordinates in which it wants to be refined;
@@ -298,7 +299,7 @@ def bounds_of(objective: Any) -> Bounds | None:
 
 
 def offer(objective: Any, name: str) -> Any:
-    """Return an optional attribute, also of an object that `as_pytree` has wrapped."""
+    """Return an optional attribute or None, also of an object that `as_pytree` has wrapped."""
     wrapped = isinstance(objective, jax.tree_util.Partial) and not objective.args
     return getattr(objective.func if wrapped else objective, name, None)
 

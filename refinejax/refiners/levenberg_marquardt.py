@@ -122,9 +122,9 @@ class LevenbergMarquardt(LeastSquares):
 
     def _model(self, objective: Any, params: Any) -> Model:
         count = ravel_pytree(params)[0].size
-        known = offer(objective, "residual") or offer(objective, "curvature")
-        matrix = count <= self.largest or known is None
-        return quadratic(objective, params) if matrix else slope(objective, params)
+        if count <= self.largest or not _has_products(objective):
+            return quadratic(objective, params)
+        return slope(objective, params)
 
     def _system(self, objective: Any, state: State) -> tuple[Array, Product, Product, Solve]:
         """Return scale, v → M v, and of the damped, scaled matrix: z → A z and z → A⁻¹ z."""
@@ -172,6 +172,13 @@ class LevenbergMarquardt(LeastSquares):
         """``NONFINITE`` after 30 trials in a row that ended in NaN."""
         lost = state.inner.lost >= REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+
+
+def _has_products(objective: Any) -> bool:
+    """Whether M times a vector can be had: not where only the matrix itself is supplied."""
+    if offer(objective, "curvature") is not None:
+        return True
+    return offer(objective, "normal") is None and offer(objective, "residual") is not None
 
 
 def _settle(state: State, ends: Any, model: Model, trial: Trial) -> State:
