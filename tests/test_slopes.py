@@ -38,10 +38,10 @@ def bowl(slope, curvature, size=SIZE):
 @pytest.mark.parametrize("size", range(6, 300, 7))
 def test_blocks_lie_within_the_map_and_leave_out_little(size):
     blocks = Blocks.of(size)
-    assert 5 <= blocks.count <= 9
-    assert 0 <= blocks.first <= blocks.count
-    covered = blocks.count * blocks.width
-    assert size - 1 - covered < blocks.count
+    assert 5 <= blocks.across <= 9
+    assert 0 <= blocks.first <= blocks.across
+    covered = blocks.across * blocks.width
+    assert size - 1 - covered < blocks.across
     along, pixels = (np.array(blocks.middles(differences=d)) for d in (True, False))
     np.testing.assert_allclose(np.diff(along), blocks.span)
     np.testing.assert_allclose(along - pixels, 0.5 / (size - 1))

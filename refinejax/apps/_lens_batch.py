@@ -73,6 +73,7 @@ def solve(
                 continue
             cascade = Cascade(
                 exact_problem(maps[rows], wavelength[rows], space),
+                space,
                 start[rows],
                 given=given,
                 max_steps=max_steps,

@@ -63,6 +63,7 @@ class Cascade:
 
     Args:
         problem: of B maps (see `exact_problem`).
+        space: its bounds.
         start: shape (B, 4).
         given: whether the start is somebody's, and worth trying.
         max_steps: the most steps of each fit.
@@ -80,6 +81,7 @@ class Cascade:
     def __init__(
         self,
         problem: InverseProblem,
+        space: ParameterSpace,
         start: np.ndarray,
         *,
         given: bool,
@@ -89,6 +91,7 @@ class Cascade:
         deadline: Deadline | None = None,
     ) -> None:
         self.problem, self.start, self.given, self.lanes = problem, start, given, lanes
+        self.space = space
         self.few = thinned(problem, _FEW)
         self.most = _STEPS if max_steps is None else max_steps
         self.stop = stop
@@ -114,7 +117,7 @@ class Cascade:
             self.status[~converged & (self.status > 0)] = int(verdict)
 
     def _solve(self) -> None:
-        found, misfit = fit_slopes(self.problem, self.start, given=self.given)
+        found, misfit = fit_slopes(self.problem, self.space, self.start, given=self.given)
         tries = misfit <= _TIE * misfit[:, :1]
         tries[:, 1 + _TIES :] = False
         others = np.isfinite(misfit) & ~self._repeated(found)
@@ -134,8 +137,7 @@ class Cascade:
 
     def _repeated(self, lenses: np.ndarray) -> np.ndarray:
         """Return whether each of k lenses is the same as one before it, shape (B, k)."""
-        space = self.problem.space
-        unit = lenses / np.asarray(space.upper - space.lower)
+        unit = lenses / np.asarray(self.space.upper - self.space.lower)
         apart = np.max(np.abs(unit[:, :, None] - unit[:, None, :]), axis=-1)
         return np.any(np.tril(apart < _SAME, -1), axis=2)
 

@@ -25,12 +25,13 @@ _PREFERENCE = 0.8  # factor on the loss of the fit that began at the user's star
 
 
 def fit_slopes(
-    problem: InverseProblem, start: np.ndarray, *, given: bool
+    problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, given: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lenses whose slopes are those of the maps, the best first, and their losses.
 
     Args:
         problem: of B maps (see `turn_problem`), with the wavelengths as context.
+        space: bounds of (xc, yc, S, focal_length) [µm].
         start: shape (B, 4) [µm].
         given: whether to begin there too.
 
@@ -39,13 +40,14 @@ def fit_slopes(
         no slopes.
     """
     count, size = len(start), problem.observation.shape[-1]
-    steepest = float(problem.space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
+    steepest = float(space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
     aliases = min(int(np.ceil(steepest / (size - 1) - 0.5)), _MOST_ALIASES)
     found = []
     for first in range(0, count, _CHUNK):
         rows = np.minimum(np.arange(first, first + _CHUNK), count - 1)
         fits = _fit(
             problem.replace(observation=problem.observation[rows], context=problem.context[rows]),
+            space,
             start[rows],
             blocks=Blocks.of(size),
             aliases=max(aliases, 0),
@@ -61,6 +63,7 @@ def fit_slopes(
 )
 def _fit(
     problem: InverseProblem,
+    space: ParameterSpace,
     start: Float[Array, "b 4"],
     *,
     blocks: Blocks,
@@ -71,12 +74,10 @@ def _fit(
 
     def one(turns: Array, wavelength: Array, start: Array) -> tuple[Array, Array]:
         phasors = block_phasors(turns, blocks)
-        lenses = _closed_form(phasors, blocks, wavelength, problem.space, aliases)
+        lenses = _closed_form(phasors, blocks, wavelength, space, aliases)
         lenses = jnp.concatenate([start[None], lenses]) if given else lenses
         known = slopes(phasors[0]), slopes(phasors[1])
-        task = slope_problem(
-            problem.forward, known, blocks, space=problem.space, context=wavelength
-        )
+        task = slope_problem(problem.forward, known, blocks, space=space, context=wavelength)
         fits = jax.vmap(lambda lens: run(refiner, task, lens, num_steps=_STEPS))(lenses)
         losses = jnp.where(jnp.isfinite(fits.loss), fits.loss, jnp.inf)
         losses = losses.at[0].multiply(_PREFERENCE) if given else losses
@@ -88,10 +89,14 @@ def _fit(
 
 
 def _closed_form(
-    phasors: Any, blocks: Blocks, wavelength: Array, space: ParameterSpace, aliases: int
+    phasors: tuple[Array, Array],
+    blocks: Blocks,
+    wavelength: Array,
+    space: ParameterSpace,
+    aliases: int,
 ) -> Float[Array, "k 4"]:
     """Return lenses with slopes and curvatures of the map, for the most plausible aliases."""
-    shape = expand(*phasors, blocks)
+    shape = expand(phasors[0], phasors[1], blocks)
     pixels = blocks.size - 1  # in a window
     curvature = shape.curvature * pixels
 

@@ -178,7 +178,7 @@ def _refit(maps: np.ndarray, wide: np.ndarray, result: BatchResult, rows: np.nda
         space(wavelength=False),
         given=True,
     )
-    wide[np.ix_(rows, OTHERS)] = again.params
+    wide[rows] = np.insert(again.params, WAVELENGTH, wide[rows, WAVELENGTH], axis=1)
     result.loss[rows], result.status[rows] = again.loss, again.status
 
 
@@ -421,10 +421,12 @@ def _polish(maps: np.ndarray, result: BatchResult, fit: Fit) -> BatchResult:
     ahead = space().clip(result.params + np.where(np.isnan(found.shift), 0, found.shift))
     ahead = _widen(np.asarray(ahead)[:, OTHERS], result.params, OTHERS)
     here, there = (residual_rmse(maps, params) for params in (result.params, ahead))
-    better = there < here
+    better = (there < here) & (there**2 <= result.loss)
     params = np.where(better[:, None], ahead, result.params).astype(result.params.dtype)
-    std[np.ix_(~(np.fmin(here, there) < _KNOWN), OTHERS)] = np.nan
-    loss = np.where(better, np.minimum(there**2, result.loss), result.loss)
+    lost = ~(np.fmin(here, there) < _KNOWN)
+    unknown = np.arange(len(metalens.NAMES)) != WAVELENGTH
+    std[lost[:, None] & unknown] = np.nan
+    loss = np.where(better, there**2, result.loss).astype(result.loss.dtype)
     return replace(result, params=params, loss=loss, std=std)
 
 

@@ -19,12 +19,12 @@ class Blocks(NamedTuple):
     """Square blocks of pixels, side by side in the middle of a map.
 
     Attributes:
-        count: along each side.
+        across: along each side.
         width: pixels along each side of a block.
         size: pixels along each side of the map.
     """
 
-    count: int
+    across: int
     width: int
     size: int
 
@@ -45,7 +45,7 @@ class Blocks(NamedTuple):
     @property
     def first(self) -> int:
         """The first pixel of the first block."""
-        return (self.size - 1 - self.count * self.width) // 2
+        return (self.size - 1 - self.across * self.width) // 2
 
     @property
     def span(self) -> float:
@@ -55,7 +55,7 @@ class Blocks(NamedTuple):
     def middles(self, *, differences: bool) -> list[float]:
         """Return the window coordinates of the middles of blocks of differences, or of pixels."""
         shift = 0.0 if differences else -0.5
-        at = [self.first + (k + 0.5) * self.width + shift for k in range(self.count)]
+        at = [self.first + (k + 0.5) * self.width + shift for k in range(self.across)]
         return [pixel / (self.size - 1) - 0.5 for pixel in at]
 
 
@@ -75,15 +75,15 @@ def block_phasors(
 
 def _sum_phasors(difference: Float[Array, "n k"], blocks: Blocks) -> Complex[Array, "m m"]:
     """Sum over blocks, which are at the same pixels for differences along either axis."""
-    end = blocks.first + blocks.count * blocks.width
+    end = blocks.first + blocks.across * blocks.width
     part = difference[blocks.first : end, blocks.first : end]
     seen = ~jnp.isnan(part)
     sine, cosine = circle(jnp.where(seen, part, 0))
 
     def total(x: Array) -> Array:
-        rows = jnp.where(seen, x, 0).reshape(blocks.count, blocks.width, -1)
+        rows = jnp.where(seen, x, 0).reshape(blocks.across, blocks.width, -1)
         # One axis after the other: the long one, which is vectorized, first.
-        columns = jnp.sum(rows, 1).reshape(blocks.count, blocks.count, blocks.width)
+        columns = jnp.sum(rows, 1).reshape(blocks.across, blocks.across, blocks.width)
         return jnp.sum(columns, 2)
 
     return total(cosine) + 1j * total(sine)
@@ -131,7 +131,7 @@ def expand(across: Complex[Array, "m m"], down: Complex[Array, "m m"], blocks: B
 
     uu, vv = ratio(across, 1), ratio(down, 0)
     uv = (ratio(across, 0) + ratio(down, 1)) / 2
-    place = jnp.arange(blocks.count) - (blocks.count - 1) / 2
+    place = jnp.arange(blocks.across) - (blocks.across - 1) / 2
 
     def middle(phasors: Array, along: Array, beside: Array) -> Array:
         bend = along * place[None, :] + beside * place[:, None]
