@@ -10,7 +10,7 @@ READY := .venv/.ready
 demo: $(READY)  ## simulate noisy phase maps, refine them, report
 	mkdir -p demo-output
 	$(BIN)/refinejax simulate metalens --count 64 --size 64 --noise field,sinusoid,grain,dead \
-		--error 1e-4 --seed 1 --output demo-output/maps.npz
+		--error 0.05 --seed 1 --output demo-output/maps.npz
 	$(BIN)/refinejax metalens demo-output/maps.npz --output demo-output/refined.npz \
 		--report demo-output/report
 
@@ -37,6 +37,7 @@ notebooks: $(READY)  ## run them all; nothing is opened, nothing is written
 bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.adam_tto --json benchmarks/results/adam_tto.json
 	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
+	$(BIN)/python -m benchmarks.metalens --json benchmarks/results/metalens.json
 	$(BIN)/python -m benchmarks.tables
 
 $(READY): pyproject.toml constraints.txt

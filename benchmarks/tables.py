@@ -141,6 +141,68 @@ def _batching_note(data: Mapping[str, Any]) -> str:
     )
 
 
+def metalens(data: Mapping[str, Any]) -> str:
+    """Maps solved by size and start, by noise, and the time a map takes."""
+    settings = data["settings"]
+    solved = (
+        "Share of maps solved, in %: a residual RMSE of at most "
+        f"{settings['solved_at_most']:g} rad; in parentheses the share with every param within "
+        "0.1 % of its range, which also asks for the right rung of the fringe ladder. "
+        f"Adam: {settings['adam_steps']} steps. "
+        f"{_seeds(settings['seeds'])}."
+    )
+    noise = (
+        f"256 maps of 64 × 64 a seed, no start. Solved: RMSE of at most {settings['slack']:g} × "
+        "that at the truth."
+    )
+    speed = f"64 × 64 clean maps, starts off by 1 %; {_machine(data)}, {_seeds(settings['seeds'])}."
+    parts = [_lens_success(data), solved, _lens_noise(data), noise, _lens_speed(data), speed]
+    return "\n\n".join(parts)
+
+
+def _lens_success(data: Mapping[str, Any]) -> str:
+    methods = dict.fromkeys(row["method"] for row in data["success"])
+    rows = []
+    for size, error in dict.fromkeys((row["size"], row["error"]) for row in data["success"]):
+        here = {r["method"]: r for r in data["success"] if (r["size"], r["error"]) == (size, error)}
+        cells = {
+            name: f"{_percent(here[name]['solved'])} ({100 * here[name]['right']['mean']:.0f})"
+            if name in here
+            else "—"
+            for name in methods
+        }
+        rows.append({"maps": f"{size} × {size}", "start off by": f"{100 * error:g} %", **cells})
+    return markdown(rows)
+
+
+def _lens_noise(data: Mapping[str, Any]) -> str:
+    return markdown(
+        [
+            {
+                "noise": row["noise"],
+                "RMSE at the truth, rad": plus_minus(row["floor"]),
+                "solved": _percent(row["solved"]),
+            }
+            for row in data["noise"]
+        ]
+    )
+
+
+def _lens_speed(data: Mapping[str, Any]) -> str:
+    return markdown(
+        [
+            {
+                "method": row["peer"],
+                "time a map": "1" if row["peer"] == "cascade" else plus_minus(row["times"]) + " ×",
+                "maps/s": plus_minus(row["rate"]),
+                "solved, %": _percent(row["solved"]),
+                "first call, s more": f"{row['compile']:.1f}",
+            }
+            for row in data["speed"]
+        ]
+    )
+
+
 def _machine(data: Mapping[str, Any]) -> str:
     here = data["environment"]
     return f"{here['cpus']} {here['device'].upper()} cores, jax {here['packages']['jax']}"
@@ -153,6 +215,7 @@ def _seeds(count: int) -> str:
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "adam_tto": adam_tto,
     "continuous_batching": continuous_batching,
+    "metalens": metalens,
 }
 
 

@@ -39,7 +39,7 @@ commands:
   doctor             versions, devices, precision, cache, and what is wrong with them
 
 example:
-  refinejax simulate metalens --count 64 --size 64 --noise grain --error 1e-4 --output maps.npz
+  refinejax simulate metalens --count 64 --size 64 --noise grain --error 0.05 --output maps.npz
   refinejax metalens maps.npz --output refined.npz --report report
 """
 
@@ -143,8 +143,9 @@ def _add_metalens(commands: Any) -> None:
     add = parser.add_argument
     add("input", metavar="INPUT.npz", type=Path, help="phase maps")
     add("--output", metavar="OUT.npz", type=Path, required=True, help="where to write the result")
-    names = ", ".join(["auto", *METHODS])
-    add("--method", metavar="M", default="auto", help=f"one of {names} (default: auto)")
+    names = ", ".join(["auto", "cascade", *METHODS])
+    methods = f"one of {names} (default: auto, the cascade, which needs no start)"
+    add("--method", metavar="M", default="auto", help=methods)
     add(
         "--wavelength",
         metavar="W",

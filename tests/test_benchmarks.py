@@ -47,11 +47,29 @@ def batching_data():
     }
 
 
+def metalens_data():
+    half = {"solved": spread(0.25, 0.75), "right": spread(0.5)}
+    settings = {"solved_at_most": 2e-3, "slack": 1.02, "adam_steps": 300, "seeds": 2}
+    speed = {"times": spread(3.0, 5.0), "rate": spread(10.0), "solved": spread(1.0), "compile": 2.0}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": settings,
+        "success": [
+            {"size": 64, "error": 0.01, "method": "cascade", **half},
+            {"size": 64, "error": 0.01, "method": "LM", **half},
+            {"size": 128, "error": 0.2, "method": "cascade", **half},
+        ],
+        "noise": [{"noise": "grain", "floor": spread(0.2), **half}],
+        "speed": [{"peer": name, **speed} for name in ("cascade", "SciPy")],
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{MARKED}after\n")
     (tmp_path / "adam_tto.json").write_text(json.dumps(adam_data()))
     (tmp_path / "continuous_batching.json").write_text(json.dumps(batching_data()))
+    (tmp_path / "metalens.json").write_text(json.dumps(metalens_data()))
     return tmp_path
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._core import Refiner, Stop
-from refinejax._methods import choose
+from refinejax._methods import METHODS, choose
 from refinejax._refine import refine
 from refinejax._run import run
 from refinejax.apps import _lens_batch
@@ -130,6 +130,11 @@ def invert(
 def _is_cascade(method: str | Refiner, size: int) -> bool:
     if not isinstance(method, str):
         return False
+    names = ["auto", "cascade", *METHODS]
+    if method not in names:
+        raise ValueError(
+            f"method: expected one of {', '.join(names)}, or a Refiner, got {method!r}"
+        )
     return method == "cascade" or (method == "auto" and size >= SMALLEST)
 
 
@@ -160,11 +165,16 @@ def _cascade(
         _refit(maps, wide, result, ~inside)
         worse = result.loss > result.initial_loss
         wide[worse], result.loss[worse] = space().clip(starts[worse]), result.initial_loss[worse]
-    at_bound = np.zeros(wide.shape, bool)
-    lower, upper = (np.asarray(bound, wide.dtype) for bound in space().bounds)
-    free = list(range(5)) if known is None else OTHERS
-    at_bound[:, free] = ((wide <= lower) | (wide >= upper))[:, free]
+    at_bound = _touches_bound(wide, known=known is not None)
     return replace(result, params=wide, at_bound=at_bound, method=CASCADE)
+
+
+def _touches_bound(params: np.ndarray, *, known: bool) -> np.ndarray:
+    """Return which params are on their bounds; a wavelength that was given is on none."""
+    lower, upper = (np.asarray(bound, params.dtype) for bound in space().bounds)
+    touches = (params <= lower) | (params >= upper)
+    touches[:, WAVELENGTH] &= not known
+    return touches
 
 
 def _refit(maps: np.ndarray, wide: np.ndarray, result: BatchResult, rows: np.ndarray) -> None:
@@ -421,13 +431,14 @@ def _polish(maps: np.ndarray, result: BatchResult, fit: Fit) -> BatchResult:
     ahead = space().clip(result.params + np.where(np.isnan(found.shift), 0, found.shift))
     ahead = _widen(np.asarray(ahead)[:, OTHERS], result.params, OTHERS)
     here, there = (residual_rmse(maps, params) for params in (result.params, ahead))
-    better = (there < here) & (there**2 <= result.loss)
+    better = (there < here) & (here < _KNOWN) & (there**2 <= result.loss)
     params = np.where(better[:, None], ahead, result.params).astype(result.params.dtype)
     lost = ~(np.fmin(here, there) < _KNOWN)
     unknown = np.arange(len(metalens.NAMES)) != WAVELENGTH
     std[lost[:, None] & unknown] = np.nan
     loss = np.where(better, there**2, result.loss).astype(result.loss.dtype)
-    return replace(result, params=params, loss=loss, std=std)
+    at_bound = _touches_bound(params, known=True)
+    return replace(result, params=params, loss=loss, std=std, at_bound=at_bound)
 
 
 @functools.partial(jax.jit, static_argnames="size")
