@@ -228,8 +228,8 @@ def _has_forward_mode(forward: Callable[..., Any], params: Any, context: Any) ->
     """Whether JAX can push derivatives through the model (not through a ``custom_vjp``)."""
     first = () if context is None else (jax.tree.map(lambda leaf: leaf[0], context),)
     params = jax.tree.map(jnp.asarray, params)
-    try:
-        jax.eval_shape(lambda p: jax.jvp(lambda q: forward(q, *first), (p,), (p,)), params)
+    try:  # abstract evaluation alone does not notice
+        jax.jit(lambda p: jax.jvp(lambda q: forward(q, *first), (p,), (p,))).lower(params)
     except TypeError:
         return False
     return True

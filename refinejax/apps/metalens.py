@@ -90,7 +90,7 @@ def invert(
         checkpoint: as for `refine`.
         time_limit: as for `refine`.
         uncertainty: whether to find the standard errors, which takes about as long as the fit, and
-            to improve the fit by what is found on the way.
+            to improve that of the cascade by what is found on the way.
 
     Returns:
         `BatchResult` with ``params`` (B, 5) [µm]; ``std`` (B, 5), the standard errors by
@@ -122,7 +122,7 @@ def invert(
     fit = _fit(maps, known=known is not None)
     result = replace(result, std=np.full_like(result.params, np.nan))
     if known is not None and uncertainty:
-        result = _polish(maps, result, fit)
+        result = _judge(maps, result, fit, move=_is_cascade(method, maps.shape[-1]))
     result = replace(result, notes=tuple(notes), fit=fit)
     return result.squeeze() if single else result
 
@@ -420,25 +420,27 @@ def _fit(maps: np.ndarray, *, known: bool) -> Fit:
     return Fit(problem, fixed=("wavelength",) if known else ())
 
 
-def _polish(maps: np.ndarray, result: BatchResult, fit: Fit) -> BatchResult:
-    """Return the result with standard errors, and moved by the step that they come with.
+def _judge(maps: np.ndarray, result: BatchResult, fit: Fit, *, move: bool) -> BatchResult:
+    """Return the result with standard errors, and perhaps moved by the step they come with.
 
     That step solves the linearized problem by QR, where normal equations in float32 have lost what
     the map determines weakly. It is kept where it lowers the loss.
     """
     found = fit.covariance(result.params)
     std = found.std.astype(result.params.dtype)
+    here = residual_rmse(maps, result.params)
+    lost = ~(here < _KNOWN)
+    std[lost[:, None] & (np.arange(len(metalens.NAMES)) != WAVELENGTH)] = np.nan
+    result = replace(result, std=std)
+    if not move:
+        return result
     ahead = space().clip(result.params + np.where(np.isnan(found.shift), 0, found.shift))
     ahead = _widen(np.asarray(ahead)[:, OTHERS], result.params, OTHERS)
-    here, there = (residual_rmse(maps, params) for params in (result.params, ahead))
-    better = (there < here) & (here < _KNOWN) & (there**2 <= result.loss)
+    there = residual_rmse(maps, ahead)
+    better = (there < here) & ~lost & (there**2 <= result.loss)
     params = np.where(better[:, None], ahead, result.params).astype(result.params.dtype)
-    lost = ~(np.fmin(here, there) < _KNOWN)
-    unknown = np.arange(len(metalens.NAMES)) != WAVELENGTH
-    std[lost[:, None] & unknown] = np.nan
     loss = np.where(better, there**2, result.loss).astype(result.loss.dtype)
-    at_bound = _touches_bound(params, known=True)
-    return replace(result, params=params, loss=loss, std=std, at_bound=at_bound)
+    return replace(result, params=params, loss=loss, at_bound=_touches_bound(params, known=True))
 
 
 @functools.partial(jax.jit, static_argnames="size")
