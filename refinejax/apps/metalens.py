@@ -242,21 +242,15 @@ def convergence(
 ) -> np.ndarray:
     """Return the best residual RMSE so far after each step, shape (B, num_steps + 1) [rad].
 
-    For the cascade the first step is to the lens that fits the slopes, and the others are those of
-    Levenberg–Marquardt from there.
+    The cascade has two steps: to a lens that fits the slopes, and to the fit.
     """
     maps, _ = check_maps(phase)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
     starts, _ = _starts(initial, known, len(maps), maps.dtype)
+    if _is_cascade(method, maps.shape[-1]):
+        return _stages(maps, known, starts, num_steps)
     columns = list(range(5)) if known is None else OTHERS
     box, model = space(wavelength=known is None), _model(maps.shape[-1], known is not None)
-    before = np.empty((len(maps), 0))
-    if _is_cascade(method, maps.shape[-1]) and num_steps:
-        before = residual_rmse(maps, starts)[:, None]
-        starts = invert(
-            maps, wavelength=known, initial=starts, max_steps=0, uncertainty=False
-        ).params
-        method, num_steps = "lm", num_steps - 1
     refiner = choose(method, differentiable=True, size=len(columns)).refiner
 
     def one(image: Array, start: Array, length: Array | None) -> Array:
@@ -267,8 +261,20 @@ def convergence(
 
     context = None if known is None else known.astype(maps.dtype)
     losses = jax.jit(jax.vmap(one))(maps, starts[:, columns], context)
-    rmse = np.concatenate([before, np.sqrt(np.asarray(losses))], axis=1)
-    return np.minimum.accumulate(rmse, axis=1)
+    return np.sqrt(np.minimum.accumulate(np.asarray(losses), axis=1))
+
+
+def _stages(
+    maps: np.ndarray, known: np.ndarray | None, starts: np.ndarray, num_steps: int
+) -> np.ndarray:
+    """Return the residual RMSE at the start, after the slopes, and of the fit from then on."""
+    fits = [
+        invert(maps, wavelength=known, initial=starts, max_steps=limit, uncertainty=False)
+        for limit in (0, None)
+    ]
+    stages = [residual_rmse(maps, params) for params in (starts, *(fit.params for fit in fits))]
+    columns = [stages[min(step, 2)] for step in range(num_steps + 1)]
+    return np.minimum.accumulate(np.stack(columns, axis=1), axis=1)
 
 
 def simulate(
