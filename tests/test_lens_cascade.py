@@ -64,7 +64,10 @@ def test_a_start_does_no_harm_and_is_never_made_worse(error):
     np.testing.assert_allclose(np.sqrt(result.initial_loss[known]), before[known], rtol=1e-3)
 
 
-@pytest.mark.parametrize("noise", ["grain", "field", "sinusoid", "dead", "all but warp"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("grain", "field", "sinusoid")]
+
+
+@pytest.mark.parametrize("noise", [*SLOW, "dead", "all but warp"])
 def test_noise_leaves_no_more_than_at_the_truth(noise):
     names = ("field", "sinusoid", "grain", "dead") if noise == "all but warp" else (noise,)
     noisy = metalens.simulate(COUNT, 64, noise=PhaseNoise.only(*names), key=3)
