@@ -152,8 +152,8 @@ def metalens(data: Mapping[str, Any]) -> str:
         f"{_seeds(settings['seeds'])}."
     )
     noise = (
-        f"256 maps of 64 × 64 a seed, no start. Solved: RMSE of at most {settings['slack']:g} × "
-        "that at the truth."
+        f"{data['noise'][0]['samples']} maps of 64 × 64 a seed, no start. Solved: RMSE of at most "
+        f"{settings['slack']:g} × that at the truth."
     )
     speed = f"64 × 64 clean maps, starts off by 1 %; {_machine(data)}, {_seeds(settings['seeds'])}."
     parts = [_lens_success(data), solved, _lens_noise(data), noise, _lens_speed(data), speed]

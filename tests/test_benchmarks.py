@@ -48,7 +48,7 @@ def batching_data():
 
 
 def metalens_data():
-    half = {"solved": spread(0.25, 0.75), "right": spread(0.5)}
+    half = {"solved": spread(0.25, 0.75), "right": spread(0.5), "samples": 8}
     settings = {"solved_at_most": 2e-3, "slack": 1.02, "adam_steps": 300, "seeds": 2}
     speed = {"times": spread(3.0, 5.0), "rate": spread(10.0), "solved": spread(1.0), "compile": 2.0}
     return {

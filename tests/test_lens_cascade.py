@@ -115,6 +115,14 @@ def test_the_nearest_multiple_is_a_multiple_within_the_ranges_and_the_nearest():
             assert np.linalg.norm((best - point) / WIDTH) <= least + 1e-9
 
 
+def test_a_multiple_is_found_also_where_the_point_is_not_known():
+    lenses = np.array([[10.0, 20.0, 5.0, 0.5, 50.0], [10.0, 20.0, 5.0, 0.2, 50.0]])
+    found, inside = nearest_multiple(lenses, np.full((2, 5), np.nan))
+    np.testing.assert_array_equal(found[0], lenses[0])
+    assert found[1, metalens.WAVELENGTH] == pytest.approx(LOWER[metalens.WAVELENGTH])
+    assert inside.all()
+
+
 def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     rows = np.array([5, 3, 11])
     some = {name: array[rows] for name, array in made.items()}

@@ -88,7 +88,7 @@ def solve(
             if ledger is not None and deadline.verdict() is None:
                 ledger.add(columns)
                 ledger.flush()
-    return kept.result(space, time.monotonic() - begun)
+    return kept.result(time.monotonic() - begun)
 
 
 def _columns(rows: np.ndarray, cascade: Cascade) -> list[np.ndarray]:
@@ -120,15 +120,13 @@ class _Kept:
         """Return how many of these met a stopping rule."""
         return sum(Status(int(value)).converged for value in self.status[rows])
 
-    def result(self, space: ParameterSpace, seconds: float) -> BatchResult:
+    def result(self, seconds: float) -> BatchResult:
         """Put the result together."""
-        lower, upper = (np.asarray(bound, self.params.dtype) for bound in space.bounds)
         return BatchResult(
             params=self.params,
             loss=self.loss,
             initial_loss=self.initial_loss,
             steps=self.steps,
             status=self.status,
-            at_bound=(self.params <= lower) | (self.params >= upper),
             seconds=seconds,
         )

@@ -26,7 +26,14 @@ from refinejax.batch.interrupt import Deadline
 from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
 from refinejax.problems import InverseProblem, ParameterSpace, Pointwise
-from refinejax.problems.phase import free_piston, held_piston, piston, thinned, turn_problem
+from refinejax.problems.phase import (
+    RADIAN,
+    free_piston,
+    held_piston,
+    piston,
+    thinned,
+    turn_problem,
+)
 from refinejax.refiners import LevenbergMarquardt
 
 SMALLEST = 12  # pixels along a side, below which there are too few blocks
@@ -54,7 +61,7 @@ def _model(size: int, dtype: Any) -> Pointwise:
 
 def exact_problem(maps: Any, wavelength: Any, space: ParameterSpace) -> InverseProblem:
     """Return the problem of B maps [rad] with known wavelengths [µm]."""
-    turns = maps * np.asarray(1 / (2 * np.pi), maps.dtype)
+    turns = maps * np.asarray(RADIAN, maps.dtype)
     return turn_problem(_model(maps.shape[-1], maps.dtype), turns, space=space, context=wavelength)
 
 

@@ -33,7 +33,7 @@ def nearest_multiple(params: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, 
 
     Args:
         params: shape (B, 5) [µm].
-        near: shape (B, 5) [µm].
+        near: shape (B, 5) [µm]. Where it is NaN, the lens stays as it is, if that is within.
 
     Returns:
         Params of shape (B, 5), and whether a multiple was within the ranges, shape (B,).
@@ -42,6 +42,7 @@ def nearest_multiple(params: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, 
     width = upper - lower
     scaled, wanted = params.astype(float) / width, near / width
     best = np.sum(scaled * wanted, axis=1) / np.sum(scaled**2, axis=1)
+    best = np.where(np.isfinite(best), best, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack([lower / params, upper / params])
         least = np.max(np.where(lower > 0, ends.min(0), 0), axis=1)

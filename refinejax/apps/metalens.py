@@ -113,7 +113,8 @@ def invert(
         "checkpoint": checkpoint,
         "time_limit": time_limit,
     }
-    if _is_cascade(method, maps.shape[-1]):
+    cascade = _is_cascade(method, maps.shape[-1])
+    if cascade:
         given = initial is not None
         result, notes = _cascade(maps, known, starts, given=given, **options), []
     else:
@@ -122,7 +123,7 @@ def invert(
     fit = _fit(maps, known=known is not None)
     result = replace(result, std=np.full_like(result.params, np.nan))
     if known is not None and uncertainty:
-        result = _judge(maps, result, fit, move=_is_cascade(method, maps.shape[-1]))
+        result = _judge(maps, result, fit, move=cascade)
     result = replace(result, notes=tuple(notes), fit=fit)
     return result.squeeze() if single else result
 
