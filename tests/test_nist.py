@@ -10,7 +10,7 @@ from refinejax import InverseProblem, LevenbergMarquardt, Stop, run_until
 
 STRICT = Stop(gradient=-1.0)
 # In float32 the loss is level long before the gradient is.
-FLOAT32 = Stop(gradient=-1.0, loss=-1.0, step=0.0, patience=40)
+FLOAT32 = Stop(gradient=-1.0, loss=-1.0)
 
 
 def correct(name: str, dtype: str) -> list[float]:

@@ -103,23 +103,27 @@ class InverseProblem(struct.PyTreeNode):
         """Return the quadratic model of the loss, in flat params (see `problems.normal`)."""
         return self.reweighted(params, square)
 
-    def reweighted(self, params: PyTree, weigh: Weigh) -> Normal:
+    def normal_along(self, params: PyTree, basis: Array) -> Normal:
+        """Return the quadratic model of the loss as a function of z, params + basis·z."""
+        return self.reweighted(params, square, basis)
+
+    def reweighted(self, params: PyTree, weigh: Weigh, basis: Array | None = None) -> Normal:
         """Return the quadratic model of the loss with another penalty: residual → (ρ, weight)."""
         flat, unravel = ravel_pytree(params)
         fused = isinstance(self.forward, Pointwise)
-        sums = accumulate(lambda x: self.residual(unravel(x)), flat, weigh, pointwise=fused)
+        sums = accumulate(
+            lambda x: self.residual(unravel(x)), flat, weigh, pointwise=fused, basis=basis
+        )
         if self.prior is None:
-            return sums.normal(sums.penalty / self.weight(), 1 / self.weight())
+            return sums.normal(sums.penalty / self.weight(), self.weight())
         count = jnp.maximum(self.weight(), 1)
 
         def prior(x: Array) -> Scalar:
             return self.prior(unravel(x))
 
-        model = sums.normal(sums.penalty / count + prior(flat), 1 / count)
-        return model.replace(
-            gradient=model.gradient + jax.grad(prior)(flat),
-            matrix=model.matrix + jax.hessian(prior)(flat),
-        )
+        known = Normal(prior(flat), jax.grad(prior)(flat), jax.hessian(prior)(flat), 0)
+        known = known if basis is None else known.along(basis)
+        return jax.tree.map(jnp.add, sums.normal(sums.penalty / count, count), known)
 
     def curvature(self, params: PyTree) -> Product:
         """Return v → M v for the matrix of `normal`, in flat params."""
@@ -191,7 +195,12 @@ class Scaled(struct.PyTreeNode):
     def normal(self, scaled: Array) -> Normal:
         """Return the quadratic model in scaled coordinates."""
         model = normal_equations(self.problem, self.space.from_scaled(scaled))
-        return model.scaled(self._factor(scaled).astype(model.gradient.dtype))
+        return model.along(jnp.diag(self._factor(scaled).astype(model.gradient.dtype)))
+
+    def normal_along(self, scaled: Array, basis: Array) -> Normal:
+        """Return the quadratic model as a function of z, scaled + basis·z."""
+        basis = self._factor(scaled)[:, None] * basis
+        return normal_equations(self.problem, self.space.from_scaled(scaled), basis)
 
     @property
     def curvature(self) -> Callable[[Array], Product]:

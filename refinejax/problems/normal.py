@@ -31,16 +31,18 @@ class Normal(struct.PyTreeNode):
         loss: the loss.
         gradient: its gradient, shape (n,).
         matrix: its Gauss–Newton matrix, symmetric, shape (n, n).
+        count: how many numbers the loss is the mean of: their rounding averages out.
     """
 
     loss: Scalar
     gradient: Float[Array, " n"]
     matrix: Float[Array, "n n"]
+    count: Any = 1
 
-    def scaled(self, factor: Any) -> "Normal":
-        """Return the model as a function of x/factor."""
-        matrix = self.matrix * factor[:, None] * factor[None, :]
-        return Normal(self.loss, self.gradient * factor, matrix)
+    def along(self, basis: Any) -> "Normal":
+        """Return the model as a function of z, x + basis·z."""
+        matrix = jnp.matmul(basis.T, jnp.matmul(self.matrix, basis, precision="highest"))
+        return Normal(self.loss, self.gradient @ basis, matrix, self.count)
 
 
 class Sums(NamedTuple):
@@ -50,9 +52,9 @@ class Sums(NamedTuple):
     slope: Float[Array, " n"]
     matrix: Float[Array, "n n"]
 
-    def normal(self, loss: Scalar, factor: Any) -> Normal:
-        """Return the quadratic model of ``loss``, which is ``factor`` times the penalty or more."""
-        return Normal(loss, 2 * factor * self.slope, 2 * factor * self.matrix)
+    def normal(self, loss: Scalar, count: Any) -> Normal:
+        """Return the quadratic model of ``loss``, the mean penalty of ``count`` or more."""
+        return Normal(loss, 2 / count * self.slope, 2 / count * self.matrix, count)
 
 
 Weigh = Callable[[Array], tuple[Array, Array]]
@@ -64,22 +66,33 @@ def square(residual: Array) -> tuple[Array, Array]:
     return residual**2, jnp.ones_like(residual)
 
 
-def normal_equations(objective: Any, params: PyTree) -> Normal:
+def normal_equations(
+    objective: Any, params: PyTree, basis: Float[Array, "n n"] | None = None
+) -> Normal:
     """Return the quadratic model of an objective at ``params``.
 
-    Uses ``objective.normal(params)`` if there is such a thing, else ``objective.residual``, the
-    mean of whose squares is taken for the loss.
+    Uses ``objective.normal_along(params, basis)`` or ``objective.normal(params)`` if there is such
+    a thing, else ``objective.residual``, the mean of whose squares is taken for the loss.
+
+    Args:
+        objective: with a residual, or its own normal equations.
+        params: where, of n numbers in all.
+        basis: T, for the model as a function of z in x + T z: BᵀMB loses what M determines less
+            well than ε of the best; the columns of J·T keep it, where T makes them alike.
 
     Raises:
         ValueError: if the objective has no residual.
     """
-    supplied = offer(objective, "normal")
+    along, supplied = offer(objective, "normal_along"), offer(objective, "normal")
+    if along is not None and basis is not None:
+        return along(params, basis)
     if supplied is not None:
-        return supplied(params)
+        model = supplied(params)
+        return model if basis is None else model.along(basis)
     residual = residual_of(objective)
     flat, unravel = ravel_pytree(params)
-    sums = accumulate(lambda flat: residual(unravel(flat)), flat)
-    return sums.normal(objective(params), 1 / _count(residual, params))
+    sums = accumulate(lambda flat: residual(unravel(flat)), flat, basis=basis)
+    return sums.normal(objective(params), _count(residual, params))
 
 
 def curvature(objective: Any, params: PyTree) -> Product:
@@ -126,6 +139,7 @@ def accumulate(
     weigh: Weigh = square,
     *,
     pointwise: bool = False,
+    basis: Float[Array, "n n"] | None = None,
 ) -> Sums:
     """Sum penalty, slope and matrix over the pixels.
 
@@ -135,8 +149,9 @@ def accumulate(
         weigh: residuals → (penalty, weight), elementwise.
         pointwise: whether each residual depends on the coordinates of its pixel only: then nothing
             of the size of J is kept.
+        basis: T, for J·T instead of J.
     """
-    parts = (_fused if pointwise else _columns)(residual, flat, weigh)
+    parts = (_fused if pointwise else _columns)(residual, flat, weigh, basis)
     return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)
 
 
@@ -161,10 +176,11 @@ def _real(tree: PyTree) -> list[Array]:
     return list(itertools.chain.from_iterable(pairs))
 
 
-def _columns(residual: Any, flat: Array, weigh: Weigh) -> list[Sums]:
+def _columns(residual: Any, flat: Array, weigh: Weigh, basis: Array | None) -> list[Sums]:
     """Form J by columns."""
     value, push = jax.linearize(lambda flat: _real(residual(flat)), flat)
-    columns = jax.vmap(push)(jnp.eye(flat.size, dtype=flat.dtype))
+    unit = jnp.eye(flat.size, dtype=flat.dtype)
+    columns = jax.vmap(push)(unit if basis is None else basis.T.astype(flat.dtype))
     sums = []
     for r, rows in zip(value, columns, strict=True):
         r, rows = r.ravel(), rows.reshape(flat.size, -1)
@@ -175,7 +191,7 @@ def _columns(residual: Any, flat: Array, weigh: Weigh) -> list[Sums]:
     return sums
 
 
-def _fused(residual: Any, flat: Array, weigh: Weigh) -> list[Sums]:
+def _fused(residual: Any, flat: Array, weigh: Weigh, basis: Array | None) -> list[Sums]:
     """Form all sums in as few passes over the pixels as registers allow."""
     size = flat.size
 
@@ -186,7 +202,10 @@ def _fused(residual: Any, flat: Array, weigh: Weigh) -> list[Sums]:
 
         return jax.jvp(along, (flat[i],), (jnp.ones((), flat.dtype),))
 
-    columns = [column(i) for i in range(size)]
+    def directed(i: int) -> tuple[list[Array], list[Array]]:
+        return jax.jvp(lambda x: _real(residual(x)), (flat,), (basis[:, i].astype(flat.dtype),))
+
+    columns = [column(i) if basis is None else directed(i) for i in range(size)]
     sums = []
     for k, r in enumerate(columns[0][0]):
         penalty, weight = weigh(r)

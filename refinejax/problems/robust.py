@@ -75,6 +75,10 @@ class Robust(struct.PyTreeNode):
         """Return the quadratic model of the loss, with the weights of `weights` (ρ″ left out)."""
         return self.problem.reweighted(params, self._weigh)
 
+    def normal_along(self, params: PyTree, basis: Array) -> Normal:
+        """Return the same as a function of z, params + basis·z."""
+        return self.problem.reweighted(params, self._weigh, basis)
+
     def curvature(self, params: PyTree) -> Product:
         """Return v → M v for the matrix of `normal`."""
         return self.problem.reweighted_curvature(params, self._weigh)

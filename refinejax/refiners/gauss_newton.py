@@ -15,6 +15,7 @@ from refinejax.refiners.least_squares import (
     Model,
     Trial,
     box,
+    cosine,
     judge,
     minimize,
     nonzero,
@@ -95,6 +96,10 @@ class GaussNewton(LeastSquares):
         trial = judge(state, model, promised, x, ends - x)
         return _settle(state, unravel(ends), model, trial, singular)
 
+    def optimality(self, objective: Any, state: State) -> Scalar:
+        """Largest cosine between the residual and a column of J, but for params held at bounds."""
+        return cosine(objective, state, state.inner.gradient, sizes(state.inner.matrix))
+
     def verdict(self, state: State) -> Int[Array, ""]:
         """``SINGULAR`` without a step to take; ``NONFINITE`` after 30 trials that ended in NaN."""
         lost, singular = state.inner.lost >= REFUSALS, state.inner.singular
@@ -113,7 +118,8 @@ def _full_step(objective: Any, state: State) -> tuple[Array, Bool[Array, ""]]:
     least = size.size * jnp.finfo(unit.dtype).eps
     singular = ~(pivot > least)  # NaN is no pivot either
     safe = jnp.where(singular, jnp.eye(size.size, dtype=unit.dtype), unit)
-    step = minimize(solve_reduced(safe), lambda z: safe @ z, memory.gradient / scale, inside)
+    most = jnp.trace(safe)  # no eigenvalue is larger
+    step = minimize(solve_reduced(safe), lambda z: safe @ z, memory.gradient / scale, inside, most)
     return step / scale, singular
 
 

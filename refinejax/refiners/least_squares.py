@@ -19,12 +19,8 @@ class LeastSquares(Refiner):
     """A method that keeps the gradient and the pace of the last trial in ``state.inner``."""
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest component of P(x − ∇) − x, P the projection on the bounds."""
-        x, _ = ravel_pytree(state.params)
-        low, high = box(objective, state.params, x)
-        ahead = jnp.clip(x - state.inner.gradient, low, high)
-        moves = jnp.where(jnp.isfinite(x), ahead - x, jnp.inf)
-        return jnp.max(jnp.abs(moves)).astype(state.loss.dtype)
+        """Largest cosine between the residual and a column of J, but for params held at bounds."""
+        return cosine(objective, state, state.inner.gradient, state.inner.size)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease, promised and actual, and length of the last trial, relative to loss and params.
@@ -35,6 +31,22 @@ class LeastSquares(Refiner):
         del before
         decrease, length = after.inner.pace
         return decrease, length
+
+
+def cosine(objective: Any, state: State, gradient: Array, size: Array) -> Scalar:
+    """Return the largest cosine between the residual and columns of these lengths.
+
+    That is, |Jᵀr|/(|J||r|) as MINPACK's ``gtol`` has it (Moré 1978, eq. 8.2), from the gradient
+    2c·Jᵀr, lengths √(2c)·|J| and loss c·|r|². Infinite where params are not finite.
+    """
+    x, _ = ravel_pytree(state.params)
+    low, high = box(objective, state.params, x)
+    slope = state.inner.gradient
+    held = ((x <= low) & (slope > 0)) | ((x >= high) & (slope < 0))
+    lengths = size * jnp.sqrt(2 * jnp.abs(state.loss))
+    cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1)
+    cosines = jnp.where(held | (gradient == 0), 0, cosines)
+    return jnp.max(jnp.where(jnp.isfinite(x), cosines, jnp.inf)).astype(state.loss.dtype)
 
 
 class Model(struct.PyTreeNode):
@@ -58,7 +70,7 @@ class Trial(NamedTuple):
         finite: whether there is a quadratic model at its end.
         gained: decrease of the loss.
         promised: decrease of the quadratic model.
-        pace: larger of the two, relative to the loss, and relative length of the step.
+        pace: larger of the two, relative to the loss, without damping; relative length of the step.
     """
 
     finite: Bool[Array, ""]
@@ -67,13 +79,20 @@ class Trial(NamedTuple):
     pace: Float[Array, "2"]
 
 
-def judge(state: State, model: Model, promised: Scalar, x: Array, move: Array) -> Trial:
-    """Compare the ends of a step."""
+def judge(
+    state: State, model: Model, promised: Scalar, x: Array, move: Array, damping: Any = 0.0
+) -> Trial:
+    """Compare the ends of a step.
+
+    ``damping`` relative to the matrix says how much more an undamped step promises. A step that
+    promises nothing says nothing of convergence.
+    """
     leaves = [leaf for leaf in (model.loss, model.gradient, model.matrix) if leaf is not None]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
     gained = state.loss - model.loss
     whole = jnp.abs(state.loss)
-    decrease = jnp.maximum(jnp.maximum(promised, gained), 0) / jnp.where(whole > 0, whole, 1)
+    decrease = jnp.maximum(promised * (1 + damping), gained) / jnp.where(whole > 0, whole, 1)
+    decrease = jnp.where(promised > 0, decrease, jnp.inf)
     x, move = jax.lax.stop_gradient((x, move))  # the derivative of a norm of 0 is NaN
     length = jnp.linalg.norm(move) / (jnp.linalg.norm(x) + 1e-30)
     pace = jnp.stack([decrease, length.astype(decrease.dtype)])
@@ -149,11 +168,11 @@ def room(objective: Any, state: State, scale: Array) -> Box:
     return Box((low - x) * scale, (high - x) * scale, held)
 
 
-def minimize(solver: Solve, apply: Product, gradient: Array, box: Box) -> Array:
-    """Minimize gᵀs + ½ sᵀA s within the box."""
+def minimize(solver: Solve, apply: Product, gradient: Array, box: Box, curvature: Scalar) -> Array:
+    """Minimize gᵀs + ½ sᵀA s within the box, for A of no larger curvature."""
     if box.low is None or box.high is None:
         return solver(-gradient, ~box.held)
-    return minimize_within(solver, apply, gradient, box.low, box.high, box.held)
+    return minimize_within(solver, apply, gradient, box.low, box.high, box.held, curvature)
 
 
 def box(objective: Any, params: Any, x: Array) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """Levenberg–Marquardt for many small least-squares problems at once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,27 +10,38 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project, select
-from refinejax.problems.normal import Product, residual_of
-from refinejax.refiners.dense import Solve, conjugate_gradients, solve_reduced
+from refinejax.problems.normal import residual_of
+from refinejax.refiners.dense import (
+    cholesky_upper,
+    conjugate_gradients,
+    invert_upper,
+    reduced,
+    solve_factored,
+    solve_reduced,
+)
 from refinejax.refiners.least_squares import (
     REFUSALS,
+    Box,
     LeastSquares,
     Model,
     Trial,
     box,
+    cosine,
     judge,
     minimize,
     nonzero,
     products,
     promise,
-    quadratic,
     room,
-    sizes,
+    root,
     slope,
 )
+from refinejax.refiners.white import White, first_model, model_along
 
 _MOST = 1e12  # λ beyond which a step is nothing
 _NEUTRAL = 0.25  # gain ratio at which λ stays
+_FASTEST = 8.0  # factor on λ after refusals: NaN, above all, is not to be run away from
+_LEAST = 32  # ε: what R may be told apart by, of its largest
 _ROUNDING = 8  # ε of the loss that mean nothing, as in `Stop.loss`
 
 
@@ -38,8 +50,9 @@ class Memory(struct.PyTreeNode):
 
     Attributes:
         gradient: of the loss, shape (n,).
-        matrix: Gauss–Newton matrix, shape (n, n); None where only its products are formed.
+        white: the quadratic model; None where only products with its matrix are formed.
         size: the largest √diag(matrix) so far, shape (n,).
+        reach: the largest ‖Dx‖ so far.
         damping: λ.
         growth: factor on λ at the next refusal.
         lost: trials in a row that ended in NaN or infinity.
@@ -47,8 +60,9 @@ class Memory(struct.PyTreeNode):
     """
 
     gradient: Float[Array, " n"]
-    matrix: Float[Array, "n n"] | None
+    white: White | None
     size: Float[Array, " n"]
+    reach: Scalar
     damping: Scalar
     growth: Scalar
     lost: Int[Array, ""]
@@ -96,12 +110,13 @@ class LevenbergMarquardt(LeastSquares):
         """Form the normal equations (one pass)."""
         del key
         inside: Any = project(params, bounds_of(objective))
-        model = self._model(objective, inside)
+        model, white = self._begin(objective, inside)
         dtype = model.loss.dtype
         memory = Memory(
             gradient=model.gradient,
-            matrix=model.matrix,
+            white=white,
             size=model.size,
+            reach=_reach(inside, model.size),
             damping=jnp.asarray(self.damping, dtype),
             growth=jnp.asarray(2.0, dtype),
             lost=jnp.int32(0),
@@ -113,60 +128,105 @@ class LevenbergMarquardt(LeastSquares):
         """Try a step; keep it if the loss is lower."""
         del key
         x, unravel = ravel_pytree(state.params)
-        velocity, bent, move = self._propose(objective, state)
+        propose = self._by_products if state.inner.white is None else self._by_matrix
+        move, promised, evaluate = propose(objective, state)
         ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
-        model = self._model(objective, unravel(ends))
-        promised = promise(state.inner.gradient, bent, velocity)
-        trial = judge(state, model, promised, x, ends - x)
-        return _settle(state, unravel(ends), model, trial)
+        model, white, left = evaluate(unravel(ends))
+        trial = judge(state, model, promised, x, ends - x, state.inner.damping)
+        return _settle(state, unravel(ends), model, white, trial, left)
 
-    def _model(self, objective: Any, params: Any) -> Model:
+    def _begin(self, objective: Any, params: Any) -> tuple[Model, White | None]:
         count = ravel_pytree(params)[0].size
-        if count <= self.largest or not _has_products(objective):
-            return quadratic(objective, params)
-        return slope(objective, params)
+        if count > self.largest and _has_products(objective):
+            return slope(objective, params), None
+        loss, white = first_model(objective, params)
+        return _summary(loss, white), white
 
-    def _system(self, objective: Any, state: State) -> tuple[Array, Product, Product, Solve]:
-        """Return scale, v → M v, and of the damped, scaled matrix: z → A z and z → A⁻¹ z."""
+    def _by_matrix(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
+        """Minimize the damped model in the box: what to try, what it promises, how to evaluate."""
         memory: Memory = state.inner
-        matrix = memory.matrix
-        if matrix is None:
-            scale = nonzero(memory.size)
-            apply = products(objective, state.params, state.loss.dtype)
+        size = nonzero(memory.size)
+        inside = room(objective, state, size)
+        white = memory.white.loosened(inside.held, size) if inside.low is not None else memory.white
+        basis = invert_upper(white.triangle)
+        long = size[:, None] * basis
+        damped = reduced(white.matrix + memory.damping * (long.T @ long), ~inside.held)
+        upper = cholesky_upper(damped)
 
-            def damped(z: Array, /) -> Array:
-                return apply(z / scale) / scale + memory.damping * z
+        def solver(right: Array) -> Array:
+            return solve_factored(upper, jnp.where(inside.held, 0, right))
 
-            return scale, apply, damped, conjugate_gradients(damped, self.iterations)
-        scale = nonzero(sizes(matrix))
-        weight = memory.damping * (nonzero(memory.size) / scale) ** 2
-        unit = matrix / scale[:, None] / scale[None, :] + jnp.diag(weight)
-        return scale, lambda v: matrix @ v, lambda z: unit @ z, solve_reduced(unit)
+        velocity = basis @ solver(-white.gradient)
+        if inside.low is not None:
+            velocity = _within(memory, white, velocity, inside, size)
+        velocity = velocity * self._shorten(state, velocity)
+        z = white.triangle @ velocity
+        bent = white.matrix @ z
+        promised = promise(white.gradient, bent, z)
+        triangle = upper @ white.triangle
 
-    def _propose(self, objective: Any, state: State) -> tuple[Array, Array, Array]:
-        """Minimize the damped model in the box; return the step, M times it, and what to try."""
+        def evaluate(params: Any) -> tuple[Model, White, Scalar]:
+            loss, white = model_along(objective, params, triangle)
+            left = jnp.sum(jnp.where(inside.held, 0, white.gradient) ** 2) / 2
+            return _summary(loss, white), white, left
+
+        if not self.acceleration:
+            return velocity, promised, evaluate
+        bend = _bend(objective, state, velocity, z @ bent)
+        turn = basis @ solver(-(bend @ basis))
+        return self._bent(memory, velocity, turn), promised, evaluate
+
+    def _by_products(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
+        """The same by products with the matrix."""
         memory: Memory = state.inner
-        scale, apply, damped, solver = self._system(objective, state)
+        scale = nonzero(memory.size)
+        apply = products(objective, state.params, state.loss.dtype)
+
+        def damped(z: Array, /) -> Array:
+            return apply(z / scale) / scale + memory.damping * z
+
+        solver = conjugate_gradients(damped, self.iterations)
         inside = room(objective, state, scale)
-        velocity = minimize(solver, damped, memory.gradient / scale, inside) / scale
+        most = scale.size * (1 + memory.damping)
+        velocity = minimize(solver, damped, memory.gradient / scale, inside, most) / scale
         velocity = velocity * self._shorten(state, velocity)
         bent = apply(velocity)
+        promised = promise(memory.gradient, bent, velocity)
+
+        def evaluate(params: Any) -> tuple[Model, None, Scalar]:
+            return slope(objective, params), None, jnp.zeros_like(state.loss)
+
         if not self.acceleration:
-            return velocity, bent, velocity
-        bend = _bend(objective, state, velocity, bent) / scale
+            return velocity, promised, evaluate
+        bend = _bend(objective, state, velocity, velocity @ bent) / scale
         turn = solver(-bend, ~inside.held) / scale
+        return self._bent(memory, velocity, turn), promised, evaluate
+
+    @staticmethod
+    def _bent(memory: Memory, velocity: Array, turn: Array) -> Array:
+        """Add half the correction, where it is short."""
         weights = jnp.square(nonzero(memory.size))
         short = 4 * (weights @ turn**2) <= 0.75**2 * (weights @ velocity**2)
-        return velocity, bent, velocity + jnp.where(short, 0.5 * turn, 0)
+        return velocity + jnp.where(short, 0.5 * turn, 0)
 
     def _shorten(self, state: State, velocity: Array) -> Scalar:
-        """Return the factor that makes a step as long as the params at most."""
-        x, _ = ravel_pytree(state.params)
-        weights = jnp.square(state.inner.size)
-        longest, length = weights @ jnp.square(x), weights @ jnp.square(velocity)
+        """Return the factor that makes a step as long as the params were at most."""
+        longest = jnp.square(state.inner.reach)
+        length = jnp.square(state.inner.size) @ jnp.square(velocity)
         long = (length > longest) & (longest > 0)
         ratio = jnp.where(long, longest, 1) / jnp.where(long, length, 1)
         return jnp.sqrt(ratio).astype(velocity.dtype)
+
+    def optimality(self, objective: Any, state: State) -> Scalar:
+        """Largest cosine between the residual and what the model can still do.
+
+        About the relative offset of Bates and Watts (1981): the columns of J·R⁻¹ are nearly
+        orthogonal. Those of J where no matrix is formed. Params held at bounds are left out.
+        """
+        white = state.inner.white
+        if white is None:
+            return cosine(objective, state, state.inner.gradient, state.inner.size)
+        return cosine(objective, state, white.gradient, root(jnp.diagonal(white.matrix)))
 
     def verdict(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 trials in a row that ended in NaN."""
@@ -181,35 +241,86 @@ def _has_products(objective: Any) -> bool:
     return offer(objective, "normal") is None and offer(objective, "residual") is not None
 
 
-def _settle(state: State, ends: Any, model: Model, trial: Trial) -> State:
-    """Accept or refuse a trial, and adapt the damping."""
+def _summary(loss: Scalar, white: White) -> Model:
+    """Return what `judge` looks at."""
+    return Model(loss, white.gradient @ white.triangle, white.matrix, white.sizes())
+
+
+def _within(memory: Memory, white: White, step: Array, inside: Box, size: Array) -> Array:
+    """Return the step if it ends inside, else the minimizer within the box, by plain params."""
+    scaled = step * size
+    within = jnp.all((scaled >= inside.low) & (scaled <= inside.high))
+    gradient, matrix = white.plain()
+    unit = matrix / size[:, None] / size[None, :]
+    unit = unit + memory.damping * jnp.eye(size.size, dtype=unit.dtype)
+    most = jnp.trace(unit)  # no eigenvalue is larger
+    other = minimize(solve_reduced(unit), lambda z: unit @ z, gradient / size, inside, most)
+    return jnp.where(within, step, other / size)
+
+
+def _settle(state: State, ends: Any, model: Model, white: Any, trial: Trial, left: Scalar) -> State:
+    """Accept or refuse a trial, and adapt the damping.
+
+    What a step promises and the loss cannot resolve is judged by the gradient: by what the old
+    matrix would still promise there (the natural monotonicity test, Deuflhard 2011, §3.3). Where
+    that does not fall by half, the end is reached.
+    """
     memory: Memory = state.inner
     dtype = state.loss.dtype
-    floor = _ROUNDING * jnp.finfo(dtype).eps * jnp.abs(state.loss)
-    level = (trial.promised > 0) & (trial.promised <= floor) & (trial.gained >= -floor)
-    accepted = trial.finite & ((trial.gained > 0) | level)
+    floor = _floor(state)
+    level = (trial.promised > 0) & (trial.promised <= floor) & (jnp.abs(trial.gained) <= floor)
+    better = (trial.gained > 0) | (level & (left <= trial.promised))
+    accepted = trial.finite & better
+    undamped = trial.promised * (1 + memory.damping) <= floor
+    ended = level & undamped & (left > trial.promised / 2) & (trial.gained <= 0)
     ratio = trial.gained / jnp.where(trial.promised > 0, trial.promised, 1)
+    ratio = jnp.where(level, 1, ratio)
     factor = jnp.clip(1 - ((ratio - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2)
     damping = memory.damping * jnp.where(accepted, factor, memory.growth)
-    old = (state.params, state.loss, memory.gradient, memory.matrix, memory.size)
-    new = (ends, model.loss, model.gradient, model.matrix, jnp.maximum(memory.size, model.size))
-    params, loss, gradient, matrix, largest = select(accepted, new, old)
+    old = (state.params, state.loss, memory.gradient, memory.white, memory.size)
+    new = (ends, model.loss, model.gradient, white, jnp.maximum(memory.size, model.size))
+    params, loss, gradient, white, largest = select(accepted, new, old)
+    least = (_LEAST * jnp.finfo(dtype).eps) ** 2
     kept = Memory(
         gradient=gradient,
-        matrix=matrix,
+        white=white,
         size=largest,
-        damping=jnp.minimum(damping, _MOST),
-        growth=jnp.where(accepted, 2, jnp.minimum(2 * memory.growth, _MOST)).astype(dtype),
+        reach=jnp.maximum(memory.reach, _reach(params, largest)),
+        damping=jnp.clip(damping, least, _MOST),
+        growth=_growth(memory, accepted, trial.finite).astype(dtype),
         lost=jnp.where(trial.finite, 0, memory.lost + 1),
-        pace=trial.pace,
+        pace=trial.pace.at[0].set(jnp.where(ended, 0, trial.pace[0])),
     )
     return State(params, loss, kept)
 
 
-def _bend(objective: Any, state: State, velocity: Array, bent: Array) -> Array:
+def _growth(memory: Memory, accepted: Array, finite: Array) -> Array:
+    faster = jnp.where(finite, 2 * memory.growth, jnp.minimum(2 * memory.growth, _FASTEST))
+    return jnp.where(accepted, 2, jnp.minimum(faster, _MOST))
+
+
+def _reach(params: Any, size: Array) -> Scalar:
+    """Return ‖Dx‖."""
+    x, _ = ravel_pytree(params)
+    return root(jnp.sum(jnp.square(size * x)))
+
+
+def _floor(state: State) -> Scalar:
+    """Return how far the loss is known, for rounding: of itself, and of params or prediction.
+
+    The residual moves by ε‖Jx‖ at random from pixel to pixel, which averages out.
+    """
+    memory: Memory = state.inner
+    whole = jnp.abs(state.loss)
+    count = 1 if memory.white is None else jnp.maximum(memory.white.count, 1)
+    noise = 2 * _reach(state.params, memory.size) * root(whole / count)
+    return jnp.finfo(state.loss.dtype).eps * (_ROUNDING * whole + noise)
+
+
+def _bend(objective: Any, state: State, velocity: Array, height: Scalar) -> Array:
     """Return 2c·Jᵀr″(v, v), what the bend of the residual along v adds to the gradient.
 
-    The factor 2c of the normal equations is vᵀMv/|Jv|².
+    The factor 2c of the normal equations is vᵀMv/|Jv|², ``height`` over the power of Jv.
     """
     residual = residual_of(objective)
     flat, unravel = ravel_pytree(state.params)
@@ -224,4 +335,4 @@ def _bend(objective: Any, state: State, velocity: Array, bent: Array) -> Array:
     first, second = jax.jvp(along, (flat,), (direction,))
     pulled = jax.vjp(at, flat)[1](jax.tree.map(jnp.conj, second))[0]
     power = sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(first))
-    return (pulled * (velocity @ bent) / jnp.where(power > 0, power, 1)).astype(velocity.dtype)
+    return (pulled * height / jnp.where(power > 0, power, 1)).astype(velocity.dtype)
