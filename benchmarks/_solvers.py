@@ -49,9 +49,7 @@ def ours(residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: i
 def scipy(method: str, x_scale: Any = 1.0) -> Method:
     """Return SciPy's ``least_squares`` by one of its methods; a failure ends where it began."""
 
-    def solve(
-        residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: int
-    ) -> Found:
+    def solve(residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: int) -> Found:
         from scipy.optimize import least_squares
 
         value, slope = jax.jit(residual), jax.jit(jax.jacfwd(residual))
