@@ -1,6 +1,6 @@
 """Phase maps of a lens near its axis with three unknowns: where it stands and its focal length.
 
-64 × 64 pixels over 30 µm, wavelength 0.55 µm; starts off by up to 1 % of the ranges or so. A clean
+64 × 64 pixels over 30 µm, wavelength 0.55 µm; starts off by 1 % of the ranges (σ). A clean
 map is solved where the residual RMSE is at most 2e-3 rad. In turns (φ/2π) the model is
 r²/(√(r² + f²) + f)/λ, r² = (xc + S·u)² + (yc + S·v)².
 """
@@ -16,7 +16,7 @@ from refinejax.physics.metalens import pixel_grid
 
 SIZE = 64
 SIDE, WAVELENGTH = 30.0, 0.55  # µm
-LOWER, UPPER = np.array([-30.0, -30.0, 40.0]), np.array([30.0, 30.0, 100.0])  # xc, yc, f [µm]
+LOWER, UPPER = np.array([-20.0, -20.0, 60.0]), np.array([20.0, 20.0, 100.0])  # xc, yc, f [µm]
 WIDTH = UPPER - LOWER
 ERROR = 0.01
 SOLVED = 2e-3  # rad

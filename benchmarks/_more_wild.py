@@ -43,7 +43,7 @@ def linear_rank_one_zeros(x: Array, m: int) -> Array:
     """MGH 34: rank one, with columns and rows of zeros."""
     factors = np.arange(m)
     factors[-1] = 0
-    return factors * (jnp.arange(2, len(x)) @ x[1:-1]) - 1
+    return (jnp.arange(2, len(x)) @ x[1:-1]) * factors - 1
 
 
 def rosenbrock(x: Array) -> Array:
@@ -73,13 +73,13 @@ def bard(x: Array) -> Array:
     """MGH 8."""
     u = np.arange(1, 16)
     v = 16 - u
-    return BARD - (x[0] + u / (x[1] * v + x[2] * np.minimum(u, v)))
+    return -x[0] - u / (x[1] * v + x[2] * np.minimum(u, v)) + BARD
 
 
 def kowalik_osborne(x: Array) -> Array:
     """MGH 15."""
     u, y = KOWALIK
-    return y - x[0] * u * (u + x[1]) / (u * (u + x[2]) + x[3])
+    return -x[0] * u * (u + x[1]) / (u * (u + x[2]) + x[3]) + y
 
 
 def meyer(x: Array) -> Array:
@@ -105,7 +105,7 @@ def box(x: Array) -> Array:
 def jennrich_sampson(x: Array) -> Array:
     """MGH 6."""
     i = np.arange(1, 11)
-    return 2 + 2 * i - (jnp.exp(i * x[0]) + jnp.exp(i * x[1]))
+    return -jnp.exp(i * x[0]) - jnp.exp(i * x[1]) + 2 + 2 * i
 
 
 def brown_dennis(x: Array) -> Array:
@@ -132,14 +132,14 @@ def brown_almost_linear(x: Array) -> Array:
 def osborne_one(x: Array) -> Array:
     """MGH 17."""
     t = 10 * np.arange(33)
-    return OSBORNE_ONE - (x[0] + x[1] * jnp.exp(-t * x[3]) + x[2] * jnp.exp(-t * x[4]))
+    return -x[0] - x[1] * jnp.exp(-t * x[3]) - x[2] * jnp.exp(-t * x[4]) + OSBORNE_ONE
 
 
 def osborne_two(x: Array) -> Array:
     """MGH 19."""
     t = np.arange(65)[:, None] / 10
     bells = x[1:4] * jnp.exp(-((t - x[8:]) ** 2) * x[5:8])
-    return OSBORNE_TWO - x[0] * jnp.exp(-t[:, 0] * x[4]) - jnp.sum(bells, axis=1)
+    return -x[0] * jnp.exp(-t[:, 0] * x[4]) - jnp.sum(bells, axis=1) + OSBORNE_TWO
 
 
 def bdqrtic(x: Array) -> Array:

@@ -1,10 +1,11 @@
 """Least-squares methods behind one signature, for problems of a few params taken one by one.
 
-Each gets residuals as a function of JAX, a start, bounds or None, and the most evaluations of the
-residual; each is told to go on to rounding. SciPy gets exact Jacobians by JAX, compiled beforehand.
+Each gets residuals as a function of JAX, a start, bounds or None, and the most steps (SciPy: the
+most evaluations); each is told to go on to rounding. SciPy gets exact Jacobians by JAX, compiled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ class Found(NamedTuple):
 Method = Callable[[Residual, np.ndarray, Bounds | None, int], Found]
 
 
-def ours(residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: int) -> Found:
+def refinejax(residual: Residual, start: np.ndarray, bounds: Bounds | None, most: int) -> Found:
     """`LevenbergMarquardt`; a step is an evaluation of residual and Jacobian."""
     space = None if bounds is None else ParameterSpace.create((), *bounds)
     zeros = jnp.zeros(jax.eval_shape(residual, jnp.asarray(start)).shape, start.dtype)
@@ -40,21 +41,21 @@ def ours(residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: i
         LevenbergMarquardt(),
         InverseProblem(residual, zeros, space=space),
         jnp.asarray(start),
-        max_steps=budget - 1,
+        max_steps=most,
         stop=STRICT if start.dtype == np.float64 else FLOAT32,
     )
     return Found(np.asarray(result.params), Status(int(result.status)).name, int(result.steps))
 
 
 def scipy(method: str, x_scale: Any = 1.0) -> Method:
-    """Return SciPy's ``least_squares`` by one of its methods; a failure ends where it began."""
+    """Return SciPy's ``least_squares`` by one of its methods; an exception ends it at the start."""
 
-    def solve(residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: int) -> Found:
+    def solve(residual: Residual, start: np.ndarray, bounds: Bounds | None, most: int) -> Found:
         from scipy.optimize import least_squares
 
         value, slope = jax.jit(residual), jax.jit(jax.jacfwd(residual))
-        eps = float(np.finfo(start.dtype).eps)
-        limits = {} if bounds is None else {"bounds": bounds}
+        eps = float(np.finfo(float).eps)
+        limits: dict[str, Any] = {} if bounds is None else {"bounds": bounds}
         try:
             with np.errstate(all="ignore"):
                 fit = least_squares(
@@ -66,24 +67,45 @@ def scipy(method: str, x_scale: Any = 1.0) -> Method:
                     ftol=eps,
                     xtol=eps,
                     gtol=eps,
-                    max_nfev=budget,
+                    max_nfev=most,
                     **limits,
                 )
         except (ValueError, np.linalg.LinAlgError) as error:  # residuals that are not finite
             return Found(start, str(error), 0)
-        return Found(fit.x, str(fit.message), int(fit.nfev))
+        return Found(np.asarray(fit.x), str(fit.message), int(fit.nfev))
 
     return solve
 
 
-def optimistix(residual: Residual, start: np.ndarray, bounds: Bounds | None, budget: int) -> Found:
+def optimistix(residual: Residual, start: np.ndarray, bounds: Bounds | None, most: int) -> Found:
     """Optimistix' Levenberg–Marquardt, which knows no bounds."""
     import optimistix as optx  # pyright: ignore[reportMissingImports]  # in the extra `bench`
 
     del bounds
     eps = float(jnp.finfo(start.dtype).eps)
-    solver = optx.LevenbergMarquardt(rtol=eps, atol=eps**2)
     fit = optx.least_squares(
-        lambda x, _: residual(x), solver, jnp.asarray(start), max_steps=budget, throw=False
+        lambda x, _: residual(x),
+        optx.LevenbergMarquardt(rtol=eps, atol=eps**2),
+        jnp.asarray(start),
+        max_steps=most,
+        throw=False,
     )
-    return Found(np.asarray(fit.value), str(fit.result), int(fit.stats["num_steps"]))
+    ended = "" if fit.result == optx.RESULTS.successful else optx.RESULTS[fit.result]
+    return Found(np.asarray(fit.value), ended or "successful", int(fit.stats["num_steps"]))
+
+
+OURS = "refinejax LM"
+UNBOUNDED: Mapping[str, Method] = {
+    OURS: refinejax,
+    "SciPy `lm`": scipy("lm"),
+    'SciPy `lm`, `x_scale="jac"`': scipy("lm", "jac"),
+    'SciPy `trf`, `x_scale="jac"`': scipy("trf", "jac"),
+    **({"optimistix LM": optimistix} if find_spec("optimistix") else {}),
+}
+BOUNDED: Mapping[str, Method] = {
+    OURS: refinejax,
+    "SciPy `trf`": scipy("trf"),
+    'SciPy `trf`, `x_scale="jac"`': scipy("trf", "jac"),
+    "SciPy `dogbox`": scipy("dogbox"),
+    'SciPy `dogbox`, `x_scale="jac"`': scipy("dogbox", "jac"),
+}
