@@ -29,7 +29,13 @@ class Maps(NamedTuple):
     starts: np.ndarray
     truth: np.ndarray
 
+    @property
+    def radians(self) -> np.ndarray:
+        """The maps in radians."""
+        return np.float32(2 * np.pi) * self.turns
+
     def first(self, count: int) -> "Maps":
+        """Return the first of them."""
         return Maps(*(part[:count] for part in self))
 
 
