@@ -69,7 +69,7 @@ def _best(rows: list[tuple[dict[str, Any], Candidate]]) -> dict[str, Any]:
 
 
 def _few(candidate: Candidate, count: int) -> int:
-    return max(16, round(candidate.share * count))
+    return max(min(16, count // 32), round(candidate.share * count))
 
 
 def speed(
