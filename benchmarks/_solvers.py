@@ -4,6 +4,7 @@ Each gets residuals as a function of JAX, a start, bounds or None, and the most 
 most evaluations); each is told to go on to rounding. SciPy gets exact Jacobians by JAX, compiled.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ Bounds = tuple[np.ndarray, np.ndarray]
 STRICT = Stop(gradient=-1.0)
 # In float32 the loss is level long before the gradient is.
 FLOAT32 = Stop(gradient=-1.0, loss=-1.0, step=0.0, patience=40)
+
+_ONE_AT_A_TIME = threading.Lock()  # MINPACK in SciPy before 1.15 keeps its callbacks in globals
 
 
 class Found(NamedTuple):
@@ -56,8 +59,9 @@ def scipy(method: str, x_scale: Any = 1.0) -> Method:
         value, slope = jax.jit(residual), jax.jit(jax.jacfwd(residual))
         eps = float(np.finfo(float).eps)
         limits: dict[str, Any] = {} if bounds is None else {"bounds": bounds}
+        jax.block_until_ready((value(start), slope(start)))  # compiled outside of the lock
         try:
-            with np.errstate(all="ignore"):
+            with _ONE_AT_A_TIME, np.errstate(all="ignore"):
                 fit = least_squares(
                     lambda x: np.asarray(value(x.astype(start.dtype)), float),
                     start.astype(float),

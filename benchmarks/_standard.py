@@ -11,7 +11,9 @@ once the way to the other side. A way shorter than a tenth of |x₀|, or 0.1, is
 upward.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -37,9 +39,10 @@ def nist(quick: bool) -> list[dict[str, Any]]:
     for dtype, wanted in DIGITS.items():
         note(f"NIST, {dtype}")
         found: dict[tuple[str, int], dict[str, list[float | None]]] = {key: {} for key in methods}
-        for name in names:
-            for (method, most), digits in _digits(name, dtype, methods).items():
-                found[method, most][name] = digits
+        every = _each(lambda name, dtype=dtype: _digits(name, dtype, methods), names)
+        for name, ends in zip(names, every, strict=True):
+            for key, digits in ends.items():
+                found[key][name] = digits
         rows += [_nist_row(key, dtype, wanted, digits) for key, digits in found.items()]
         jax.clear_caches()  # thousands of programs would use up the memory maps of the process
     return rows
@@ -90,10 +93,16 @@ def more_wild(quick: bool) -> dict[str, Any]:
     data: dict[str, Any] = {"tau": TAU, "steps": MOST}
     for key, methods, box in (("unbounded", UNBOUNDED, None), ("bounded", BOUNDED, box_of)):
         note(f"Moré and Wild, {key}")
-        rows = [_race(problem, methods, box) for problem in problems]
+        rows = _each(lambda p, methods=methods, box=box: _race(p, methods, box), problems)
         jax.clear_caches()
         data[key] = {"summary": [_summary(name, rows) for name in methods], "problems": rows}
     return data
+
+
+def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Map in threads: most of the time goes into compilation, and none is timed."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, items))
 
 
 def box_of(problem: _more_wild.Problem) -> Bounds:
