@@ -29,14 +29,18 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("refinejax", "jax", "jaxlib", "optax", "numpy", "torch")
+PACKAGES = (
+    *("refinejax", "jax", "jaxlib", "optax", "numpy", "scipy", "torch"),
+    *("optimistix", "jaxopt", "optimagic"),
+)
 
 
 class Timing(NamedTuple):
-    """Seconds of the first call, and of each later one."""
+    """Seconds of the first call, and of each later one: on the clock, and of all cores together."""
 
     first: float
     runs: list[float]
+    cpu: list[float]
 
     @property
     def run(self) -> float:
@@ -60,6 +64,27 @@ def make_parser(question: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def script(
+    question: str | None,
+    measure: Callable[[bool, int], Mapping[str, Any]],
+    report: Callable[[Any], None],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run a benchmark as its command line says: measure(quick, seeds), report, write.
+
+    Args:
+        question: what it answers.
+        measure: (quick, seeds) → what is written as JSON.
+        report: prints that.
+        arguments: of the command line; by default those of the process.
+    """
+    options = make_parser(question).parse_args(arguments)
+    data = measure(options.quick, options.seeds)
+    report(data)
+    if options.json:
+        write_json(options.json, data)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -81,13 +106,15 @@ def race(
     first, results = {}, {}
     for name, peer in peers.items():
         first[name], results[name] = timed(peer)
-    runs: dict[str, list[float]] = {name: [] for name in peers}
+    times = {name: Timing(first[name], [], []) for name in peers}
     names = list(peers)
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            busy = time.process_time()
             seconds, results[name] = timed(peers[name])
-            runs[name].append(seconds)
-    return {name: Timing(first[name], runs[name]) for name in peers}, results
+            times[name].runs.append(seconds)
+            times[name].cpu.append(time.process_time() - busy)
+    return times, results
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:

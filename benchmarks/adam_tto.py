@@ -28,16 +28,15 @@ from jaxtyping import Array
 
 from benchmarks._common import (
     environment,
-    make_parser,
     note,
     peak_memory,
     plus_minus,
     race,
     ratio,
+    script,
     show,
     spread,
     timed,
-    write_json,
 )
 from refinejax import Gradient, InverseProblem, ParameterSpace, Refiner, Stop, refine, run_batch
 from refinejax.physics.metalens import LOWER, NAMES, UPPER, channels, phase
@@ -401,11 +400,7 @@ def _speed_row(row: dict[str, Any]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = make_parser(__doc__).parse_args(arguments)
-    data = measure(options.quick, options.seeds)
-    report(data)
-    if options.json:
-        write_json(options.json, data)
+    script(__doc__, measure, report, arguments)
 
 
 if __name__ == "__main__":

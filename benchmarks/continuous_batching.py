@@ -32,15 +32,14 @@ from jaxtyping import Array
 from benchmarks._common import (
     Timing,
     environment,
-    make_parser,
     note,
     plus_minus,
     race,
     ratio,
+    script,
     show,
     spread,
     timed,
-    write_json,
 )
 from refinejax import Gradient, InverseProblem, Refiner, State, Status, Stop, run_batch, run_until
 from refinejax.batch.plan import make_plan
@@ -425,11 +424,7 @@ def _texts(row: dict[str, Any]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = make_parser(__doc__).parse_args(arguments)
-    data = measure(options.quick, options.seeds)
-    report(data)
-    if options.json:
-        write_json(options.json, data)
+    script(__doc__, measure, report, arguments)
 
 
 if __name__ == "__main__":

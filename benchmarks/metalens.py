@@ -17,14 +17,13 @@ import optax
 
 from benchmarks._common import (
     environment,
-    make_parser,
     note,
     plus_minus,
     race,
     ratio,
+    script,
     show,
     spread,
-    write_json,
 )
 from refinejax import Gradient, InverseProblem, LevenbergMarquardt, run_batch, wrapped_difference
 from refinejax.apps import metalens
@@ -312,11 +311,7 @@ def report(data: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = make_parser(__doc__).parse_args(arguments)
-    data = measure(options.quick, options.seeds)
-    report(data)
-    if options.json:
-        write_json(options.json, data)
+    script(__doc__, measure, report, arguments)
 
 
 if __name__ == "__main__":

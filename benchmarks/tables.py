@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import RESULTS, plus_minus
+from benchmarks._markdown import machine, markdown, percent, seeds
+from benchmarks._table_least_squares import least_squares
 
 README = Path(__file__).parent.parent / "README.md"
 _WAVELENGTH = {"five": "unknown", "known": "known"}
 _PROBLEM = {"phase": "64 × 64 phase map", "tiny": "3-param quadratic"}
-
-
-def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """Lay rows out as a table; the first column left, the others right-aligned."""
-    names = list(rows[0])
-    lines = [names, [":--", *["--:"] * (len(names) - 1)], *[list(row.values()) for row in rows]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def adam_tto(data: Mapping[str, Any]) -> str:
@@ -32,7 +27,7 @@ def adam_tto(data: Mapping[str, Any]) -> str:
     note = (
         f"Share of samples with a loss below {settings['solved_below']:g}, in %; in parentheses "
         f"the share with a residual RMSE of at most {settings['exact_at_most']:g} rad. "
-        f"{settings['samples_a_seed']} samples a seed, {_seeds(settings['seeds'])}."
+        f"{settings['samples_a_seed']} samples a seed, {seeds(settings['seeds'])}."
     )
     return "\n\n".join([_success(data), note, _speed(data), _speed_note(data)])
 
@@ -70,12 +65,7 @@ def _recipe_cells(tried: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _share(row: Mapping[str, Any]) -> str:
     solved, exact = row["solved"], row["exact"]
-    return f"{_percent(solved)} ({100 * exact['mean']:.0f})"
-
-
-def _percent(value: Mapping[str, float]) -> str:
-    mean, std = 100 * value["mean"], 100 * value["std"]
-    return f"{mean:.0f} ± {std:.0f}" if value["n"] > 1 else f"{mean:.0f}"
+    return f"{percent(solved)} ({100 * exact['mean']:.0f})"
 
 
 def _speed(data: Mapping[str, Any]) -> str:
@@ -103,7 +93,7 @@ def _speed_note(data: Mapping[str, Any]) -> str:
     return (
         f"{ours['steps']} steps, {ours['samples']} samples (one by one: {single['samples']}, "
         f"extrapolated), PyTorch in its best batches of "
-        f"{rows['torch batched']['chunk']}; {_machine(data)}, {_seeds(ours['times']['n'])}. "
+        f"{rows['torch batched']['chunk']}; {machine(data)}, {seeds(ours['times']['n'])}. "
         "Memory is beyond imports and data, with what compilation takes."
     )
 
@@ -136,7 +126,7 @@ def _batching_note(data: Mapping[str, Any]) -> str:
         for row in data["compile"]
     )
     return (
-        f"Above 1 the engine is faster. {_machine(data)}; {_seeds(count)} where a ± stands, "
+        f"Above 1 the engine is faster. {machine(data)}; {seeds(count)} where a ± stands, "
         f"else 1. Compilation, engine and `vmap`, not in the times: {compiled}."
     )
 
@@ -149,13 +139,13 @@ def metalens(data: Mapping[str, Any]) -> str:
         f"{settings['solved_at_most']:g} rad; in parentheses the share with every param within "
         "0.1 % of its range, which also asks for the right rung of the fringe ladder. "
         f"Adam: {settings['adam_steps']} steps. "
-        f"{_seeds(settings['seeds'])}."
+        f"{seeds(settings['seeds'])}."
     )
     noise = (
         f"{data['noise'][0]['samples']} maps of 64 × 64 a seed, no start. Solved: RMSE of at most "
         f"{settings['slack']:g} × that at the truth."
     )
-    speed = f"64 × 64 clean maps, starts off by 1 %; {_machine(data)}, {_seeds(settings['seeds'])}."
+    speed = f"64 × 64 clean maps, starts off by 1 %; {machine(data)}, {seeds(settings['seeds'])}."
     parts = [_lens_success(data), solved, _lens_noise(data), noise, _lens_speed(data), speed]
     return "\n\n".join(parts)
 
@@ -166,7 +156,7 @@ def _lens_success(data: Mapping[str, Any]) -> str:
     for size, error in dict.fromkeys((row["size"], row["error"]) for row in data["success"]):
         here = {r["method"]: r for r in data["success"] if (r["size"], r["error"]) == (size, error)}
         cells = {
-            name: f"{_percent(here[name]['solved'])} ({100 * here[name]['right']['mean']:.0f})"
+            name: f"{percent(here[name]['solved'])} ({100 * here[name]['right']['mean']:.0f})"
             if name in here
             else "—"
             for name in methods
@@ -181,7 +171,7 @@ def _lens_noise(data: Mapping[str, Any]) -> str:
             {
                 "noise": row["noise"],
                 "RMSE at the truth, rad": plus_minus(row["floor"]),
-                "solved": _percent(row["solved"]),
+                "solved": percent(row["solved"]),
             }
             for row in data["noise"]
         ]
@@ -195,7 +185,7 @@ def _lens_speed(data: Mapping[str, Any]) -> str:
                 "method": row["peer"],
                 "time a map": "1" if row["peer"] == "cascade" else plus_minus(row["times"]) + " ×",
                 "maps/s": plus_minus(row["rate"]),
-                "solved, %": _percent(row["solved"]),
+                "solved, %": percent(row["solved"]),
                 "first call, s more": f"{row['compile']:.1f}",
             }
             for row in data["speed"]
@@ -203,18 +193,10 @@ def _lens_speed(data: Mapping[str, Any]) -> str:
     )
 
 
-def _machine(data: Mapping[str, Any]) -> str:
-    here = data["environment"]
-    return f"{here['cpus']} {here['device'].upper()} cores, jax {here['packages']['jax']}"
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds, mean ± standard deviation over them"
-
-
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "adam_tto": adam_tto,
     "continuous_batching": continuous_batching,
+    "least_squares": least_squares,
     "metalens": metalens,
 }
 

@@ -64,11 +64,39 @@ def metalens_data():
     }
 
 
+def least_squares_data():
+    numbers = {"cpu_ratio": spread(3.0, 5.0), "wall_ratio": spread(2.0), "solved": spread(1.0)}
+    numbers |= {"cpu": spread(5e-5), "wall": spread(1e-4), "compile": 2.0}
+    settings = {"quick": False, "seeds": 2, "solved_at_most": 2e-3, "error": 0.01}
+    speed = [
+        {"peer": peer, "samples": count, **numbers}
+        for peer, count in (("ours", 2048), ("SciPy", 9))
+    ]
+    nist = {"method": "refinejax LM", "steps": 500, "of": 54, "right": 53, "failed": ["MGH10 1"]}
+    counts = {"method": "refinejax LM", "of": 53, "solved": 51, "exact": 50, "failed": ["cube 8"]}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": settings,
+        "pointwise": speed,
+        "image": speed,
+        "nist": [
+            {**nist, "dtype": "float64", "digits_wanted": 6},
+            {**nist, "dtype": "float32", "digits_wanted": 3, "right": 44},
+        ],
+        "more_wild": {
+            "steps": 500,
+            "tau": 1e-7,
+            **{key: {"summary": [counts]} for key in ("unbounded", "bounded")},
+        },
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{MARKED}after\n")
     (tmp_path / "adam_tto.json").write_text(json.dumps(adam_data()))
     (tmp_path / "continuous_batching.json").write_text(json.dumps(batching_data()))
+    (tmp_path / "least_squares.json").write_text(json.dumps(least_squares_data()))
     (tmp_path / "metalens.json").write_text(json.dumps(metalens_data()))
     return tmp_path
 
@@ -93,6 +121,10 @@ def test_tables_hold_the_numbers(folder):
     text = (folder / "README.md").read_text()
     assert "| 1 % of range | unknown | 0 ± 0 (0) | 50 ± 35 (0) | 1e-04, 500 | 50 ± 35 (0) |" in text
     assert "| PyTorch, batched | 2.00 ± 1.41 × | 15.0 ± 7.1 | 1.5 | 50 |" in text
+    assert "| SciPy | 4.00 ± 1.41 × | 2.00 × | 50.0 | 100 | 100 | 2.0 |" in text
+    assert "| refinejax LM | 500 | 53 of 54 | 44 of 54 |" in text
+    assert "refinejax misses cube 8 with bounds." in text
+    assert "quick" not in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
 
 
@@ -130,7 +162,7 @@ def test_race_keeps_the_first_call_apart():
     times, results = _common.race({"a": lambda: calls.append("a") or 1, "b": lambda: 2}, 3)
     assert results == {"a": 1, "b": 2}
     assert len(calls) == 4
-    assert len(times["a"].runs) == 3
+    assert len(times["a"].runs) == len(times["a"].cpu) == 3
 
 
 def test_json_is_whole_and_names_no_machine(tmp_path):

@@ -1,16 +1,13 @@
-"""Certified regressions of NIST: those of `nist.py`, from both starts each."""
+"""Certified regressions of NIST: those of `benchmarks._nist`, from both starts each."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nist import MODELS, digits, load
 
-from refinejax import InverseProblem, LevenbergMarquardt, Stop, run_until
-
-STRICT = Stop(gradient=-1.0)
-# In float32 the loss is level long before the gradient is.
-FLOAT32 = Stop(gradient=-1.0, loss=-1.0)
+from benchmarks._nist import MODELS, digits, load
+from benchmarks._solvers import FLOAT32, STRICT
+from refinejax import InverseProblem, LevenbergMarquardt, run_until
 
 
 def correct(name: str, dtype: str) -> list[float]:

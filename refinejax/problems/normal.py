@@ -196,16 +196,16 @@ def _fused(residual: Any, flat: Array, weigh: Weigh, basis: Array | None) -> lis
     size = flat.size
 
     def column(i: int) -> tuple[list[Array], list[Array]]:
+        if basis is not None:
+            return jax.jvp(lambda x: _real(residual(x)), (flat,), (basis[:, i].astype(flat.dtype),))
+
         def along(x: Array) -> list[Array]:
             entries = [x if j == i else flat[j] for j in range(size)]
             return _real(residual(jnp.stack(entries)))
 
         return jax.jvp(along, (flat[i],), (jnp.ones((), flat.dtype),))
 
-    def directed(i: int) -> tuple[list[Array], list[Array]]:
-        return jax.jvp(lambda x: _real(residual(x)), (flat,), (basis[:, i].astype(flat.dtype),))
-
-    columns = [column(i) if basis is None else directed(i) for i in range(size)]
+    columns = [column(i) for i in range(size)]
     sums = []
     for k, r in enumerate(columns[0][0]):
         penalty, weight = weigh(r)

@@ -156,6 +156,12 @@ class Box(NamedTuple):
     high: Float[Array, " n"] | None
     held: Bool[Array, " n"]
 
+    def contains(self, step: Array) -> Bool[Array, ""]:
+        """Whether a step stays inside."""
+        if self.low is None or self.high is None:
+            return jnp.bool_(True)
+        return jnp.all((step >= self.low) & (step <= self.high))
+
 
 def room(objective: Any, state: State, scale: Array) -> Box:
     """Return the box of steps from ``state``, times ``scale``."""

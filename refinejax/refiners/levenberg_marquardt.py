@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
-from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project, select
+from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project
 from refinejax.problems.normal import residual_of
+from refinejax.refiners.damping import Memory, reach_of, settle
 from refinejax.refiners.dense import (
     cholesky_upper,
     conjugate_gradients,
@@ -24,7 +25,6 @@ from refinejax.refiners.least_squares import (
     Box,
     LeastSquares,
     Model,
-    Trial,
     box,
     cosine,
     judge,
@@ -38,47 +38,20 @@ from refinejax.refiners.least_squares import (
 )
 from refinejax.refiners.white import White, first_model, model_along
 
-_MOST = 1e12  # λ beyond which a step is nothing
-_NEUTRAL = 0.25  # gain ratio at which λ stays
-_FASTEST = 8.0  # factor on λ after refusals: NaN, above all, is not to be run away from
-_LEAST = 32  # ε: what R may be told apart by, of its largest
-_ROUNDING = 8  # ε of the loss that mean nothing, as in `Stop.loss`
-
-
-class Memory(struct.PyTreeNode):
-    """What `LevenbergMarquardt` remembers.
-
-    Attributes:
-        gradient: of the loss, shape (n,).
-        white: the quadratic model; None where only products with its matrix are formed.
-        size: the largest √diag(matrix) so far, shape (n,).
-        reach: the largest ‖Dx‖ so far.
-        damping: λ.
-        growth: factor on λ at the next refusal.
-        lost: trials in a row that ended in NaN or infinity.
-        pace: relative decrease and step length of the last trial (see `Refiner.progress`).
-    """
-
-    gradient: Float[Array, " n"]
-    white: White | None
-    size: Float[Array, " n"]
-    reach: Scalar
-    damping: Scalar
-    growth: Scalar
-    lost: Int[Array, ""]
-    pace: Float[Array, "2"]
-
 
 class LevenbergMarquardt(LeastSquares):
-    """Damped Gauss–Newton steps: min gᵀs + ½ sᵀ(M + λD)s, g and M as in `problems.normal`.
+    """Damped Gauss–Newton steps: min gᵀs + ½ sᵀ(M + λD²)s, g and M as in `problems.normal`.
 
-    A step costs one pass of normal equations at the trial point, and a solve of n × n. D is
+    A step costs one pass of normal equations at the trial point, and a solve of n × n. D² is
     diag(M), each entry the largest so far (Moré 1978, eq. 6.3), which makes the iteration
-    independent of the scale of the params; no step is longer than the params, ‖Ds‖ ≤ ‖Dx‖ (as the
-    first of MINPACK's). λ follows the gain ratio ϱ of actual and predicted decrease (Nielsen 1999,
-    IMM-REP-1999-05, eq. 2.4–2.5, with its fixed point at ϱ = ¼, not ½: less zigzag in curved
-    valleys): it falls to a third at best, and grows by 2, 4, 8 … where the loss does not fall.
-    Where a step promises less than the loss can resolve, the model is trusted.
+    independent of the scale of the params; no step is longer than the params were, ‖Ds‖ ≤ max ‖Dx‖.
+    λ follows the gain ratio ϱ of actual and predicted decrease (Nielsen 1999, IMM-REP-1999-05,
+    eq. 2.4–2.5, with its fixed point at ϱ = ¼, not ½: less zigzag in curved valleys): it falls to a
+    third at best, and grows by 2, 4, 8 … where the loss does not fall.
+
+    The matrix is kept in coordinates in which it is round (see `refiners.white`), as accurate as a
+    QR factorization of J. Where a step promises less than rounding lets the loss tell, it is judged
+    by the gradient, and the fit ends where that no longer falls.
 
     Above ``largest`` params no matrix is formed: D is one number, the curvature along the gradient,
     and the system is solved by a fixed number of conjugate gradients on products with M. Needs an
@@ -116,7 +89,7 @@ class LevenbergMarquardt(LeastSquares):
             gradient=model.gradient,
             white=white,
             size=model.size,
-            reach=_reach(inside, model.size),
+            reach=reach_of(inside, model.size),
             damping=jnp.asarray(self.damping, dtype),
             growth=jnp.asarray(2.0, dtype),
             lost=jnp.int32(0),
@@ -133,7 +106,7 @@ class LevenbergMarquardt(LeastSquares):
         ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
         model, white, left = evaluate(unravel(ends))
         trial = judge(state, model, promised, x, ends - x, state.inner.damping)
-        return _settle(state, unravel(ends), model, white, trial, left)
+        return settle(state, unravel(ends), model, white, trial, left)
 
     def _begin(self, objective: Any, params: Any) -> tuple[Model, White | None]:
         count = ravel_pytree(params)[0].size
@@ -144,10 +117,12 @@ class LevenbergMarquardt(LeastSquares):
 
     def _by_matrix(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
         """Minimize the damped model in the box: what to try, what it promises, how to evaluate."""
-        memory: Memory = state.inner
+        memory: Any = state.inner
         size = nonzero(memory.size)
         inside = room(objective, state, size)
-        white = memory.white.loosened(inside.held, size) if inside.low is not None else memory.white
+        white: Any = (
+            memory.white if inside.low is None else memory.white.loosened(inside.held, size)
+        )
         basis = invert_upper(white.triangle)
         long = size[:, None] * basis
         damped = reduced(white.matrix + memory.damping * (long.T @ long), ~inside.held)
@@ -157,7 +132,7 @@ class LevenbergMarquardt(LeastSquares):
             return solve_factored(upper, jnp.where(inside.held, 0, right))
 
         velocity = basis @ solver(-white.gradient)
-        if inside.low is not None:
+        if bounded:
             velocity = _within(memory, white, velocity, inside, size)
         velocity = velocity * self._shorten(state, velocity)
         z = white.triangle @ velocity
@@ -248,73 +223,12 @@ def _summary(loss: Scalar, white: White) -> Model:
 
 def _within(memory: Memory, white: White, step: Array, inside: Box, size: Array) -> Array:
     """Return the step if it ends inside, else the minimizer within the box, by plain params."""
-    scaled = step * size
-    within = jnp.all((scaled >= inside.low) & (scaled <= inside.high))
     gradient, matrix = white.plain()
     unit = matrix / size[:, None] / size[None, :]
     unit = unit + memory.damping * jnp.eye(size.size, dtype=unit.dtype)
     most = jnp.trace(unit)  # no eigenvalue is larger
     other = minimize(solve_reduced(unit), lambda z: unit @ z, gradient / size, inside, most)
-    return jnp.where(within, step, other / size)
-
-
-def _settle(state: State, ends: Any, model: Model, white: Any, trial: Trial, left: Scalar) -> State:
-    """Accept or refuse a trial, and adapt the damping.
-
-    What a step promises and the loss cannot resolve is judged by the gradient: by what the old
-    matrix would still promise there (the natural monotonicity test, Deuflhard 2011, §3.3). Where
-    that does not fall by half, the end is reached.
-    """
-    memory: Memory = state.inner
-    dtype = state.loss.dtype
-    floor = _floor(state)
-    level = (trial.promised > 0) & (trial.promised <= floor) & (jnp.abs(trial.gained) <= floor)
-    better = (trial.gained > 0) | (level & (left <= trial.promised))
-    accepted = trial.finite & better
-    undamped = trial.promised * (1 + memory.damping) <= floor
-    ended = level & undamped & (left > trial.promised / 2) & (trial.gained <= 0)
-    ratio = trial.gained / jnp.where(trial.promised > 0, trial.promised, 1)
-    ratio = jnp.where(level, 1, ratio)
-    factor = jnp.clip(1 - ((ratio - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2)
-    damping = memory.damping * jnp.where(accepted, factor, memory.growth)
-    old = (state.params, state.loss, memory.gradient, memory.white, memory.size)
-    new = (ends, model.loss, model.gradient, white, jnp.maximum(memory.size, model.size))
-    params, loss, gradient, white, largest = select(accepted, new, old)
-    least = (_LEAST * jnp.finfo(dtype).eps) ** 2
-    kept = Memory(
-        gradient=gradient,
-        white=white,
-        size=largest,
-        reach=jnp.maximum(memory.reach, _reach(params, largest)),
-        damping=jnp.clip(damping, least, _MOST),
-        growth=_growth(memory, accepted, trial.finite).astype(dtype),
-        lost=jnp.where(trial.finite, 0, memory.lost + 1),
-        pace=trial.pace.at[0].set(jnp.where(ended, 0, trial.pace[0])),
-    )
-    return State(params, loss, kept)
-
-
-def _growth(memory: Memory, accepted: Array, finite: Array) -> Array:
-    faster = jnp.where(finite, 2 * memory.growth, jnp.minimum(2 * memory.growth, _FASTEST))
-    return jnp.where(accepted, 2, jnp.minimum(faster, _MOST))
-
-
-def _reach(params: Any, size: Array) -> Scalar:
-    """Return ‖Dx‖."""
-    x, _ = ravel_pytree(params)
-    return root(jnp.sum(jnp.square(size * x)))
-
-
-def _floor(state: State) -> Scalar:
-    """Return how far the loss is known, for rounding: of itself, and of params or prediction.
-
-    The residual moves by ε‖Jx‖ at random from pixel to pixel, which averages out.
-    """
-    memory: Memory = state.inner
-    whole = jnp.abs(state.loss)
-    count = 1 if memory.white is None else jnp.maximum(memory.white.count, 1)
-    noise = 2 * _reach(state.params, memory.size) * root(whole / count)
-    return jnp.finfo(state.loss.dtype).eps * (_ROUNDING * whole + noise)
+    return jnp.where(inside.contains(step * size), step, other / size)
 
 
 def _bend(objective: Any, state: State, velocity: Array, height: Scalar) -> Array:

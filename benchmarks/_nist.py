@@ -5,8 +5,9 @@ public domain), the models those of their headers.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +27,7 @@ class Regression(NamedTuple):
         sum_of_squares: certified.
     """
 
-    model: object
+    model: Callable[[Any, Any], Any]
     x: np.ndarray
     y: np.ndarray
     starts: np.ndarray
