@@ -6,8 +6,21 @@ import pytest
 from flax import struct
 
 import refinejax as rj
-from refinejax import Continuation, Gradient, InverseProblem, LevenbergMarquardt, ParameterSpace
-from refinejax import Restarts, Robust, Sequential, Status, Stop, run, run_batch, run_until
+from refinejax import (
+    Continuation,
+    Gradient,
+    InverseProblem,
+    LevenbergMarquardt,
+    ParameterSpace,
+    Restarts,
+    Robust,
+    Sequential,
+    Status,
+    Stop,
+    run,
+    run_batch,
+    run_until,
+)
 from refinejax.problems import tukey
 from refinejax.refiners import Geometric
 
@@ -46,7 +59,7 @@ def wave(params):
 
 def opening(problem, t):
     """The beginning of a record, then more and more of it."""
-    seen = TIMES <= 0.1 + 0.9 * t
+    seen = 0.1 + 0.9 * t >= TIMES
     return problem.replace(observation=jnp.where(seen, problem.observation, jnp.nan))
 
 

@@ -108,7 +108,9 @@ class Continuation(Refiner):
         moved = advance(self.refiner, self._at(objective, stage), self._rules(stage, lane), lane)
         pace = self.refiner.progress(lane.state, moved.state)
         unknown = super().progress(lane.state, moved.state)
-        return self._state(objective, Memory(stage, moved, select(self._last(stage), pace, unknown)))
+        return self._state(
+            objective, Memory(stage, moved, select(self._last(stage), pace, unknown))
+        )
 
     def _start(self, objective: Any, stage: Array, params: Any, key: Any, steps: Any) -> Lane:
         rules = self._rules(stage, params)
