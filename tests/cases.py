@@ -97,13 +97,16 @@ REFINERS = {
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100),
     "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True),
-    "screened-sgd": Case(
-        Restarts(SGD, n=7, spread=0.2, keep=2, coarse=eased, screen=2),
-        40_000,
+    "screened-adam": Case(
+        Restarts(ADAM, n=7, spread=0.2, keep=2, coarse=eased, screen=2),
+        5_000,
         differentiable=True,
         quick=("corner", "nested"),
     ),
-    "continuation-lbfgs": Case(Continuation(LBFGS, eased, steps=6), 200, quick=("rosenbrock",)),
+    # In a flat valley it begins the last stage where the gradient is all but within tolerance.
+    "continuation-lbfgs": Case(
+        Continuation(LBFGS, eased, steps=6), 200, tolerance=3e-4, quick=("rosenbrock",)
+    ),
     "continuation-lm": Case(
         Continuation(LM, eased, steps=6), 200, differentiable=True, skip=SQUARES, quick=("face",)
     ),
