@@ -45,8 +45,8 @@ class Continuation(Refiner):
 
         Continuation(LevenbergMarquardt(), opening)
 
-    For the scale of a robust loss, or of the noise beside a prior, there is `Geometric`. What the
-    schedule makes of bounds and space does not count. On grids of different shapes see `thinned`.
+    For the scale of a robust loss, or of the noise beside a prior, there is `Geometric`. Bounds
+    and space must stay. For grids of different shapes see `thinned`.
 
     A step costs one of the refiner and, before the last stage, one loss. Where a stage begins it
     also costs an ``init``; under ``vmap``, and in the batch engine, every step costs all three,
@@ -105,7 +105,8 @@ class Continuation(Refiner):
             lambda: self._start(objective, stage, lane.best_params, lane.key, lane.steps),
             lambda: lane,
         )
-        moved = advance(self.refiner, self._at(objective, stage), self._rules(stage, lane), lane)
+        rules = self._rules(stage, lane.best_params)
+        moved = advance(self.refiner, self._at(objective, stage), rules, lane)
         pace = self.refiner.progress(lane.state, moved.state)
         unknown = super().progress(lane.state, moved.state)
         return self._state(
@@ -137,9 +138,8 @@ class Continuation(Refiner):
     def _last(self, stage: Array) -> Bool[Array, ""]:
         return stage == self.stages - 1
 
-    def _rules(self, stage: Array, like: Any) -> Stop:
+    def _rules(self, stage: Array, params: Any) -> Stop:
         """Return the rules by which a stage ends: none for the last, that is the driver's."""
-        params = like.best_params if isinstance(like, Lane) else like
         dtype = jnp.result_type(*jax.tree.leaves(params))
         early, never = (self.stop or Stop()).resolve(dtype), Stop.never().resolve(dtype)
         return select(self._last(stage), never, early)
