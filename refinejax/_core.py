@@ -85,6 +85,8 @@ class Objective(Protocol):
     - ``bounds -> (lower, upper) | None``: pytrees like the params (or broadcasting to them), which
       no refiner leaves;
     - ``rescale() -> Coordinates``: the coordinates in which it wants to be refined;
+    - ``revise(change) -> Objective``: of an objective in such coordinates, itself with the problem
+      it was made from replaced by ``change(problem)``; the params keep their meaning;
     - ``reorder -> bool``: that sums in it may be reordered by the compiler (fast math on CPU), as
       it holds no compensated arithmetic such as x − k·A − k·B;
     - ``batch_axes() -> PyTree``: for the batch engine, 0 or None for each leaf, as ``in_axes``.
@@ -291,6 +293,12 @@ def coordinates(objective: Any) -> Coordinates:
 
 def _same(params: Any) -> Any:
     return params
+
+
+def revise(objective: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply ``change`` to the problem as its user wrote it; see ``revise`` of `Objective`."""
+    inside = offer(objective, "revise")
+    return change(objective) if inside is None else inside(change)
 
 
 def bounds_of(objective: Any) -> Bounds | None:

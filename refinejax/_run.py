@@ -1,8 +1,8 @@
 """The drivers for one sample: `run` takes a number of steps, `run_until` stops by itself.
 
 Both track the best point. What they share, one sample on its way, is a `Lane`; the batch engine and
-the refiners that contain others (`Sequential`, `Restarts`) advance lanes too, so that all of them
-stop by the same rules.
+the refiners that contain others (`Sequential`, `Restarts`, `Continuation`) advance lanes too, so
+that all of them stop by the same rules.
 """
 
 import functools

@@ -8,6 +8,7 @@ refinement, then one learning rate suits all.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -15,6 +16,7 @@ from flax import struct
 from scipy.optimize import lsq_linear
 
 from refinejax import (
+    Continuation,
     GaussNewton,
     Gradient,
     InverseProblem,
@@ -70,6 +72,13 @@ ADAM = Gradient(optax.adam, {"learning_rate": 0.02})
 LBFGS = Gradient(optax.lbfgs)
 LM = LevenbergMarquardt()
 SQUARES = ("quadratic", "rosenbrock", "nested")  # have no residual
+FLOORS = ("rosenbrock", "valley")  # flat: where one arrives near the optimum, the gradient ends it
+
+
+def eased(objective, t=0.0):
+    """The objective with its numbers a fifth larger at first."""
+    return jax.tree.map(lambda x: x * (1.2 - 0.2 * t), objective)
+
 
 REFINERS = {
     "sgd": Case(SGD, 40_000, differentiable=True, quick=("face", "corner", "quadratic")),
@@ -89,6 +98,23 @@ REFINERS = {
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100),
     "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True),
+    "screened-adam": Case(
+        Restarts(ADAM, n=7, spread=0.2, keep=2, coarse=eased, screen=2),
+        5_000,
+        differentiable=True,
+        skip=FLOORS,
+        quick=("corner", "nested"),
+    ),
+    "continuation-lbfgs": Case(
+        Continuation(LBFGS, eased, steps=8), 200, skip=("valley",), quick=("rosenbrock",)
+    ),
+    "continuation-lm": Case(
+        Continuation(LM, eased, steps=6),
+        200,
+        differentiable=True,
+        skip=(*SQUARES, "valley"),
+        quick=("face",),
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from flax import struct
 import refinejax as rj
 from refinejax import Status
 from refinejax.batch.lanes import cycle
+from refinejax.refiners import Geometric
 
 TIMES = np.linspace(0, 1, 6, dtype=np.float32)
 STOP = rj.Stop(target=1e-5)
@@ -28,6 +29,8 @@ REFINERS = {
     "lbfgs": rj.Gradient(optax.lbfgs),
     "random": RANDOM,
     "restarts": rj.Restarts(SGD, n=2),
+    "screened": rj.Restarts(SGD, n=6, keep=2, screen=1),
+    "continuation": rj.Continuation(SGD, Geometric("observation", 1.2), stages=3, steps=7),
     "sequential": rj.Sequential(RANDOM, SGD, steps=7),
 }
 

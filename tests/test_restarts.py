@@ -160,7 +160,94 @@ def test_restarts_of_a_chain():
     assert result.loss < 1e-8
 
 
-def test_no_start_is_named():
+def flatter(objective):
+    """A coarse view of `wells`: without the wells."""
+    del objective
+    return lambda params: jnp.sum((params - 0.3) ** 2)
+
+
+def test_screening_refines_the_best_by_the_coarse_objective_and_the_start():
+    every = starts(Restarts(SGD, n=40, spread=1.0), wells, jnp.asarray(START))
+    for coarse, loss in ((None, wells), (flatter, flatter(wells))):
+        refiner = Restarts(SGD, n=40, spread=1.0, keep=5, coarse=coarse)
+        kept = starts(refiner, wells, jnp.asarray(START))
+        by_hand = np.argsort([float(loss(p)) for p in every[1:]])[:4] + 1
+        np.testing.assert_allclose(kept, every[np.array([0, *by_hand])], rtol=1e-6)
+
+
+def test_screening_steps_are_taken_on_the_coarse_objective():
+    every = starts(Restarts(SGD, n=20, spread=1.0), wells, jnp.asarray(START))
+    refiner = Restarts(SGD, n=20, spread=1.0, keep=4, coarse=flatter, screen=3)
+    kept = starts(refiner, wells, jnp.asarray(START))
+    moved = 0.3 + (every[1:] - 0.3) * (1 - 0.02) ** 3
+    best = np.argsort(np.sum((moved - 0.3) ** 2, axis=1))[:3]
+    np.testing.assert_array_equal(kept[0], START)
+    np.testing.assert_allclose(kept[1:], moved[best], rtol=1e-5)
+
+
+@pytest.mark.parametrize("key", range(3))
+def test_screened_starts_find_what_as_many_unscreened_miss(key):
+    far = np.array([2.0, -1.0, 1.0], np.float32)
+    few = run_until(Restarts(ADAM, n=4, spread=2.0), wells, far, key, max_steps=1000)
+    assert few.loss > 0.015
+    refiner = Restarts(ADAM, n=2000, spread=2.0, keep=4, screen=50)
+    many = run_until(refiner, wells, far, key, max_steps=1000)
+    np.testing.assert_allclose(many.params, 0, atol=1e-2)
+    assert many.status > 0
+
+
+@pytest.mark.parametrize("key", range(3))
+def test_misled_by_the_coarse_objective_it_is_not_worse_than_the_start_alone(key):
+    def astray(objective):
+        return lambda params: -objective(params)
+
+    alone = run_until(SGD, sphere, START, max_steps=40)
+    refiner = Restarts(SGD, n=30, spread=1.0, keep=3, coarse=astray)
+    many = run_until(refiner, sphere, START, key, max_steps=40)
+    assert float(many.loss) <= float(alone.loss) * (1 + 1e-6)
+    np.testing.assert_allclose(many.initial_loss, alone.initial_loss, rtol=1e-6)
+
+
+def test_screening_passes_nan_by():
+    near = np.array([0.2, 0.2], np.float32)  # many of the others are negative
+    refiner = Restarts(ADAM, n=64, spread=0.5, keep=8)
+    kept = starts(refiner, log_sum, jnp.asarray(near))
+    assert np.all(kept > 0)
+
+
+def test_one_kept_is_that_refiner_and_all_kept_are_all():
+    alone = run_until(ADAM, wells, START, max_steps=500)
+    single = run_until(Restarts(ADAM, n=9, keep=1), wells, START, max_steps=500)
+    np.testing.assert_allclose(single.params, alone.params, rtol=1e-5)
+    every = starts(Restarts(SGD, n=7), wells, jnp.asarray(START))
+    kept = starts(Restarts(SGD, n=7, keep=7), wells, jnp.asarray(START))
+    assert kept.shape == (7, 2)
+    np.testing.assert_allclose(np.unique(kept, axis=0), np.unique(every, axis=0), rtol=1e-6)
+
+
+def test_screening_takes_no_more_memory_than_the_lanes():
+    def image(params):  # a megabyte for each start that is evaluated
+        return jnp.sum(jnp.sort(params[0] * jnp.arange(2.0**18) % 7) ** params[1])
+
+    def needed(n):
+        init = jax.jit(Restarts(RandomSearch(), n=n, keep=2).init, static_argnums=0)
+        compiled = init.lower(image, jnp.ones(2), jax.random.key(0)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert needed(64) < 1.5 * needed(4)
+
+
+def test_bad_numbers_are_named():
     for n in (0, -1):
         with pytest.raises(ValueError, match=r"^n:"):
             Restarts(SGD, n=n)
+    for keep in (0, 9):
+        with pytest.raises(ValueError, match=rf"^keep:.*got {keep}"):
+            Restarts(SGD, n=8, keep=keep)
+    with pytest.raises(ValueError, match=r"^screen:.*got -1"):
+        Restarts(SGD, keep=2, screen=-1)
+    with pytest.raises(ValueError, match=r"^coarse:.*got 3"):
+        Restarts(SGD, keep=2, coarse=3)  # pyright: ignore
+    for given in ({"coarse": flatter}, {"screen": 2}):
+        with pytest.raises(ValueError, match=rf"^keep:.*{next(iter(given))}"):
+            Restarts(SGD, **given)

@@ -14,7 +14,6 @@ from refinejax.problems.phase import (
     held_piston,
     piston,
     slope_problem,
-    thinned,
     turn_problem,
 )
 
@@ -166,12 +165,3 @@ def test_a_free_piston_takes_up_a_constant():
     assert free_piston(problem)((TRUTH, jnp.float32(0.3))) < 1e-6
     assert held_piston(problem, 0.3)(TRUTH) < 1e-6
     assert held_piston(problem, 1.3)(TRUTH) < 1e-6
-
-
-def test_a_thinned_problem_has_some_of_the_pixels_of_the_whole():
-    problem = turn_problem(MODEL, observed())
-    few = thinned(problem, 10)
-    assert few.observation.shape == (10, 10)
-    assert few(TRUTH) < 1e-8
-    np.testing.assert_allclose(few.predict(TRUTH), problem.predict(TRUTH)[1::4, 1::4], rtol=1e-5)
-    assert thinned(problem, 100).observation.shape == (SIZE, SIZE)

@@ -25,13 +25,12 @@ from refinejax.batch import BatchResult, run_batch
 from refinejax.batch.interrupt import Deadline
 from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
-from refinejax.problems import InverseProblem, ParameterSpace, Pointwise
+from refinejax.problems import InverseProblem, ParameterSpace, Pointwise, thinned
 from refinejax.problems.phase import (
     RADIAN,
     free_piston,
     held_piston,
     piston,
-    thinned,
     turn_problem,
 )
 from refinejax.refiners import LevenbergMarquardt

@@ -214,6 +214,10 @@ class Scaled(struct.PyTreeNode):
 
         return at
 
+    def revise(self, change: Callable[[Any], Any]) -> "Scaled":
+        """Return ``change(problem)`` in the same coordinates and bounds."""
+        return self.replace(problem=change(self.problem))
+
     def _factor(self, scaled: Array) -> Array:
         scale = jax.tree.map(lambda u, s: jnp.broadcast_to(s, u.shape), scaled, self.space.scale)
         return ravel_pytree(scale)[0]

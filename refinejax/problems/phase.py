@@ -57,21 +57,6 @@ def turn_problem(
     )
 
 
-def thinned(problem: InverseProblem, pixels: int) -> InverseProblem:
-    """Return the problem on every s-th pixel along each side, with at least ``pixels`` left.
-
-    Args:
-        problem: with a `Pointwise` model in (u, v), a row and a column; of one map or many.
-        pixels: along each side.
-    """
-    size = problem.observation.shape[-1]
-    stride = max(size // pixels, 1)
-    some = slice((size - 1) % stride // 2, None, stride)
-    u, v = problem.forward.coordinates
-    forward = problem.forward.replace(coordinates=(u[:, some], v[some]))
-    return problem.replace(forward=forward, observation=problem.observation[..., some, some])
-
-
 class FreePiston(struct.PyTreeNode):
     """(params, piston) → phase + piston [turns]; the function of a `Pointwise`."""
 

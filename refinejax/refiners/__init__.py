@@ -1,5 +1,7 @@
 """Methods of refinement, and ways to compose them."""
 
+from refinejax.refiners.continuation import Continuation as Continuation
+from refinejax.refiners.continuation import Geometric as Geometric
 from refinejax.refiners.gauss_newton import GaussNewton as GaussNewton
 from refinejax.refiners.gradient import Gradient as Gradient
 from refinejax.refiners.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt

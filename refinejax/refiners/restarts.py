@@ -1,22 +1,47 @@
 """The same refiner from several starts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Params, Refiner, State, Status, Stop, bounds_of, project
-from refinejax._run import UNLIMITED, Lane, advance, start
+from refinejax._core import (
+    Params,
+    Refiner,
+    Scalar,
+    State,
+    Status,
+    Stop,
+    as_pytree,
+    bounds_of,
+    project,
+    revise,
+)
+from refinejax._run import UNLIMITED, Lane, advance, check_count, start
 
 
 class Restarts(Refiner):
-    """Refine from ``n`` starts at once and keep the best: the start itself, and n − 1 around it.
+    """Refine from several starts at once and keep the best: the start itself, and others around it.
 
-    Starts are x + spread·N(0, I), projected on the bounds. Each ends by its own stopping rules, and
-    the whole when the last has ended; a loss at or below the driver's ``target`` ends all.
+    The others are x + spread·N(0, I), projected on the bounds. Each ends by its own stopping rules,
+    and the whole when the last has ended; a loss at or below the driver's ``target`` ends all.
+
+    With ``keep``, many starts are drawn and few refined: all n − 1 are ranked by their loss, and
+    the best keep − 1 are refined beside the start itself. The ranking may be by a cheaper problem,
+    and after a few steps on it::
+
+        Restarts(LevenbergMarquardt(), n=64, keep=4, coarse=lambda problem: thinned(problem, 16))
+
+    It is done in ``init``, ``keep`` starts at a time, so that it needs no more memory than the
+    steps; it is not counted in the steps of the result.
+
+    References: Rinnooy Kan and Timmer (1987), Stochastic global optimization methods, Math.
+    Programming 39, 27–78, and Boender et al. (1982), Math. Programming 22, 125–140 (multistart;
+    reduction of the sample to its best, with ``screen`` their concentration).
 
     Attributes:
         refiner: the method.
@@ -24,40 +49,97 @@ class Restarts(Refiner):
         spread: standard deviation of the starts, in the coordinates of refinement: a number, or a
             pytree like the params.
         stop: ends each start; by default the driver's rules.
+        keep: how many of the starts are refined, the start itself among them; by default all.
+            Static.
+        coarse: objective → the objective to rank by, of the same params; by default the objective
+            itself. It gets the problem as its user wrote it, also where it is refined in the scaled
+            coordinates of a space. A function (static: a new lambda compiles anew) or a pytree with
+            ``__call__``.
+        screen: steps of the refiner that each start takes on that objective before it is ranked; it
+            is then refined from the best point of them. Static.
 
     Raises:
-        ValueError: if ``n`` is below 1.
+        ValueError: if ``n`` is below 1, ``keep`` not within 1 … n, ``screen`` below 0, ``coarse``
+            not callable; or if ``coarse`` or ``screen`` is given without ``keep``.
     """
 
     refiner: Refiner
     n: int = struct.field(pytree_node=False, default=8)
     spread: Any = 0.1
     stop: Stop | None = None
+    keep: int | None = struct.field(pytree_node=False, default=None)
+    coarse: Callable[[Any], Any] | None = None
+    screen: int = struct.field(pytree_node=False, default=0)
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Check the numbers; let a plain function stand for a pytree."""
         if self.n < 1:
             raise ValueError(f"n: expected 1 or more starts, got {self.n}")
+        if self.keep is not None and not 1 <= self.keep <= self.n:
+            raise ValueError(f"keep: expected 1 to n = {self.n} starts, got {self.keep}")
+        check_count("screen", self.screen)
+        if self.coarse is not None and not callable(self.coarse):
+            raise ValueError(
+                f"coarse: expected a function objective -> objective, got {self.coarse!r}"
+            )
+        if self.keep is None and (self.screen or self.coarse is not None):
+            name = "screen" if self.coarse is None else "coarse"
+            raise ValueError(
+                f"keep: expected the number of starts to refine beside {name}, got None"
+            )
+        object.__setattr__(self, "coarse", as_pytree(self.coarse))
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
-        """Draw the starts and evaluate them."""
+        """Draw the starts, choose those to refine, and evaluate them."""
         key, draw = jax.random.split(key)
+        starts = self._draw(objective, params, draw)
+        if self.keep is not None:
+            key, look = jax.random.split(key)
+            starts = self._choose(objective, starts, look, self.keep)
+        count = len(jax.tree.leaves(starts)[0])
+        rules = self._rules(params)
+        lanes = jax.vmap(lambda p, k: start(self.refiner, objective, rules, p, k, UNLIMITED))(
+            starts, jax.random.split(key, count)
+        )
+        # The start itself, so that the driver knows its loss; or the best, where it is NaN.
+        return _state(lanes, jnp.where(jnp.isfinite(lanes.best_loss[0]), 0, _best(lanes)))
+
+    def _draw(self, objective: Any, params: Any, key: PRNGKeyArray) -> PyTree:
+        """Return n starts, the start itself first."""
         flat, unravel = ravel_pytree(params)
         width = self.spread
         if jax.tree.structure(width) == jax.tree.structure(params):
             width = ravel_pytree(
                 jax.tree.map(lambda s, p: jnp.broadcast_to(s, jnp.shape(p)), width, params)
             )[0]
-        noise = jax.random.normal(draw, (self.n, flat.size), flat.dtype).at[0].set(0)
+        noise = jax.random.normal(key, (self.n, flat.size), flat.dtype).at[0].set(0)
         bounds = bounds_of(objective)
         offsets = jnp.asarray(width, flat.dtype) * noise
-        starts = jax.vmap(lambda n: project(unravel(flat + n), bounds))(offsets)
-        rules = self._rules(params)
-        lanes = jax.vmap(lambda p, k: start(self.refiner, objective, rules, p, k, UNLIMITED))(
-            starts, jax.random.split(key, self.n)
-        )
-        # The start itself, so that the driver knows its loss; or the best, where it is NaN.
-        return _state(lanes, jnp.where(jnp.isfinite(lanes.best_loss[0]), 0, _best(lanes)))
+        return jax.vmap(lambda n: project(unravel(flat + n), bounds))(offsets)
+
+    def _choose(self, objective: Any, starts: PyTree, key: PRNGKeyArray, keep: int) -> PyTree:
+        """Return the start itself and the best of the others, as many as ``keep`` in all."""
+        if keep == 1:
+            return jax.tree.map(lambda leaf: leaf[:1], starts)
+        coarse = objective if self.coarse is None else revise(objective, self.coarse)
+        rules = self._rules(jax.tree.map(lambda leaf: leaf[0], starts))
+
+        def look(one: tuple[Any, PRNGKeyArray]) -> tuple[Any, Scalar]:
+            if not self.screen:
+                return one[0], coarse(one[0])
+            lane = start(self.refiner, coarse, rules, *one, UNLIMITED)
+            lane = jax.lax.scan(
+                lambda lane, _: (advance(self.refiner, coarse, rules, lane), None),
+                lane,
+                length=self.screen,
+            )[0]
+            return lane.best_params, lane.best_loss
+
+        others = jax.tree.map(lambda leaf: leaf[1:], starts)
+        keys = jax.random.split(key, self.n - 1)
+        moved, losses = jax.lax.map(look, (others, keys), batch_size=keep)
+        best = jnp.argsort(jnp.where(jnp.isnan(losses), jnp.inf, losses))[: keep - 1]
+        return jax.tree.map(lambda s, m: jnp.concatenate([s[:1], m[best]]), starts, moved)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one step from every start that is still running."""
