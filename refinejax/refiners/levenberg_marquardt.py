@@ -120,9 +120,8 @@ class LevenbergMarquardt(LeastSquares):
         memory: Any = state.inner
         size = nonzero(memory.size)
         inside = room(objective, state, size)
-        white: Any = (
-            memory.white if inside.low is None else memory.white.loosened(inside.held, size)
-        )
+        bounded = inside.low is not None
+        white = memory.white.loosened(inside.held, size) if bounded else memory.white
         basis = invert_upper(white.triangle)
         long = size[:, None] * basis
         damped = reduced(white.matrix + memory.damping * (long.T @ long), ~inside.held)
