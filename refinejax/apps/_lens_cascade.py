@@ -20,6 +20,8 @@ import numpy as np
 from jaxtyping import Array
 
 from refinejax._core import Status, Stop
+from refinejax.apps._chunks import by_chunks
+from refinejax.apps._lens_rungs import Ladder, choose, ladder
 from refinejax.apps._lens_slopes import fit_slopes
 from refinejax.batch import BatchResult, run_batch
 from refinejax.batch.interrupt import Deadline
@@ -37,7 +39,6 @@ from refinejax.problems.phase import (
 from refinejax.refiners import LevenbergMarquardt
 
 SMALLEST = 12  # pixels along a side, below which there are too few blocks
-_CHUNK = 64
 _STEPS = 50
 _HELD_STEPS = 5
 _ROUGH = Stop(loss=1e-4)  # well within the scatter of the loss that noise in the params makes
@@ -49,6 +50,8 @@ _TIES = 2  # at most so many
 _SAME = 1e-3  # share of the ranges by which lenses differ that are the same
 _SLACK = 1.02  # loss on the right rung over that with the piston free, at most
 _CLEAN = 1e-6  # rad²; float32 fits no phase map better
+_MOVES = 5  # from rung to rung, at most
+_LEAP = 4  # rungs at once, at most
 _UNEXPLAINED = 0.5  # rad²; a fit that explains most of a map leaves less
 
 
@@ -113,6 +116,7 @@ class Cascade:
         )
         self.steps = np.zeros(count, np.int32)
         self.free = np.full(count, np.inf, self.loss.dtype)
+        self.margin = np.full(count, np.nan)
         self.lens_free, self.pistons = start.copy(), np.zeros(count, start.dtype)
 
     def solve(self) -> None:
@@ -141,6 +145,44 @@ class Cascade:
         as_it_came = self.status == int(Status.STALLED)
         rows = np.flatnonzero(as_it_came | (self.given & ~(self.loss <= _UNEXPLAINED)))
         self._fit_exact(rows, self.start[rows])
+        self._settle()
+
+    def _settle(self) -> None:
+        """Move to the rung that fits best, in float64, and note by how much it does."""
+        rows = np.flatnonzero(self.loss <= _UNEXPLAINED)
+        if not len(rows) or self.deadline.verdict() is not None:
+            return
+        lower, upper = (np.asarray(end) for end in (self.space.lower, self.space.upper))
+        lenses, margin = self.lenses[rows], np.full(len(rows), np.nan)
+        loss, own = np.full(len(rows), np.inf), np.full(len(rows), np.inf)
+        trial, todo = lenses.copy(), np.arange(len(rows))
+        for move in range(1 + min(self.most, _MOVES)):
+            here = self._ladder(rows[todo], trial[todo], lower, upper)
+            choice = choose(here, lower, upper)
+            better = (here.own <= own[todo]) & (here.loss <= loss[todo] + _CLEAN)
+            at = todo[better]
+            lenses[at], loss[at], own[at] = trial[at], here.loss[better], here.own[better]
+            margin[at] = choice.margin[better]
+            leap = np.clip(choice.rung, -_LEAP, _LEAP)
+            to_gain = here.loss - here.own > (1e-3 * here.own if move == 0 else _CLEAN)
+            ahead = here.lens + leap[:, None] * here.step
+            going = (to_gain | (leap != 0)) & np.all(np.isfinite(ahead), axis=1)
+            todo = todo[going]
+            if not len(todo):
+                break
+            self.steps[rows[todo]] += 1
+            trial[todo] = np.clip(ahead[going], lower, upper)
+        keep = loss <= self.initial_loss[rows]
+        at = rows[keep]
+        self.margin[rows] = margin
+        self.lenses[at], self.loss[at] = lenses[keep], loss[keep]
+
+    def _ladder(
+        self, rows: np.ndarray, lenses: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> Ladder:
+        """Return the rungs around lenses of some maps."""
+        free = (lenses > lower.astype(lenses.dtype)) & (lenses < upper.astype(lenses.dtype))
+        return ladder(self.problem.observation[rows], self.problem.context[rows], lenses, free)
 
     def _repeated(self, lenses: np.ndarray) -> np.ndarray:
         """Return whether each of k lenses is the same as one before it, shape (B, k)."""
@@ -225,22 +267,19 @@ def _take(problem: InverseProblem, rows: np.ndarray) -> InverseProblem:
 
 def losses(problem: InverseProblem, lenses: Any) -> np.ndarray:
     """Return the loss of each map, shape (B,)."""
-    return _by_chunks(_losses, problem, lenses)
+    return _of_each(_losses, problem, lenses)
 
 
 def pistons(problem: InverseProblem, lenses: np.ndarray) -> np.ndarray:
     """Return the piston of each map, shape (B,)."""
-    return _by_chunks(_pistons, problem, lenses)
+    return _of_each(_pistons, problem, lenses)
 
 
-def _by_chunks(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
-    found = []
-    count = len(jax.tree.leaves(lenses)[0])
-    for first in range(0, count, _CHUNK):
-        rows = np.minimum(np.arange(first, first + _CHUNK), count - 1)
-        part = jax.tree.map(operator.itemgetter(rows), lenses)
-        found.append(np.asarray(function(_take(problem, rows), part)))
-    return np.concatenate(found)[:count]
+def _of_each(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
+    return by_chunks(
+        lambda rows: function(_take(problem, rows), jax.tree.map(operator.itemgetter(rows), lenses)),
+        len(jax.tree.leaves(lenses)[0]),
+    )
 
 
 @functools.partial(jax.jit, compiler_options=REORDER)
