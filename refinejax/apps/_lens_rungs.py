@@ -35,12 +35,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax.apps._chunks import by_chunks
+from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
 
 _REGIONS = 4  # along each side
 _POINTS = 16  # blocks along each side, at most
 _MAPS = 16  # at once: more do not fit the cache
-_TRIED = np.arange(-2, 3)  # rungs around the one that is nearest to k* and within bounds
+_LEAP = 8  # rungs at once, at most: farther away the phase is not linear
 _UNKNOWN = 5  # xc, yc, S, focal_length and the piston
 
 
@@ -52,88 +53,93 @@ class Ladder(NamedTuple):
         best: k*, the rung that fits best, not whole, (B,).
         std: σ, its standard error, (B,).
         least: |e|²/m, the loss there, (B,) [rad²].
-        own: |e|²/m + γ·k*²/m, the least loss on the rung of the lens, (B,) [rad²].
-        lens: the optimum on the rung of each lens, by linearization, (B, 4) [µm].
+        unit: by how much the loss differs where the log-likelihood differs by 1, (B,) [rad²].
+        lens: the optimum on the rung of each lens, (B, 4) [µm].
         step: from there to the optimum on the next rung, (B, 4) [µm].
-        error: standard errors of the params on a rung, (B, 4) [µm]; 0 for those held.
+        covariance: of the params on a rung, (B, 4, 4) [µm²].
     """
 
     loss: np.ndarray
     best: np.ndarray
     std: np.ndarray
     least: np.ndarray
-    own: np.ndarray
+    unit: np.ndarray
     lens: np.ndarray
     step: np.ndarray
-    error: np.ndarray
-
-    def take(self, rows: np.ndarray) -> "Ladder":
-        """Return that of some lenses."""
-        return Ladder(*(part[rows] for part in self))
+    covariance: np.ndarray
 
 
-def ladder(turns: Any, wavelength: Any, lenses: Any, free: Any) -> Ladder:
+class Choice(NamedTuple):
+    """The rung that fits best among those within bounds.
+
+    Attributes:
+        rung: counted from the one that the lens is on, (B,).
+        lens: its optimum within the bounds, (B, 4) [µm].
+        cost: its log-likelihood below that of the best fit without bounds on any rung, (B,).
+        own: likewise of the rung that the lens is on, (B,).
+        margin: log of the odds of the rung that the lens is on against the best other one, (B,).
+    """
+
+    rung: np.ndarray
+    lens: np.ndarray
+    cost: np.ndarray
+    own: np.ndarray
+    margin: np.ndarray
+
+
+def ladder(turns: Any, wavelength: Any, lenses: Any) -> Ladder:
     """Return the rungs around lenses; NaN where a map or a lens tells nothing.
 
     Args:
         turns: phase maps, shape (B, N, N) [turns]; NaN is missing.
         wavelength: shape (B,) [µm].
         lenses: xc, yc, S, focal_length, shape (B, 4) [µm].
-        free: False for params that are held where they are, on a bound, shape (B, 4).
     """
     wavelength, lenses = np.asarray(wavelength, float), np.asarray(lenses, float)
     with jax.enable_x64(True):
         return by_chunks(
-            lambda rows: _ladder((turns[rows], wavelength[rows], lenses[rows], free[rows])),
-            len(lenses),
+            lambda rows: _ladder((turns[rows], wavelength[rows], lenses[rows])), len(lenses)
         )
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=REORDER)
 def _ladder(samples: Any) -> Ladder:
     return jax.lax.map(lambda sample: _one(*sample), samples, batch_size=_MAPS)
 
 
-def _one(turns: Float[Array, "n n"], wavelength: Array, lens: Float[Array, "4"], free: Array) -> Any:
-    size = turns.shape[-1]
-    u, v = metalens.pixel_grid(size, lens.dtype)
+def _one(turns: Float[Array, "n n"], wavelength: Array, lens: Float[Array, "4"]) -> Any:
+    u, v = metalens.pixel_grid(turns.shape[-1], lens.dtype)
     residual = metalens.turns_at(lens, wavelength, u[:1], v[:, :1]) - turns
     residual = residual - jnp.round(residual)
     seen = ~jnp.isnan(turns)
     residual = jnp.where(seen, residual, 0)
     number, total = (_blocks(x.astype(lens.dtype)) for x in (seen, residual))
     middles = _middles(u[0])
-    model = functools.partial(metalens.turns_at, wavelength=wavelength, u=middles, v=middles[:, None])
-    columns = jnp.moveaxis(jax.jacfwd(model)(lens), -1, 0) * free[:, None, None]
+    columns = jax.jacfwd(metalens.turns_at)(lens, wavelength, middles, middles[:, None])
+    columns = jnp.moveaxis(columns, -1, 0)
     lengths = jnp.linalg.norm(columns.reshape(4, -1), axis=1)
-    columns = columns / jnp.where(lengths > 0, lengths, 1)[:, None, None]
-    weight = jnp.sqrt(number)
     mean = total / jnp.maximum(number, 1)
-    rows = weight * jnp.concatenate([columns, jnp.ones_like(mean)[None], mean[None]])
+    images = [columns / lengths[:, None, None], jnp.ones_like(mean)[None], mean[None]]
+    rows = jnp.sqrt(number) * jnp.concatenate(images)
+    # (J, 1, r) = basis · triangle, the fifth column of the basis along Q1, the sixth along e
     basis, triangle = jnp.linalg.qr(rows.reshape(6, -1).T)
-    # columns of the triangle: those of J, 1, r; a param that is held has a column of zeros
-    held = jnp.diag(jnp.where(lengths > 0, 0, 1).astype(lens.dtype))
-    inverse = jnp.linalg.inv(triangle[:4, :4] + held) / jnp.where(lengths > 0, lengths, jnp.inf)[:, None]
-    step, shift = -inverse @ triangle[:4, 4], -inverse @ triangle[:4, 5]
+    inverse = jnp.linalg.inv(triangle[:4, :4]) / lengths[:, None]
     across, along = triangle[4, 4], triangle[4, 5]
-    best = -along / across
     count, squares = jnp.sum(number), jnp.sum(residual**2)
     rest = squares - jnp.sum(triangle[:5, 5] ** 2)
-    white = rest / (count - _UNKNOWN)
-    parts = _regions((basis[:, 4] * basis[:, 5] * triangle[5, 5]).reshape(mean.shape))
-    regions = _REGIONS**2
-    clustered = jnp.sum(parts**2) * (regions / (regions - _UNKNOWN))
-    variance = jnp.maximum(white, clustered)
+    products = (basis[:, 4] * basis[:, 5] * triangle[5, 5]).reshape(mean.shape)
+    clustered = jnp.sum(_regions(products) ** 2) * (_REGIONS**2 / (_REGIONS**2 - _UNKNOWN))
+    variance = jnp.maximum(rest / (count - _UNKNOWN), clustered)
     radian2 = (2 * jnp.pi) ** 2
     return Ladder(
         loss=radian2 * squares / count,
-        best=best,
+        best=-along / across,
         std=jnp.sqrt(variance) / jnp.abs(across),
         least=radian2 * rest / count,
-        own=radian2 * (rest + along**2) / count,
-        lens=lens + shift,
-        step=step,
-        error=jnp.sqrt(variance * jnp.sum(inverse**2, axis=1)),
+        unit=2 * radian2 * variance / count,
+        lens=lens - inverse @ triangle[:4, 5],
+        step=-inverse @ triangle[:4, 4],
+        covariance=variance * inverse @ inverse.T,
     )
 
 
@@ -162,53 +168,65 @@ def _regions(image: Float[Array, "m m"]) -> Float[Array, "c c"]:
     return which @ image @ which.T
 
 
-class Choice(NamedTuple):
-    """The rung that fits best among those within bounds.
 
-    Attributes:
-        rung: counted from the one that the lens is on, (B,).
-        cost: its log-likelihood below that of k*, (B,).
-        margin: log of the odds of the rung that the lens is on against the best other one, (B,);
-            below 0 where ``rung`` is not 0.
-    """
-
-    rung: np.ndarray
-    cost: np.ndarray
-    margin: np.ndarray
-
-
-def choose(rungs: Ladder, lower: np.ndarray, upper: np.ndarray) -> Choice:
-    """Rank the rungs around lenses.
-
-    The cost of a rung is (k − k*)²/2σ² + max_j d_j²/2σ_j² with d_j by how much its optimum lies
-    beyond the bounds of param j, and σ_j its standard error: no lens within them costs less.
+def choose(rungs: Ladder, lower: Any, upper: Any) -> Choice:
+    """Rank the rungs around lenses: those nearest to k*, and to where the bounds begin.
 
     Args:
         rungs: of B lenses.
         lower: bounds of (xc, yc, S, focal_length), shape (4,) or (B, 4) [µm].
         upper: likewise.
     """
-    moves = rungs.step != 0
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack([(lower - rungs.lens) / rungs.step, (upper - rungs.lens) / rungs.step])
-    low = np.max(np.where(moves, ends.min(0), -np.inf), axis=1)
-    high = np.min(np.where(moves, ends.max(0), np.inf), axis=1)
-    best = np.where(np.isfinite(rungs.best), rungs.best, 0)
-    near = np.round(np.clip(best, low, np.maximum(low, high)))
-    tried = np.concatenate([np.zeros((len(near), 1)), near[:, None] + _TRIED], axis=1)
-    cost = _cost(rungs, tried, lower, upper)
-    first = np.argmin(cost, axis=1)
-    rung = np.take_along_axis(tried, first[:, None], axis=1)[:, 0]
-    others = np.min(np.where(tried == 0, np.inf, cost), axis=1)
-    return Choice(rung, np.min(cost, axis=1), others - cost[:, 0])
-
-
-def _cost(rungs: Ladder, tried: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Return the cost of rungs (B, k)."""
-    lens = rungs.lens[:, None] + tried[..., None] * rungs.step[:, None]
+    low, high = (np.nan_to_num(end, posinf=_LEAP, neginf=-_LEAP) for end in (ends.min(0), ends.max(0)))
+    low, high = np.max(low, axis=1), np.min(high, axis=1)
+    best = np.nan_to_num(rungs.best)
+    near = [best, np.clip(best, low, np.maximum(low, high))]
+    near = [np.round(np.clip(middle, -_LEAP, _LEAP)) for middle in near]
+    tried = np.stack([np.zeros_like(best), *(x + k for x in near for k in (-2, -1, 0, 1, 2))], axis=1)
+    lenses = rungs.lens[:, None] + tried[..., None] * rungs.step[:, None]
+    shape = tried.shape
     lower, upper = (np.broadcast_to(end, rungs.lens.shape)[:, None] for end in (lower, upper))
-    beyond = np.maximum(np.maximum(lower - lens, lens - upper), 0)
+    covariance = np.broadcast_to(rungs.covariance[:, None], (*shape, 4, 4))
+    lenses, cost = within(lenses, covariance, lower, upper)
     with np.errstate(divide="ignore", invalid="ignore"):
-        far = np.where(beyond > 0, beyond / rungs.error[:, None], 0)
-        off = (tried - rungs.best[:, None]) / rungs.std[:, None]
-    return 0.5 * (off**2 + np.max(far, axis=2) ** 2)
+        cost += 0.5 * ((tried - rungs.best[:, None]) / rungs.std[:, None]) ** 2
+    first = np.arange(len(best)), np.argmin(cost, axis=1)
+    others = np.min(np.where(tried == 0, np.inf, cost), axis=1)
+    own = cost[:, 0]
+    return Choice(tried[first], lenses[first], cost[first], own, others - own)
+
+
+def within(
+    lenses: np.ndarray, covariance: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return optima (..., 4) within bounds, and by how much their log-likelihood is below.
+
+    The param that is beyond its bounds by most standard errors is held there, at a cost of d²/2σ²,
+    the others follow it, and so on: a quadratic program, solved by an active set that only grows.
+
+    Args:
+        lenses: optima without bounds, (..., 4).
+        covariance: of their errors, (..., 4, 4).
+        lower: shapes that broadcast to (..., 4).
+        upper: likewise.
+    """
+    lower, upper = (np.broadcast_to(end, lenses.shape) for end in (lower, upper))
+    cost = np.zeros(lenses.shape[:-1])
+    for _ in range(lenses.shape[-1]):
+        beyond = lenses - np.clip(lenses, lower, upper)
+        if not np.any(beyond):
+            break
+        variance = np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            far = np.where(beyond != 0, beyond**2 / variance, 0)
+        worst = np.argmax(np.where(np.isfinite(far), far, -1), axis=-1)[..., None]
+        row = np.take_along_axis(covariance, worst[..., None], axis=-2)[..., 0, :]
+        spread = np.take_along_axis(variance, worst, axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pull = np.where(spread > 0, row / spread, 0)
+        cost = cost + 0.5 * np.max(np.where(np.isfinite(far), far, 0), axis=-1)
+        lenses = lenses - pull * np.take_along_axis(beyond, worst, axis=-1)
+        covariance = covariance - pull[..., :, None] * row[..., None, :]
+    return np.clip(lenses, lower, upper), cost
