@@ -29,13 +29,13 @@ class BatchResult:
         status: `Status` of each sample as int8, shape (B,).
         at_bound: like params, True where a bound is active; None without bounds.
         std: standard errors, like params; None where nobody asked.
+        seconds: wall time, with compilation.
+        method: what was used, and why.
+        notes: what is not known about the answers, in words.
         margins: for each discrete choice that was made (name → shape (B,)), the log of the odds of
             what was chosen against the best alternative: the difference of their log-likelihoods.
             Below 0 the alternative fits better; below `DECISIVE` the data do not decide; NaN where
             nothing is known.
-        seconds: wall time, with compilation.
-        method: what was used, and why.
-        notes: what is not known about the answers, in words.
         fit: the problem, for `covariance` and the like; `refine` puts it there. Not saved.
     """
 
@@ -46,10 +46,10 @@ class BatchResult:
     status: np.ndarray
     at_bound: Any = None
     std: Any = None
-    margins: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: float = float("nan")
     method: str = ""
     notes: tuple[str, ...] = ()
+    margins: dict[str, np.ndarray] = field(default_factory=dict)
     fit: "Fit | None" = field(default=None, compare=False)
 
     def __len__(self) -> int:
