@@ -66,6 +66,7 @@ def data():
         method="lbfgs: chosen",
         trace=np.exp(-np.arange(11) * rng.uniform(0.1, 0.5, (SAMPLES, 1))),
         title="Maps",
+        margins={"rung": np.array([0.5, 4, np.nan, 12.25, 2, np.nan, 8])},
         notes=["wavelength unknown: only ratios of the params are determined"],
     )
 

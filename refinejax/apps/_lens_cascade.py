@@ -265,7 +265,9 @@ def pistons(problem: InverseProblem, lenses: np.ndarray) -> np.ndarray:
 
 def _of_each(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
     return by_chunks(
-        lambda rows: function(_take(problem, rows), jax.tree.map(operator.itemgetter(rows), lenses)),
+        lambda rows: function(
+            _take(problem, rows), jax.tree.map(operator.itemgetter(rows), lenses)
+        ),
         len(jax.tree.leaves(lenses)[0]),
     )
 

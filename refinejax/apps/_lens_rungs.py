@@ -59,14 +59,14 @@ class Ladder(NamedTuple):
         covariance: of the params on a rung, (B, 4, 4) [µm²].
     """
 
-    loss: np.ndarray
-    best: np.ndarray
-    std: np.ndarray
-    least: np.ndarray
-    unit: np.ndarray
-    lens: np.ndarray
-    step: np.ndarray
-    covariance: np.ndarray
+    loss: Any
+    best: Any
+    std: Any
+    least: Any
+    unit: Any
+    lens: Any
+    step: Any
+    covariance: Any
 
 
 class Choice(NamedTuple):
@@ -168,7 +168,6 @@ def _regions(image: Float[Array, "m m"]) -> Float[Array, "c c"]:
     return which @ image @ which.T
 
 
-
 def choose(rungs: Ladder, lower: Any, upper: Any) -> Choice:
     """Rank the rungs around lenses: those nearest to k*, and to where the bounds begin.
 
@@ -179,12 +178,16 @@ def choose(rungs: Ladder, lower: Any, upper: Any) -> Choice:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack([(lower - rungs.lens) / rungs.step, (upper - rungs.lens) / rungs.step])
-    low, high = (np.nan_to_num(end, posinf=_LEAP, neginf=-_LEAP) for end in (ends.min(0), ends.max(0)))
+    low, high = (
+        np.nan_to_num(end, posinf=_LEAP, neginf=-_LEAP) for end in (ends.min(0), ends.max(0))
+    )
     low, high = np.max(low, axis=1), np.min(high, axis=1)
     best = np.nan_to_num(rungs.best)
     near = [best, np.clip(best, low, np.maximum(low, high))]
     near = [np.round(np.clip(middle, -_LEAP, _LEAP)) for middle in near]
-    tried = np.stack([np.zeros_like(best), *(x + k for x in near for k in (-2, -1, 0, 1, 2))], axis=1)
+    tried = np.stack(
+        [np.zeros_like(best), *(x + k for x in near for k in (-2, -1, 0, 1, 2))], axis=1
+    )
     lenses = rungs.lens[:, None] + tried[..., None] * rungs.step[:, None]
     shape = tried.shape
     lower, upper = (np.broadcast_to(end, rungs.lens.shape)[:, None] for end in (lower, upper))

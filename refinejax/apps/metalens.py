@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from refinejax._core import Refiner, Status, Stop
+from refinejax._core import Refiner, Status, Stop, as_key, as_stop, check_seconds
 from refinejax._methods import METHODS, choose
 from refinejax._refine import refine
 from refinejax._run import run
@@ -38,13 +38,13 @@ NOTE_SCALE = (
     "only their ratios are determined; give the wavelength to determine the rest"
 )
 NOTE_RUNG = (
-    "{} of {} samples: lenses a whole number of fringes off explain the map about as well (odds below "
-    "20 : 1, margins['rung'] below 3); their params may be further off than std says"
+    "{} of {} samples: lenses a whole number of fringes off explain the map about as well (odds "
+    "below 20 : 1, margins['rung'] below 3); their params may be further off than std says"
 )
 NOTE_LINE = (
-    "{} of {} samples: the lens, scaled, explains the map about as well at another line (odds below "
-    "20 : 1, margins['line'] below 3); of lines that explain it equally, the one that brings the "
-    "params nearest to {} is given"
+    "{} of {} samples: the lens, scaled, explains the map about as well at another line (odds "
+    "below 20 : 1, margins['line'] below 3); of lines that explain it equally, the one that brings "
+    "the params nearest to {} is given"
 )
 NOTE_START = (
     "no initial params: started from the middle of the ranges, where few samples are solved"
@@ -120,6 +120,9 @@ def invert(
         ValueError: names the argument that does not fit.
     """
     maps, single = check_maps(phase)
+    as_key(key)  # complains, as do the next two
+    as_stop(stop)
+    check_seconds("time_limit", time_limit)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
     cascade = _is_cascade(method, maps.shape[-1])
     among = None if lines is None else _lines(lines, wavelength, cascade)
@@ -139,7 +142,11 @@ def invert(
     else:
         result = _refine(maps, known, starts, method=method, key=key, **options)
     fixed = known is not None or among is not None
-    notes = [*notes, *([] if fixed else [NOTE_SCALE]), *_undecided(result, given=initial is not None)]
+    notes = [
+        *notes,
+        *([] if fixed else [NOTE_SCALE]),
+        *_undecided(result, given=initial is not None),
+    ]
     fit = _fit(maps, known=fixed)
     std = _standard_errors(maps, result, fit) if fixed and uncertainty else None
     std = np.full_like(result.params, np.nan) if std is None else std
