@@ -88,6 +88,7 @@ def take(data, samples, **changes):
     """The report of some of the samples."""
     rows = ("initial", "params", "std", "truth", "rmse", "initial_rmse", "status", "steps")
     values = {name: getattr(data, name)[samples] for name in rows}
+    values["margins"] = {name: margin[samples] for name, margin in data.margins.items()}
     return dataclasses.replace(data, **{**values, **changes})
 
 
