@@ -244,7 +244,7 @@ def test_maps_of_any_floating_dtype(made, refined, dtype):
         ({"lines": (0.5, 0.6)}, "lines: .*both"),
         ({"wavelength": None, "lines": (0.5, -0.6)}, "lines: expected numbers above 0"),
         ({"wavelength": None, "lines": (405, 532)}, "lines: expected µm.*nm / 1000"),
-        ({"wavelength": None, "lines": ()}, "lines: expected numbers"),
+        ({"wavelength": None, "lines": ()}, "lines: expected wavelengths"),
         ({"wavelength": None, "lines": "laser"}, "lines: expected real numbers"),
         ({"wavelength": None, "lines": (0.5, 0.6), "method": "lm"}, "lines: only the cascade"),
     ],

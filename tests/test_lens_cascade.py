@@ -224,7 +224,7 @@ def test_the_margin_is_that_of_fits_on_the_neighboring_rungs():
 
 
 def rung_loss(image, lens, length, k):
-    """Return the loss [turns²] of the best lens k rungs further, and whether it is in the ranges."""
+    """Return the loss [turns²] of the best lens k rungs further, and if it is in the ranges."""
     with jax.enable_x64(True):
         axis = np.linspace(-0.5, 0.5, SIZE)
         model = lambda x: turns_at(x, length, axis[None], axis[:, None]).ravel()  # noqa: E731
