@@ -156,6 +156,7 @@ class Cascade:
         loss, own = np.full(len(rows), np.inf), np.full(len(rows), np.inf)
         trial, todo, unmoved = lenses.copy(), np.arange(len(rows)), margin
         for move in range(1 + min(self.most, _MOVES)):
+            self.steps[rows[todo]] += move > 0
             here = ladder(turns[todo], wavelength[todo], trial[todo])
             choice = choose(here, lower, upper)
             least = here.least + here.unit * choice.own
@@ -170,7 +171,6 @@ class Cascade:
             todo = todo[going]
             if not len(todo):
                 break
-            self.steps[rows[todo]] += 1
             trial[todo] = choice.lens[going]
         kept = loss <= self.initial_loss[rows]  # float32 may have called the start better
         self.margin[rows] = np.where(kept, margin, unmoved)
