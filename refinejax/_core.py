@@ -6,6 +6,7 @@ of them, decreases. Everything here is written for one sample; a batch is ``jax.
 
 import abc
 import enum
+import numbers
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -361,10 +362,48 @@ def _floating(leaf: Any, path: Any, name: str) -> Array:
 
 
 def as_key(key: Any) -> PRNGKeyArray:
-    """Accept a typed key, an old-style key, an integer seed, or None (seed 0)."""
+    """Accept a typed key, an old-style key, an integer seed, or None (seed 0).
+
+    Raises:
+        ValueError: for anything else.
+    """
     if key is None or isinstance(key, int):
         return jax.random.key(0 if key is None else key)
-    key = jnp.asarray(key)
+    if not hasattr(key, "dtype"):
+        raise ValueError(_NO_KEY.format(repr(key)))
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
+    if not jnp.issubdtype(key.dtype, jnp.integer):
+        raise ValueError(_NO_KEY.format(f"an array of dtype {key.dtype}"))
+    key = jnp.asarray(key)
     return jax.random.wrap_key_data(key) if key.ndim else jax.random.key(key)
+
+
+_NO_KEY = "key: expected a seed (an integer) or a PRNG key, such as jax.random.key(0), got {}"
+
+
+def as_stop(stop: Any) -> Stop:
+    """Accept rules, or None (the defaults).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if stop is None:
+        return Stop()
+    if not isinstance(stop, Stop):
+        raise ValueError(f"stop: expected rules, such as Stop(loss=1e-3), or None, got {stop!r}")
+    return stop
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Complain of a time that is not one; None is no limit.
+
+    Raises:
+        ValueError: if it is no number of 0 or more.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= 0:
+        raise ValueError(
+            f"{name}: expected seconds, a number of 0 or more, or None for no limit, got {value!r}"
+        )

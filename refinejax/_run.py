@@ -24,6 +24,7 @@ from refinejax._core import (
     Stop,
     as_key,
     as_objective,
+    as_stop,
     check_params,
     check_refiner,
     check_scalar,
@@ -218,7 +219,7 @@ def run_until(
     check_refiner(refiner)
     check_count("max_steps", max_steps)
     params = check_params(params)
-    rules = (stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+    rules = as_stop(stop).resolve(jnp.result_type(*jax.tree.leaves(params)))
     return _run_until(refiner, as_objective(objective), params, as_key(key), max_steps, rules)
 
 

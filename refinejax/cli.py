@@ -23,7 +23,7 @@ from refinejax._methods import METHODS
 from refinejax.apps import metalens
 from refinejax.batch.result import BatchResult, write_npz
 from refinejax.doctor import Diagnosis, diagnose
-from refinejax.physics.metalens import NAMES, UNITS
+from refinejax.physics.metalens import LASER_LINES, NAMES, UNITS
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
 
 _INTERRUPTED = 130
@@ -52,7 +52,9 @@ INPUT.npz holds
   wavelength  () or (B,)    optional [µm]; without it only ratios of the parameters are determined
 
 OUT.npz will hold params (B, 5), rmse (B,) [rad], initial_rmse, loss, status, steps, std (B, 5)
-(NaN where unknown), at_bound (B, 5), names, method and notes. No sample is worse than it came in.
+(NaN where unknown), at_bound (B, 5), margin_rung (B,) (log of the odds that the lens is on the
+right fringe; with --wavelength lines also margin_line), names, method and notes. No sample is worse
+than it came in.
 """
 
 _EXIT_CODES = """\
@@ -149,7 +151,8 @@ def _add_metalens(commands: Any) -> None:
     add(
         "--wavelength",
         metavar="W",
-        help="in µm, for all maps; or 'unknown' to ignore the one in the file",
+        help="in µm, for all maps; 'lines' for one of the laser lines, chosen for each map; or "
+        "'unknown' to ignore the one in the file",
     )
     add("--report", metavar="DIR", type=Path, help="write an HTML page and PNGs there")
     add(
@@ -214,7 +217,8 @@ def _metalens(options: argparse.Namespace) -> int:
     arrays = _read(options.input)
     if options.output.exists() and options.output.samefile(options.input):
         raise InputError(f"--output: {options.output} is the input; name another file")
-    wavelength = _wavelength(options.wavelength, arrays)
+    lines = LASER_LINES if options.wavelength == "lines" else None
+    wavelength = None if lines else _wavelength(options.wavelength, arrays)
     maps, _ = metalens.check_maps(arrays["phase"])
     if options.report is not None:
         _reportable(options.report, arrays, len(maps))
@@ -222,6 +226,7 @@ def _metalens(options: argparse.Namespace) -> int:
     result = metalens.invert(
         maps,
         wavelength=wavelength,
+        lines=lines,
         initial=arrays.get("initial"),
         method=options.method,
         key=options.seed,
@@ -232,6 +237,8 @@ def _metalens(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         time_limit=options.time_limit,
     )
+    if lines:
+        wavelength = result.params[:, NAMES.index("wavelength")]
     initial = metalens.starts(arrays.get("initial"), wavelength, maps)
     rmse, initial_rmse = (metalens.residual_rmse(maps, p) for p in (result.params, initial))
     _save(options.output, result, rmse, initial_rmse)
@@ -253,6 +260,7 @@ def _save(path: Path, result: BatchResult, rmse: np.ndarray, initial_rmse: np.nd
         steps=result.steps,
         std=result.std,
         at_bound=result.at_bound,
+        **{f"margin_{name}": margin for name, margin in result.margins.items()},
         names=np.array(NAMES),
         method=np.array(result.method),
         notes=np.array(result.notes, dtype=str),
@@ -295,6 +303,7 @@ def _report(
             initial_rmse=initial_rmse,
             status=result.status,
             steps=result.steps,
+            margins=result.margins,
             method=result.method,
             trace=trace,
             title=f"refinejax metalens: {options.input.name}",
@@ -320,6 +329,7 @@ def _print_metalens(
             statuses=result.counts(),
             rmse=_quantiles(rmse),
             initial_rmse=_quantiles(initial_rmse),
+            undecided={name: int(np.sum(result.undecided(name))) for name in result.margins},
             method=result.method,
             notes=list(result.notes),
             seconds=round(result.seconds, 3),
@@ -413,7 +423,9 @@ def _wavelength(option: str | None, arrays: dict[str, np.ndarray]) -> Any:
     try:
         return float(option)
     except ValueError:
-        raise InputError(f"--wavelength: expected µm or 'unknown', got {option!r}") from None
+        raise InputError(
+            f"--wavelength: expected µm, 'lines' or 'unknown', got {option!r}"
+        ) from None
 
 
 def _writable(path: Path) -> None:

@@ -9,7 +9,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class ReportData:
         trace: residual RMSE at the start and after each step, (K, steps + 1), of any K samples
             [rad]; NaN after a sample's end.
         title: of the page.
+        margins: of each discrete choice (name → (B,)), the log of the odds of what was chosen.
         notes: what a reader must know, such as a parameter that is not determined.
     """
 
@@ -62,6 +63,7 @@ class ReportData:
     std: ArrayLike | None = None
     truth: ArrayLike | None = None
     trace: ArrayLike | None = None
+    margins: Mapping[str, ArrayLike] = field(default_factory=dict)
     method: str = ""
     title: str = "Refinement report"
     notes: Sequence[str] = ()
@@ -135,7 +137,8 @@ _TEMPLATE = """<!DOCTYPE html>
 {body}
 <footer>Made by refinejax {version}. Residual RMSE: root mean square of the wrapped difference of
 predicted and observed phase, over the pixels observed; a phase at random has π/√3 ≈ 1.81 rad.
-Samples are numbered from 0, in the order in which they came.
+Samples are numbered from 0, in the order in which they came. A margin is the log of the odds of
+what was chosen against the best alternative; below 3 (20 : 1) the data do not decide.
 </footer>
 </body>
 </html>
@@ -197,8 +200,11 @@ def _check(data: ReportData) -> None:
     shapes = dict.fromkeys(("rmse", "initial_rmse", "status", "steps"), samples)
     shapes |= dict.fromkeys(("initial", "params", "std", "truth"), params)
     shapes |= {"units": (len(data.names),)}
+    values = {name: getattr(data, name) for name in shapes}
+    shapes |= {f"margin {name}": samples for name in data.margins}
+    values |= {f"margin {name}": margin for name, margin in data.margins.items()}
     for name, shape in shapes.items():
-        value = getattr(data, name)
+        value = values[name]
         if value is not None and np.shape(value) != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {np.shape(value)}")
     plot.count_statuses(data.status)  # raises for a code that is no status
@@ -278,6 +284,10 @@ def _summary(data: ReportData, figures: Mapping[str, bytes]) -> str:
         _quantile_row("residual RMSE before [rad]", data.initial_rmse, _RMSE),
         _quantile_row("residual RMSE after [rad]", data.rmse, _RMSE),
         _quantile_row("steps", data.steps),
+        *(
+            _quantile_row(f"margin of the {html.escape(name)} [log odds]", margin, _RMSE)
+            for name, margin in data.margins.items()
+        ),
     ]
     parts = [_table(head, rows), _image(figures, "before_after", "Residual RMSE before and after")]
     if "convergence" in figures:
@@ -332,12 +342,18 @@ def _sample(
     )
     line = (
         f"<p>{_badge(Status(int(status)))} {int(steps):,} {'step' if steps == 1 else 'steps'}, "
-        f"residual RMSE {_number(before, _RMSE)} → {_number(after, _RMSE)} rad</p>"
+        f"residual RMSE {_number(before, _RMSE)} → {_number(after, _RMSE)} rad"
+        f"{_margins(data, sample)}</p>"
     )
     name = " and ".join(filter(None, [", ".join(roles[:-1]), roles[-1]]))
     image = _image(figures, roles[0], f"Observed, predicted and residual phase of sample {sample}")
     title = f"{name.capitalize()} sample: number {sample}"
     return _section(title, [line, image, _params(data, sample)])
+
+
+def _margins(data: ReportData, sample: int) -> str:
+    found = ((name, np.asarray(margin, float)[sample]) for name, margin in data.margins.items())
+    return "".join(f", margin of the {html.escape(name)} {_number(x, '.3g')}" for name, x in found)
 
 
 def _params(data: ReportData, sample: int) -> str:

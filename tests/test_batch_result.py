@@ -40,6 +40,30 @@ def dicts():
     return make(params=params, at_bound=bound)
 
 
+# Margins
+
+
+def test_margins_are_read_kept_and_squeezed(tmp_path):
+    margins = {"rung": np.array([0.5, 4.0, np.nan, -1.0]), "line": np.array([9.0, 9, 9, 9])}
+    result = make(margins=margins)
+    np.testing.assert_array_equal(result.undecided("rung"), [True, False, False, True])
+    assert not result.undecided("line").any()
+    text = result.summary()
+    assert "margin of the rung 0.5" in text
+    assert "not decided: 2 samples" in text
+    assert "margin" not in make().summary()
+    result.save(tmp_path / "kept.npz")
+    kept = BatchResult.load(tmp_path / "kept.npz")
+    assert set(kept.margins) == {"rung", "line"}
+    for name, margin in margins.items():
+        np.testing.assert_array_equal(kept.margins[name], margin)
+    one = make(1, margins={"rung": np.array([2.0])}).squeeze()
+    assert one.margins["rung"] == 2
+    assert "not decided: 1 samples" in one.summary()
+    with pytest.raises(ValueError, match="choice: 'color' was not made; expected one of: rung"):
+        result.undecided("color")
+
+
 # Reading it
 
 

@@ -16,7 +16,7 @@ import refinejax
 from refinejax import Status, cli
 from refinejax.apps import metalens
 from refinejax.batch import result as batch_result
-from refinejax.physics.metalens import LOWER, NAMES, UPPER
+from refinejax.physics.metalens import LASER_LINES, LOWER, NAMES, UPPER
 
 COUNT, SIZE = 4, 16  # everywhere: what takes time here is to compile
 ROUNDING = 1e-3  # of the phase, in float32 [rad]
@@ -149,6 +149,7 @@ def check_output(out, maps):
         "steps": ((COUNT,), np.int32),
         "std": ((COUNT, 5), np.float32),
         "at_bound": ((COUNT, 5), bool),
+        "margin_rung": ((COUNT,), np.float64),
         "names": ((5,), np.dtype("<U12")),
         "method": ((), None),
         "notes": (None, None),
@@ -283,6 +284,19 @@ def test_wavelengths(folder, capsys):
     np.testing.assert_array_equal(found, np.float32(0.6))
     assert params("--wavelength", "unknown")[1]
     assert params(wavelength=None)[1]
+
+
+def test_laser_lines(folder, capsys):
+    write(wavelength=np.float64(0.5))  # goes before that in the file
+    assert refine("--json", "--wavelength", "lines") == 0
+    said, out = json.loads(capsys.readouterr().out), load("out.npz")
+    assert np.isin(out["params"][:, metalens.WAVELENGTH], np.float32(LASER_LINES)).all()
+    assert out["margin_line"].shape == out["margin_rung"].shape == (COUNT,)
+    assert said["undecided"] == {
+        name: int(np.sum(out[f"margin_{name}"] < 3)) for name in ("rung", "line")
+    }
+    assert refine("--wavelength", "lines", "--method", "lm") == 2
+    assert "lines: only the cascade" in capsys.readouterr().err
 
 
 def test_missing_pixels_and_missing_maps(folder, capsys):
@@ -494,7 +508,7 @@ def test_wrong_contents(folder, capsys, changes, words):
 OPTIONS = {
     "method": (("--method", "nope"), ("method:", "auto", "lbfgs", "'nope'")),
     "nm": (("--wavelength", "550"), ("wavelength:", "nm / 1000 = µm")),
-    "color": (("--wavelength", "red"), ("--wavelength:", "'unknown'", "'red'")),
+    "color": (("--wavelength", "red"), ("--wavelength:", "'lines' or 'unknown'", "'red'")),
     "negative": (("--wavelength", "-0.5"), ("wavelength:", "above 0")),
     "nan": (("--wavelength", "nan"), ("wavelength:", "above 0")),
     "steps": (("--max-steps", "-1"), ("max_steps:", "-1")),

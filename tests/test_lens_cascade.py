@@ -3,11 +3,14 @@
 import jax
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
 
-from refinejax import Status, Stop
+from refinejax import BatchResult, Status, Stop
 from refinejax.apps import metalens
+from refinejax.apps._lens_rungs import ladder, within
 from refinejax.apps._lens_scale import nearest_multiple
-from refinejax.physics.metalens import LOWER, UPPER, phase
+from refinejax.batch.result import DECISIVE
+from refinejax.physics.metalens import LASER_LINES, LOWER, UPPER, phase, turns_at
 from refinejax.physics.noise import PhaseNoise
 
 COUNT, SIZE = 64, 32
@@ -37,7 +40,7 @@ def test_every_map_is_solved_without_a_start(made, solved):
     assert np.all(rmse(made, solved) <= 2e-3)
     assert solved.converged.all()
     assert "cascade" in solved.method
-    assert not solved.notes
+    assert metalens.NOTE_SCALE not in solved.notes
     np.testing.assert_array_equal(solved.params[:, metalens.WAVELENGTH], made["wavelength"])
 
 
@@ -89,7 +92,7 @@ def test_missing_regions_leave_the_rest_explained(made):
 def test_without_the_wavelength_the_map_is_explained_near_the_start(made):
     result = solve(made, wavelength=None, initial=made["initial"])
     assert np.mean(rmse(made, result) <= 2e-3) >= 0.98
-    assert result.notes == (metalens.NOTE_SCALE,)
+    assert result.notes[0] == metalens.NOTE_SCALE
     assert np.all(result.loss <= result.initial_loss)
     low, high = np.float32(LOWER), np.float32(UPPER)
     assert np.all((result.params >= low) & (result.params <= high))
@@ -169,6 +172,176 @@ def test_resumed_and_interrupted(made, solved, tmp_path, monkeypatch):
         metalens.invert(
             -made["phase"], wavelength=made["wavelength"], checkpoint=tmp_path, uncertainty=False
         )
+
+
+def middle(params):
+    """The phase in the middle of the window, in float64 [turns]: whole numbers apart, for rungs."""
+    xc, yc, _, length, focal = np.asarray(params, float).T
+    square = xc**2 + yc**2
+    return square / (np.sqrt(square + focal**2) + focal) / length
+
+
+def test_clean_maps_are_on_the_true_rung_unless_the_margin_says_otherwise():
+    many = metalens.simulate(192, SIZE, key=21)
+    result = solve(many)
+    off = np.round(middle(result.params) - middle(many["truth"]))
+    assert np.mean(off == 0) >= 0.85  # rounding of the maps to float32 hides the others
+    decided = result.margins["rung"] >= DECISIVE
+    assert decided.mean() >= 0.75
+    assert np.mean(off[decided] == 0) >= 0.97
+    near = np.abs(result.params - many["truth"]) <= 1e-3 * WIDTH
+    assert np.mean(near.all(axis=1)) >= 0.75
+    (note,) = result.notes
+    assert note.startswith(f"{(~decided).sum()} of 192 samples: lenses a whole number of fringes")
+
+
+def test_the_margin_is_that_of_fits_on_the_neighboring_rungs():
+    """By brute force: the loss of Gauss–Newton on the rungs beside the answer, in float64."""
+    grain = PhaseNoise.only("grain").replace(grain_std=0.003)
+    made = metalens.simulate(32, SIZE, noise=grain, key=4)
+    result = solve(made)
+    lenses = result.params[:, metalens.OTHERS]
+    turns = made["phase"] / np.float32(2 * np.pi)
+    rungs = ladder(turns, made["wavelength"], lenses)
+    checked = 0
+    for i in range(32):
+        length = float(result.params[i, metalens.WAVELENGTH])
+        steps = (-2, -1, 0, 1, 2)
+        fits = {k: rung_loss(made["phase"][i], lenses[i], length, k) for k in steps}
+        near = {k: loss for k, (loss, _) in fits.items() if loss < 4 * fits[0][0]}
+        for k, loss in near.items():
+            excess = 0.5 * ((k - rungs.best[i]) / rungs.std[i]) ** 2
+            predicted = (rungs.least[i] + rungs.unit[i] * excess) / (2 * np.pi) ** 2
+            assert abs(predicted / loss - 1) < 0.05, (i, k)
+        if len(near) < 3 or not all(inside for _, inside in fits.values()):
+            continue  # bounds, or margins that are large in any case
+        least = min(loss for k, loss in near.items() if k)
+        margin = (least - near[0]) * (2 * np.pi) ** 2 / rungs.unit[i]
+        if abs(rungs.best[i]) < 0.5:  # or rungs beyond these are as good
+            assert abs(result.margins["rung"][i] - margin) < 0.1 * abs(margin) + 0.5
+            checked += 1
+    assert checked >= 3
+
+
+def rung_loss(image, lens, length, k):
+    """Return the loss [turns²] of the best lens k rungs further, and if it is in the ranges."""
+    with jax.enable_x64(True):
+        axis = np.linspace(-0.5, 0.5, SIZE)
+        model = lambda x: turns_at(x, length, axis[None], axis[:, None]).ravel()  # noqa: E731
+        x = np.asarray(lens, float)
+        start, seen = np.asarray(model(x)), image.ravel().astype(float) / (2 * np.pi)
+        aim = start - (start - seen - np.round(start - seen)) - k
+        for _ in range(10):
+            J = np.asarray(jax.jacfwd(model)(x))
+            size = np.linalg.norm(J, axis=0)
+            x = x - np.linalg.lstsq(J / size, np.asarray(model(x)) - aim, rcond=None)[0] / size
+        low, high = (np.array(end)[metalens.OTHERS] for end in (LOWER, UPPER))
+        inside = bool(np.all((x >= low) & (x <= high)))
+        return float(np.mean((np.asarray(model(x)) - aim) ** 2)), inside
+
+
+def test_optima_within_bounds_are_those_of_a_quadratic_program():
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(60, 4, 4)) + 2 * np.eye(4)
+    optima = rng.normal(scale=1.5, size=(60, 4))
+    inverse = np.linalg.inv(factors)  # the loss is |F(x − optimum)|²/2
+    found, cost = within(optima, inverse @ inverse.swapaxes(1, 2), -np.ones(4), np.ones(4))
+    assert np.all(np.abs(found) <= 1)
+    fits = [lsq_linear(F, F @ x, (-1, 1)) for F, x in zip(factors, optima, strict=True)]
+    best = np.array([fit.cost for fit in fits])
+    assert np.all(cost >= best - 1e-6)
+    assert np.mean(cost <= best + 1e-6) > 0.7  # the active set only grows
+    assert np.mean(cost <= 1.5 * best + 1e-6) > 0.95
+    inside = np.all(np.abs(optima) <= 1, axis=1)
+    np.testing.assert_array_equal(found[inside], optima[inside])
+    assert np.all(cost[inside] == 0)
+
+
+@pytest.mark.parametrize("noise", ["grain", "dead"])
+def test_the_standard_error_of_the_rung_is_that_of_noise(noise):
+    """At the truth k* is 0 but for noise; its scatter in standard errors is that of a t value."""
+    maps = metalens.simulate(200, SIZE, noise=PhaseNoise.only(noise), key=6)
+    lenses = maps["truth"][:, metalens.OTHERS]
+    rungs = ladder(maps["phase"] / np.float32(2 * np.pi), maps["wavelength"], lenses)
+    z = rungs.best / rungs.std
+    z = z[np.sqrt(rungs.loss) > 1e-2]  # of some maps no pixel is dead
+    assert len(z) > 50
+    assert 0.5 < np.median(np.abs(z)) / 0.6745 < 1.3
+    assert np.mean(np.abs(z) > 3) < 0.05
+
+
+def test_noise_hides_the_rungs_and_the_result_says_so(tmp_path):
+    noisy = metalens.simulate(COUNT, SIZE, noise=PhaseNoise.only("grain"), key=3)
+    result = solve(noisy)
+    hidden = result.undecided("rung")
+    assert hidden.mean() > 0.8
+    assert result.notes == (metalens.NOTE_RUNG.format(hidden.sum(), COUNT),)
+    result.save(tmp_path / "result.npz")
+    kept = BatchResult.load(tmp_path / "result.npz")
+    np.testing.assert_array_equal(kept.margins["rung"], result.margins["rung"])
+
+
+def test_the_margin_of_a_map_of_noise_is_not_known():
+    rng = np.random.default_rng(1)
+    maps = rng.uniform(-np.pi, np.pi, (3, SIZE, SIZE)).astype(np.float32)
+    result = metalens.invert(maps, lines=(0.45, 0.6), uncertainty=False)
+    assert np.isnan(result.margins["rung"]).all()
+    assert np.isnan(result.margins["line"]).all()
+    assert np.isin(result.params[:, metalens.WAVELENGTH], np.float32([0.45, 0.6])).all()
+    assert np.all(result.loss <= result.initial_loss)
+
+
+def test_lines_are_told_apart_as_far_as_the_ranges_do():
+    lines = np.array(LASER_LINES)
+    # on axis and small: one line; the middle of the ranges: several
+    edge = np.array([[40.0, 30.0, 39.5, 0.0, 11.0], [30.0, -60.0, 36.0, 0.0, 10.4]])
+    ample = np.array([[20.0, 130.0, 12.0, 0.0, 40.0]])
+    truth = np.tile(np.concatenate([edge, ample]), (4, 1))
+    truth[:, metalens.WAVELENGTH] = np.repeat(lines, 3)
+    maps = np.stack([metalens.predict(lens.astype(np.float32), SIZE) for lens in truth])
+    result = metalens.invert(maps, lines=lines, uncertainty=False)
+    each = [metalens.invert(maps, wavelength=line, uncertainty=False) for line in lines]
+    rmse = np.stack([metalens.residual_rmse(maps, fit.params) for fit in each])
+    assert np.all(rmse[np.repeat(np.arange(4), 3), np.arange(12)] < 2e-3)  # the true one fits
+    found = metalens.residual_rmse(maps, result.params)
+    np.testing.assert_allclose(found, rmse.min(axis=0), atol=1e-3)  # as well as by brute force
+    chosen = np.argmin(np.abs(result.params[:, [metalens.WAVELENGTH]] - lines), axis=1)
+    several = np.sum(rmse < 2e-3, axis=0) > 1
+    assert several.any()
+    assert (~several).any()
+    one = ~several
+    np.testing.assert_array_equal(lines[chosen[one]], truth[one, metalens.WAVELENGTH])
+    np.testing.assert_array_equal(result.undecided("line"), several)
+    note = metalens.NOTE_LINE.format(several.sum(), 12, "the middle of the ranges")
+    assert note in result.notes
+    assert metalens.NOTE_SCALE not in result.notes
+    # the start decides between equals, and is not left for something worse
+    led = metalens.invert(maps, lines=lines, initial=truth.astype(np.float32), uncertainty=False)
+    chosen = np.argmin(np.abs(led.params[:, [metalens.WAVELENGTH]] - lines), axis=1)
+    np.testing.assert_array_equal(lines[chosen], truth[:, metalens.WAVELENGTH])
+    assert np.all(led.loss <= led.initial_loss)
+
+
+def test_fits_again_within_the_ranges_keep_the_time_limit(made, monkeypatch):
+    limits = []
+    solve_batch = metalens._lens_batch.solve
+
+    def noted(*args, **options):
+        limits.append(options["time_limit"])
+        return solve_batch(*args, **options)
+
+    monkeypatch.setattr(metalens._lens_batch, "solve", noted)
+    far = {name: array.copy() for name, array in made.items()}
+    narrow = {"wavelength": None, "initial": far["initial"], "time_limit": 1000.0}
+    inside = lambda lenses, near: (lenses, np.arange(len(lenses)) > 1)  # noqa: E731
+    monkeypatch.setattr(metalens, "nearest_multiple", inside)
+    result = solve(far, **narrow)
+    assert len(limits) == 2
+    assert 0 < limits[1] < limits[0] == 1000.0
+    assert np.all(result.loss <= result.initial_loss)
+    late = solve(far, **narrow | {"time_limit": 1e-6})
+    assert limits[3] == 0
+    assert np.all(late.status == Status.TIME_LIMIT)
 
 
 def test_limits_and_rules_are_kept(made, solved):

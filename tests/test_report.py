@@ -66,6 +66,7 @@ def data():
         method="lbfgs: chosen",
         trace=np.exp(-np.arange(11) * rng.uniform(0.1, 0.5, (SAMPLES, 1))),
         title="Maps",
+        margins={"rung": np.array([0.5, 4, np.nan, 12.25, 2, np.nan, 8])},
         notes=["wavelength unknown: only ratios of the params are determined"],
     )
 
@@ -87,6 +88,7 @@ def take(data, samples, **changes):
     """The report of some of the samples."""
     rows = ("initial", "params", "std", "truth", "rmse", "initial_rmse", "status", "steps")
     values = {name: getattr(data, name)[samples] for name in rows}
+    values["margins"] = {name: margin[samples] for name, margin in data.margins.items()}
     return dataclasses.replace(data, **{**values, **changes})
 
 

@@ -49,6 +49,9 @@ def solve(
         progress: as for `run_batch`.
         checkpoint: as for `run_batch`; portions of 4096 maps are kept.
         time_limit: as for `run_batch`.
+
+    Returns:
+        `BatchResult` with the margin "rung".
     """
     begun, count = time.monotonic(), len(maps)
     if memory_limit is not None:
@@ -59,7 +62,7 @@ def solve(
     ledger = None
     if checkpoint is not None:
         numbers = jax.tree.leaves((max_steps, stop, space))
-        job = fingerprint(("cascade", given), [*numbers, start, wavelength], [maps])
+        job = fingerprint(("cascade with margins", given), [*numbers, start, wavelength], [maps])
         ledger = Ledger(checkpoint, job)
         for columns in ledger.load():
             kept.put(*columns)
@@ -94,6 +97,7 @@ def solve(
 def _columns(rows: np.ndarray, cascade: Cascade) -> list[np.ndarray]:
     return [
         rows, cascade.lenses, cascade.loss, cascade.initial_loss, cascade.steps, cascade.status,
+        cascade.margin,
     ]  # fmt: skip
 
 
@@ -107,11 +111,14 @@ class _Kept:
         self.initial_loss = np.full(count, np.nan, start.dtype)
         self.steps = np.zeros(count, np.int32)
         self.status = np.full(count, int(Status.STOPPED), np.int8)
+        self.margin = np.full(count, np.nan)
         self.ended = np.zeros(count, bool)
 
     def put(self, rows: np.ndarray, *columns: np.ndarray) -> None:
         """Store the results of some maps, in the order of `_columns`."""
-        mine = self.params, self.loss, self.initial_loss, self.steps, self.status
+        mine = (
+            self.params, self.loss, self.initial_loss, self.steps, self.status, self.margin,
+        )  # fmt: skip
         for all_, some in zip(mine, columns, strict=True):
             all_[rows] = some
         self.ended[rows] = True
@@ -128,5 +135,6 @@ class _Kept:
             initial_loss=self.initial_loss,
             steps=self.steps,
             status=self.status,
+            margins={"rung": self.margin},
             seconds=seconds,
         )

@@ -4,8 +4,8 @@
    can be aliased. They, and the start that is given, are fitted to the slopes of all blocks.
 2. The best, and what fits nearly as well, is fitted to the phase with a constant unknown (the
    piston). Its residual is the least that any rung of the fringe ladder can have.
-3. The piston is moved to a whole number of turns: the exact problem. Where the residual then shows
-   that the rung is wrong, its neighbors are tried.
+3. The piston is moved to a whole number of turns: the exact problem.
+4. The rungs around that fit are ranked, and the best is taken (see `_lens_rungs`).
 
 Params are (xc, yc, S, focal_length) in µm throughout, phases in turns, losses in rad².
 """
@@ -20,6 +20,8 @@ import numpy as np
 from jaxtyping import Array
 
 from refinejax._core import Status, Stop
+from refinejax.apps._chunks import by_chunks
+from refinejax.apps._lens_rungs import choose, ladder
 from refinejax.apps._lens_slopes import fit_slopes
 from refinejax.batch import BatchResult, run_batch
 from refinejax.batch.interrupt import Deadline
@@ -36,18 +38,17 @@ from refinejax.problems.phase import (
 from refinejax.refiners import LevenbergMarquardt
 
 SMALLEST = 12  # pixels along a side, below which there are too few blocks
-_CHUNK = 64
 _STEPS = 50
 _HELD_STEPS = 5
 _ROUGH = Stop(loss=1e-4)  # well within the scatter of the loss that noise in the params makes
 _FEW = 32  # pixels along a side for the fit with the piston free
 _SHARES = (1 / 3, 2 / 3, 1)  # of the way of the piston to a rung
-_RUNGS = (0, 1, -1, 2, -2)  # from the nearest one, in the order in which they are tried
 _TIE = 1.3  # a lens whose slopes fit nearly as well as the best is tried too
 _TIES = 2  # at most so many
 _SAME = 1e-3  # share of the ranges by which lenses differ that are the same
 _SLACK = 1.02  # loss on the right rung over that with the piston free, at most
 _CLEAN = 1e-6  # rad²; float32 fits no phase map better
+_MOVES = 5  # from rung to rung, at most
 _UNEXPLAINED = 0.5  # rad²; a fit that explains most of a map leaves less
 
 
@@ -82,6 +83,7 @@ class Cascade:
         initial_loss: the loss there.
         free: the loss with the piston free, ∞ where it is not known.
         lens_free, pistons: the fit with the piston free [µm], [turns].
+        margin: of the rung, see `_lens_rungs.Choice`; NaN where it is not known.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Cascade:
         )
         self.steps = np.zeros(count, np.int32)
         self.free = np.full(count, np.inf, self.loss.dtype)
+        self.margin = np.full(count, np.nan)
         self.lens_free, self.pistons = start.copy(), np.zeros(count, start.dtype)
 
     def solve(self) -> None:
@@ -131,15 +134,46 @@ class Cascade:
         lost = ~(self.free <= _UNEXPLAINED)
         self._fit_free(found, others & ~tries & lost[:, None])
         self._fit_exact(np.arange(len(self.start)), self.lens_free)
-        for rung in _RUNGS:
-            fits_ill = self.loss > np.maximum(_SLACK * self.free, _CLEAN)
-            self._fit_rung(np.flatnonzero(fits_ill & (self.free <= _UNEXPLAINED)), rung)
+        fits_ill = self.loss > np.maximum(_SLACK * self.free, _CLEAN)
+        self._fit_rung(np.flatnonzero(fits_ill & (self.free <= _UNEXPLAINED)))
         for rank in range(found.shape[1]):  # noise beyond half a turn: whatever fits best
             rows = np.flatnonzero(~(self.loss <= _UNEXPLAINED) & others[:, rank])
             self._fit_exact(rows, found[rows, rank])
         as_it_came = self.status == int(Status.STALLED)
         rows = np.flatnonzero(as_it_came | (self.given & ~(self.loss <= _UNEXPLAINED)))
         self._fit_exact(rows, self.start[rows])
+        self._settle()
+
+    def _settle(self) -> None:
+        """Move to the rung that fits best, in float64, and note by how much it does."""
+        rows = np.flatnonzero(self.loss <= _UNEXPLAINED)
+        if not len(rows) or self.deadline.verdict() is not None:
+            return
+        lower, upper = (np.asarray(end, float) for end in self.space.bounds)
+        turns, wavelength = self.problem.observation[rows], self.problem.context[rows]
+        lenses, margin = self.lenses[rows], np.full(len(rows), np.nan)
+        loss, own = np.full(len(rows), np.inf), np.full(len(rows), np.inf)
+        trial, todo, unmoved = lenses.copy(), np.arange(len(rows)), margin
+        for move in range(1 + min(self.most, _MOVES)):
+            self.steps[rows[todo]] += move > 0
+            here = ladder(turns[todo], wavelength[todo], trial[todo])
+            choice = choose(here, lower, upper)
+            least = here.least + here.unit * choice.own
+            better = (least <= own[todo]) & (here.loss <= loss[todo] + _CLEAN)
+            at = todo[better]
+            lenses[at], loss[at], own[at] = trial[at], here.loss[better], least[better]
+            margin[at] = choice.margin[better]
+            if move == 0:
+                unmoved = choice.margin
+            gain = here.loss - least > (1e-3 * least if move == 0 else _CLEAN)
+            going = (gain | (choice.rung != 0)) & np.all(np.isfinite(choice.lens), axis=1)
+            todo = todo[going]
+            if not len(todo):
+                break
+            trial[todo] = choice.lens[going]
+        kept = loss <= self.initial_loss[rows]  # float32 may have called the start better
+        self.margin[rows] = np.where(kept, margin, unmoved)
+        self.lenses[rows[kept]], self.loss[rows[kept]] = lenses[kept], loss[kept]
 
     def _repeated(self, lenses: np.ndarray) -> np.ndarray:
         """Return whether each of k lenses is the same as one before it, shape (B, k)."""
@@ -165,14 +199,10 @@ class Cascade:
         self.free[at], self.pistons[at] = loss[order], fit.params[1][order]
         self.lens_free[at] = fit.params[0][order]
 
-    def _fit_rung(self, rows: np.ndarray, rung: int) -> None:
-        """Move the piston to a whole number by steps, and fit exactly from there.
-
-        ``rung`` counts from the nearest: 1 is the next on the side of the piston, −1 on the other.
-        """
+    def _fit_rung(self, rows: np.ndarray) -> None:
+        """Move the piston to the nearest whole number by steps, and fit exactly from there."""
         problem, here, lenses = _take(self.problem, rows), self.pistons[rows], self.lens_free[rows]
-        nearest = np.round(here)
-        there = nearest + rung * np.where(here >= nearest, 1, -1)
+        there = np.round(here)
         for share in _SHARES:
             held = held_piston(problem, (here + share * (there - here)).astype(here.dtype))
             fit = self._run(held, lenses, min(_HELD_STEPS, self.most), _ROUGH)
@@ -224,22 +254,21 @@ def _take(problem: InverseProblem, rows: np.ndarray) -> InverseProblem:
 
 def losses(problem: InverseProblem, lenses: Any) -> np.ndarray:
     """Return the loss of each map, shape (B,)."""
-    return _by_chunks(_losses, problem, lenses)
+    return _of_each(_losses, problem, lenses)
 
 
 def pistons(problem: InverseProblem, lenses: np.ndarray) -> np.ndarray:
     """Return the piston of each map, shape (B,)."""
-    return _by_chunks(_pistons, problem, lenses)
+    return _of_each(_pistons, problem, lenses)
 
 
-def _by_chunks(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
-    found = []
-    count = len(jax.tree.leaves(lenses)[0])
-    for first in range(0, count, _CHUNK):
-        rows = np.minimum(np.arange(first, first + _CHUNK), count - 1)
-        part = jax.tree.map(operator.itemgetter(rows), lenses)
-        found.append(np.asarray(function(_take(problem, rows), part)))
-    return np.concatenate(found)[:count]
+def _of_each(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
+    return by_chunks(
+        lambda rows: function(
+            _take(problem, rows), jax.tree.map(operator.itemgetter(rows), lenses)
+        ),
+        len(jax.tree.leaves(lenses)[0]),
+    )
 
 
 @functools.partial(jax.jit, compiler_options=REORDER)

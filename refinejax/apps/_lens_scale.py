@@ -16,9 +16,16 @@ OTHERS = [i for i, name in enumerate(NAMES) if name != "wavelength"]
 REFERENCE = math.sqrt(LOWER[WAVELENGTH] * UPPER[WAVELENGTH])  # µm
 
 
-def reference_space() -> ParameterSpace:
-    """Return bounds at the reference wavelength for all lenses within the ranges."""
-    small, large = REFERENCE / UPPER[WAVELENGTH], REFERENCE / LOWER[WAVELENGTH]
+def reference_space(
+    shortest: float = LOWER[WAVELENGTH], longest: float = UPPER[WAVELENGTH]
+) -> ParameterSpace:
+    """Return bounds at the reference wavelength for all lenses within the ranges.
+
+    Args:
+        shortest: wavelength of any lens [µm].
+        longest: likewise.
+    """
+    small, large = REFERENCE / longest, REFERENCE / shortest
     lower = [LOWER[i] * (small if LOWER[i] > 0 else large) for i in OTHERS]
     return ParameterSpace.create(
         [NAMES[i] for i in OTHERS], lower, [UPPER[i] * large for i in OTHERS], ["µm"] * len(OTHERS)

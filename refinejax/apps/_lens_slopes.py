@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._run import run
+from refinejax.apps._chunks import by_chunks
 from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens_slopes import lens_from_slopes
 from refinejax.physics.slopes import Blocks, block_phasors, expand, slopes
@@ -16,7 +17,6 @@ from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.problems.phase import slope_problem
 from refinejax.refiners import LevenbergMarquardt
 
-_CHUNK = 64
 _CANDIDATES = 3  # aliases of the slopes that are tried, the most plausible
 _MOST_ALIASES = 4  # turns a pixel
 _STEEP = 1.03  # κ/|g| of one more lens: most windows are far from the axis
@@ -39,23 +39,20 @@ def fit_slopes(
         Lenses of shape (B, k, 4) [µm] and losses of shape (B, k); infinite losses where the map has
         no slopes.
     """
-    count, size = len(start), problem.observation.shape[-1]
+    size = problem.observation.shape[-1]
     steepest = float(space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
     aliases = min(int(np.ceil(steepest / (size - 1) - 0.5)), _MOST_ALIASES)
-    found = []
-    for first in range(0, count, _CHUNK):
-        rows = np.minimum(np.arange(first, first + _CHUNK), count - 1)
-        fits = _fit(
+    return by_chunks(
+        lambda rows: _fit(
             problem.replace(observation=problem.observation[rows], context=problem.context[rows]),
             space,
             start[rows],
             blocks=Blocks.of(size),
             aliases=max(aliases, 0),
             given=given,
-        )
-        found.append(jax.tree.map(np.asarray, fits))
-    lenses, losses = (np.concatenate(part)[:count] for part in zip(*found, strict=True))
-    return lenses, losses
+        ),
+        len(start),
+    )
 
 
 @functools.partial(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from refinejax._core import Refiner, Stop
+from refinejax._core import Refiner, Status, Stop, as_key, as_stop, check_seconds
 from refinejax._methods import METHODS, choose
 from refinejax._refine import refine
 from refinejax._run import run
 from refinejax.apps import _lens_batch
 from refinejax.apps._lens_cascade import SMALLEST
+from refinejax.apps._lens_lines import choose_lines, nearest_line
 from refinejax.apps._lens_scale import (
     OTHERS,
     REFERENCE,
@@ -24,6 +26,7 @@ from refinejax.apps._lens_scale import (
     reference_space,
 )
 from refinejax.batch import BatchResult
+from refinejax.batch.interrupt import Deadline
 from refinejax.diagnostics import Fit
 from refinejax.physics import metalens
 from refinejax.physics.noise import PhaseNoise, apply_noise
@@ -33,6 +36,15 @@ from refinejax.problems import InverseProblem, ParameterSpace
 NOTE_SCALE = (
     "wavelength unknown: scaling all five params together changes nothing that can be seen, so "
     "only their ratios are determined; give the wavelength to determine the rest"
+)
+NOTE_RUNG = (
+    "{} of {} samples: lenses a whole number of fringes off explain the map about as well (odds "
+    "below 20 : 1, margins['rung'] below 3); their params may be further off than std says"
+)
+NOTE_LINE = (
+    "{} of {} samples: the lens, scaled, explains the map about as well at another line (odds "
+    "below 20 : 1, margins['line'] below 3); of lines that explain it equally, the one that brings "
+    "the params nearest to {} is given"
 )
 NOTE_START = (
     "no initial params: started from the middle of the ranges, where few samples are solved"
@@ -56,6 +68,7 @@ def invert(
     phase: Any,
     *,
     wavelength: Any = None,
+    lines: Any = None,
     initial: Any = None,
     method: str | Refiner = "auto",
     key: Any = 0,
@@ -77,6 +90,9 @@ def invert(
         phase: wrapped phase maps, shape (B, N, N), or (N, N) for one [rad]. NaN: missing.
         wavelength: if known, one for all or shape (B,) [µm]; four params are unknown then. If not,
             five, of which only the ratios are determined.
+        lines: wavelengths [µm] one of which it is, such as `physics.metalens.LASER_LINES`, in place
+            of ``wavelength``; by the cascade only. As a lens can be scaled, the ranges of the other
+            params are all that tells them apart (see `apps._lens_lines`), often not enough.
         initial: where to start, shape (B, 5) (or (5,)): xc, yc, S, wavelength, focal_length [µm].
             The cascade needs none; other methods then start from the middle of the ranges.
         method: as for `refine`; or "cascade", which is "auto" for maps of 12 × 12 pixels or more: a
@@ -89,20 +105,27 @@ def invert(
         progress: as for `refine`.
         checkpoint: as for `refine`.
         time_limit: as for `refine`.
-        uncertainty: whether to find the standard errors, which takes about as long as the fit, and
-            to improve that of the cascade by what is found on the way.
+        uncertainty: whether to find the standard errors.
 
     Returns:
         `BatchResult` with ``params`` (B, 5) [µm]; ``std`` (B, 5), the standard errors by
         linearization [µm]: 0 for a wavelength that was given, NaN where the data do not determine
         the param, where it is on a bound, or where the fit is worse than 1 rad; ``notes`` says what
-        is not known, ``covariance()`` and ``identifiability()`` how far to trust it.
+        is not known, ``covariance()`` and ``identifiability()`` how far to trust it. From the
+        cascade also ``margins``: "rung", the log of the odds that the lens is on the right rung of
+        the fringe ladder rather than the next best one (see `apps._lens_rungs`; std and covariance
+        are those on the rung); with ``lines`` also "line". Below 3 the map does not decide.
 
     Raises:
         ValueError: names the argument that does not fit.
     """
     maps, single = check_maps(phase)
+    as_key(key)  # complains, as do the next two
+    as_stop(stop)
+    check_seconds("time_limit", time_limit)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
+    cascade = _is_cascade(method, maps.shape[-1])
+    among = None if lines is None else _lines(lines, wavelength, cascade)
     starts, notes = _starts(initial, known, len(maps), maps.dtype)
     options: dict[str, Any] = {
         "max_steps": max_steps,
@@ -113,19 +136,32 @@ def invert(
         "checkpoint": checkpoint,
         "time_limit": time_limit,
     }
-    cascade = _is_cascade(method, maps.shape[-1])
     if cascade:
         given = initial is not None
-        result, notes = _cascade(maps, known, starts, given=given, **options), []
+        result, notes = _cascade(maps, known, starts, lines=among, given=given, **options), []
     else:
         result = _refine(maps, known, starts, method=method, key=key, **options)
-    notes = [*notes, *([NOTE_SCALE] if known is None else [])]
-    fit = _fit(maps, known=known is not None)
-    result = replace(result, std=np.full_like(result.params, np.nan))
-    if known is not None and uncertainty:
-        result = _judge(maps, result, fit, move=cascade)
-    result = replace(result, notes=tuple(notes), fit=fit)
+    fixed = known is not None or among is not None
+    notes = [
+        *notes,
+        *([] if fixed else [NOTE_SCALE]),
+        *_undecided(result, given=initial is not None),
+    ]
+    fit = _fit(maps, known=fixed)
+    std = _standard_errors(maps, result, fit) if fixed and uncertainty else None
+    std = np.full_like(result.params, np.nan) if std is None else std
+    result = replace(result, std=std, notes=tuple(notes), fit=fit)
     return result.squeeze() if single else result
+
+
+def _undecided(result: BatchResult, *, given: bool) -> list[str]:
+    """Return notes on choices that the maps do not decide."""
+    found = []
+    near = "the start" if given else "the middle of the ranges"
+    for choice, note in (("rung", NOTE_RUNG), ("line", NOTE_LINE)):
+        if choice in result.margins and (number := int(np.sum(result.undecided(choice)))):
+            found.append(note.format(number, len(result), near))
+    return found
 
 
 def _is_cascade(method: str | Refiner, size: int) -> bool:
@@ -144,6 +180,7 @@ def _cascade(
     known: np.ndarray | None,
     starts: np.ndarray,
     *,
+    lines: np.ndarray | None,
     given: bool,
     **options: Any,
 ) -> BatchResult:
@@ -153,21 +190,84 @@ def _cascade(
             f"method: the cascade needs maps of {SMALLEST} × {SMALLEST} pixels or more, got "
             f"{maps.shape[1]} × {maps.shape[2]}; use another method"
         )
+    end = Deadline(options["time_limit"]).end
+    if lines is not None:
+        starts = _widen(starts[:, OTHERS], starts, OTHERS)
+        starts[:, WAVELENGTH] = nearest_line(starts[:, WAVELENGTH], lines)
     if known is None:
-        box, length = reference_space(), np.full(len(maps), REFERENCE)
-        scaled = starts * (REFERENCE / np.asarray(space().clip(starts))[:, [WAVELENGTH]])
+        box = reference_space() if lines is None else reference_space(lines.min(), lines.max())
+        length = np.full(len(maps), REFERENCE)
+        inside = starts if lines is not None else np.asarray(space().clip(starts))
+        scaled = starts * (REFERENCE / inside[:, [WAVELENGTH]])
     else:
         box, length, scaled = space(wavelength=False), known, starts
     begin = np.asarray(box.clip(jnp.asarray(scaled[:, OTHERS], maps.dtype)))
     result = _lens_batch.solve(maps, length.astype(maps.dtype), begin, box, given=given, **options)
-    wide = np.insert(result.params, WAVELENGTH, length, axis=1).astype(maps.dtype)
+    again = functools.partial(_again, maps, result, end, options)
+    if lines is not None:
+        result = choose_lines(maps, result, lines, starts, again)
+    elif known is None:
+        wide, inside = nearest_multiple(_insert(result.params, length), starts)
+        result = replace(result, params=wide)
+        if not inside.all():
+            _put(result, np.flatnonzero(~inside), again(np.flatnonzero(~inside), wide[~inside]))
+    else:
+        result = replace(result, params=_insert(result.params, length))
     if known is None:
-        wide, inside = nearest_multiple(wide, starts)
-        _refit(maps, wide, result, ~inside)
         worse = result.loss > result.initial_loss
-        wide[worse], result.loss[worse] = space().clip(starts[worse]), result.initial_loss[worse]
-    at_bound = _touches_bound(wide, known=known is not None)
-    return replace(result, params=wide, at_bound=at_bound, method=CASCADE)
+        result.params[worse] = _clip(starts[worse], fixed=lines is not None)
+        result.loss[worse] = result.initial_loss[worse]
+    fixed = known is not None or lines is not None
+    at_bound = _touches_bound(result.params, known=fixed)
+    return replace(result, at_bound=at_bound, method=CASCADE)
+
+
+def _insert(lenses: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
+    """Return all five params."""
+    return np.insert(lenses, WAVELENGTH, wavelength, axis=1).astype(lenses.dtype)
+
+
+def _clip(params: np.ndarray, *, fixed: bool) -> np.ndarray:
+    """Move params into the ranges, but for a wavelength that is fixed."""
+    inside = np.asarray(space().clip(params))
+    return _widen(inside[:, OTHERS], params, OTHERS) if fixed else inside
+
+
+def _again(
+    maps: np.ndarray,
+    before: BatchResult,
+    end: float,
+    options: dict[str, Any],
+    rows: np.ndarray,
+    wide: np.ndarray,
+) -> BatchResult:
+    """Fit some lenses (n, 5) again at their wavelengths, where the ranges forced them to move.
+
+    Those for which no time is left stay as they are.
+    """
+    interrupted = np.any(before.status == int(Status.STOPPED))
+    left = 0.0 if interrupted else end - time.monotonic()
+    fit = _lens_batch.solve(
+        maps[rows],
+        wide[:, WAVELENGTH],
+        wide[:, OTHERS],
+        space(wavelength=False),
+        given=True,
+        time_limit=None if np.isinf(left) else max(left, 0.0),
+        **{name: options[name] for name in ("max_steps", "stop", "lanes", "memory_limit")},
+    )
+    loss = np.where(np.isnan(fit.loss), residual_rmse(maps[rows], wide) ** 2, fit.loss)
+    status = np.where(interrupted, int(Status.STOPPED), fit.status).astype(np.int8)
+    return replace(fit, params=_insert(fit.params, wide[:, WAVELENGTH]), loss=loss, status=status)
+
+
+def _put(result: BatchResult, rows: np.ndarray, again: BatchResult) -> None:
+    """Put fits in the place of others."""
+    result.params[rows], result.loss[rows] = again.params, again.loss
+    result.status[rows] = again.status
+    result.steps[rows] += again.steps
+    for name, margin in again.margins.items():
+        result.margins[name][rows] = margin
 
 
 def _touches_bound(params: np.ndarray, *, known: bool) -> np.ndarray:
@@ -176,21 +276,6 @@ def _touches_bound(params: np.ndarray, *, known: bool) -> np.ndarray:
     touches = (params <= lower) | (params >= upper)
     touches[:, WAVELENGTH] &= not known
     return touches
-
-
-def _refit(maps: np.ndarray, wide: np.ndarray, result: BatchResult, rows: np.ndarray) -> None:
-    """Fit lenses again, in place, at a wavelength within the range, where the ranges forced it."""
-    if not rows.any():
-        return
-    again = _lens_batch.solve(
-        maps[rows],
-        wide[rows, WAVELENGTH],
-        wide[rows][:, OTHERS],
-        space(wavelength=False),
-        given=True,
-    )
-    wide[rows] = np.insert(again.params, WAVELENGTH, wide[rows, WAVELENGTH], axis=1)
-    result.loss[rows], result.status[rows] = again.loss, again.status
 
 
 def _refine(
@@ -359,16 +444,46 @@ def _wavelengths(wavelength: Any, count: int) -> np.ndarray:
         raise ValueError(
             f"wavelength: expected one number or shape ({count},), got shape {values.shape}"
         )
-    low, high = metalens.LOWER[WAVELENGTH], metalens.UPPER[WAVELENGTH]
     there = values[~np.isnan(values)]  # one that is NaN ends as the status of its sample
-    if not there.size or not np.all((there > 0) & np.isfinite(there)):
-        raise ValueError("wavelength: expected numbers above 0 [µm]")
-    if not np.all((there >= low / 10) & (there <= high * 10)):
-        raise ValueError(
-            f"wavelength: expected µm (visible light is {low} to {high}), got "
-            f"{there.min():g} to {there.max():g}; nm / 1000 = µm"
-        )
+    _checked_lengths("wavelength", there)
     return np.broadcast_to(values, (count,))
+
+
+def _checked_lengths(name: str, values: np.ndarray) -> np.ndarray:
+    """Return wavelengths that are some, and in µm.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    low, high = metalens.LOWER[WAVELENGTH], metalens.UPPER[WAVELENGTH]
+    if not values.size or not np.all((values > 0) & np.isfinite(values)):
+        raise ValueError(f"{name}: expected numbers above 0 [µm]")
+    if not np.all((values >= low / 10) & (values <= high * 10)):
+        raise ValueError(
+            f"{name}: expected µm (visible light is {low} to {high}), got "
+            f"{values.min():g} to {values.max():g}; nm / 1000 = µm"
+        )
+    return values
+
+
+def _lines(lines: Any, wavelength: Any, cascade: bool) -> np.ndarray:
+    """Return the wavelengths of which it is one.
+
+    Raises:
+        ValueError: names what does not fit.
+    """
+    if wavelength is not None:
+        raise ValueError("lines: expected no wavelength beside them, got both; give one of the two")
+    if not cascade:
+        raise ValueError(
+            f"lines: only the cascade chooses among them (method 'auto', maps of {SMALLEST} × "
+            f"{SMALLEST} pixels or more); with another method, invert at each wavelength and "
+            "compare the losses"
+        )
+    values = np.unique(_reals("lines", lines, float).astype(float))
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"lines: expected wavelengths [µm], got {lines!r}")
+    return _checked_lengths("lines", values)
 
 
 def _starts(
@@ -427,27 +542,12 @@ def _fit(maps: np.ndarray, *, known: bool) -> Fit:
     return Fit(problem, fixed=("wavelength",) if known else ())
 
 
-def _judge(maps: np.ndarray, result: BatchResult, fit: Fit, *, move: bool) -> BatchResult:
-    """Return the result with standard errors, and perhaps moved by the step they come with.
-
-    That step solves the linearized problem by QR, where normal equations in float32 have lost what
-    the map determines weakly. It is kept where it lowers the loss.
-    """
-    found = fit.covariance(result.params)
-    std = found.std.astype(result.params.dtype)
-    here = residual_rmse(maps, result.params)
-    lost = ~(here < _KNOWN)
+def _standard_errors(maps: np.ndarray, result: BatchResult, fit: Fit) -> np.ndarray:
+    """Return standard errors (B, 5), NaN where the fit explains little."""
+    std = fit.covariance(result.params).std.astype(result.params.dtype)
+    lost = ~(residual_rmse(maps, result.params) < _KNOWN)
     std[lost[:, None] & (np.arange(len(metalens.NAMES)) != WAVELENGTH)] = np.nan
-    result = replace(result, std=std)
-    if not move:
-        return result
-    ahead = space().clip(result.params + np.where(np.isnan(found.shift), 0, found.shift))
-    ahead = _widen(np.asarray(ahead)[:, OTHERS], result.params, OTHERS)
-    there = residual_rmse(maps, ahead)
-    better = (there < here) & ~lost & (there**2 <= result.loss)
-    params = np.where(better[:, None], ahead, result.params).astype(result.params.dtype)
-    loss = np.where(better, there**2, result.loss).astype(result.loss.dtype)
-    return replace(result, params=params, loss=loss, at_bound=_touches_bound(params, known=True))
+    return std
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -14,6 +14,8 @@ from refinejax._core import Status
 if TYPE_CHECKING:
     from refinejax.diagnostics import Covariance, Fit, GoodnessOfFit, Identifiability
 
+DECISIVE = 3.0  # odds of 20 : 1, which Kass and Raftery (1995, JASA 90, 773) call strong
+
 
 @dataclass(frozen=True, repr=False)
 class BatchResult:
@@ -30,6 +32,10 @@ class BatchResult:
         seconds: wall time, with compilation.
         method: what was used, and why.
         notes: what is not known about the answers, in words.
+        margins: for each discrete choice that was made (name → shape (B,)), the log of the odds of
+            what was chosen against the best alternative: the difference of their log-likelihoods.
+            Below 0 the alternative fits better; below `DECISIVE` the data do not decide; NaN where
+            nothing is known.
         fit: the problem, for `covariance` and the like; `refine` puts it there. Not saved.
     """
 
@@ -43,6 +49,7 @@ class BatchResult:
     seconds: float = float("nan")
     method: str = ""
     notes: tuple[str, ...] = ()
+    margins: dict[str, np.ndarray] = field(default_factory=dict)
     fit: "Fit | None" = field(default=None, compare=False)
 
     def __len__(self) -> int:
@@ -75,6 +82,17 @@ class BatchResult:
         order = np.argsort(-numbers, kind="stable")
         return {Status(int(values[i])).name: int(numbers[i]) for i in order}
 
+    def undecided(self, choice: str) -> np.ndarray:
+        """Return True where the margin of a choice is below `DECISIVE`; not where it is NaN.
+
+        Raises:
+            ValueError: for a choice that was not made.
+        """
+        if choice not in self.margins:
+            made = ", ".join(self.margins) or "none"
+            raise ValueError(f"choice: {choice!r} was not made; expected one of: {made}")
+        return np.asarray(self.margins[choice]) < DECISIVE
+
     def summary(self) -> str:
         """Return a few lines: losses before and after, statuses, and what they mean."""
         share = 100 * float(np.mean(self.converged)) if len(self) else 0.0
@@ -86,6 +104,10 @@ class BatchResult:
         if self.at_bound is not None:
             active = [np.any(_flat(leaf, self.status), axis=1) for leaf in _leaves(self.at_bound)]
             lines.append(f"  at a bound: {int(np.sum(np.any(active, axis=0)))} samples")
+        for name in self.margins:
+            number = int(np.sum(self.undecided(name)))
+            values = _quantiles(self.margins[name])
+            lines.append(f"  margin of the {name} {values}   not decided: {number} samples")
         for name, number in self.counts().items():
             lines.append(f"  {number:>8}  {name:<15} {Status[name].explain()}")
         if self.method:
@@ -106,7 +128,7 @@ class BatchResult:
         if len(self) != 1:
             raise ValueError(f"squeeze: expected a batch of one sample, got {len(self)}")
         first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
-        fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound", "std")
+        fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound", "std", "margins")
         return replace(self, **{name: first(getattr(self, name)) for name in fields})
 
     def covariance(self, *, noise: str = "white") -> "Covariance":
@@ -153,6 +175,8 @@ class BatchResult:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file: ``params`` (or ``params[...]`` for each leaf) and the rest.
 
+        Margins are ``margin_NAME``.
+
         Written under a temporary name and renamed, so that a file that exists is whole.
         """
         arrays = {
@@ -160,6 +184,7 @@ class BatchResult:
             for field in ("params", "at_bound", "std")
             for name, leaf in _named(getattr(self, field))
         }
+        arrays |= {f"margin_{name}": margin for name, margin in self.margins.items()}
         fields = ("loss", "initial_loss", "steps", "status", "seconds", "method", "notes")
         write_npz(path, **arrays, **{name: np.asarray(getattr(self, name)) for name in fields})
 
@@ -171,7 +196,9 @@ class BatchResult:
         seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))
         notes = tuple(str(note) for note in arrays.pop("notes"))
         trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound", "std")}
-        return cls(**trees, **arrays, seconds=seconds, method=method, notes=notes)
+        names = [name for name in arrays if name.startswith("margin_")]
+        margins = {name.removeprefix("margin_"): arrays.pop(name) for name in names}
+        return cls(**trees, **arrays, margins=margins, seconds=seconds, method=method, notes=notes)
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, as_key, as_objective, bounds_of
+from refinejax._core import Refiner, Stop, as_key, as_objective, as_stop, bounds_of, check_seconds
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.interrupt import Deadline
 from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
@@ -72,16 +72,18 @@ def run_batch(
 
     Raises:
         ValueError: for an empty batch, leading axes that differ, params that are not floating, a
-            ``checkpoint`` of another job, a ``memory_limit`` too small for a single lane.
+            ``checkpoint`` of another job, a ``memory_limit`` too small for a single lane; for a
+            ``key``, ``stop`` or ``time_limit`` that is none.
     """
     begun = time.monotonic()
     max_steps = check_steps(max_steps)
+    check_seconds("time_limit", time_limit)
     problem, params = as_objective(problem), host(params)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
     data, shared = layout.split(leaves)
     starts, structure = jax.tree.flatten(params)
-    rules = (stop or Stop()).resolve(jnp.result_type(*[leaf.dtype for leaf in starts]))
+    rules = as_stop(stop).resolve(jnp.result_type(*[leaf.dtype for leaf in starts]))
     key = as_key(key)
     output = Output(starts, count)
     share = Share.of(mesh, count)

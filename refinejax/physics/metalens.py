@@ -33,6 +33,7 @@ NAMES = ("xc", "yc", "S", "wavelength", "focal_length")
 LOWER = (-500.0, -500.0, 1.0, 0.4, 10.0)
 UPPER = (500.0, 500.0, 40.0, 0.7, 100.0)
 UNITS = ("µm",) * 5
+LASER_LINES = (0.405, 0.445, 0.532, 0.725)  # µm: laser diodes, and the doubled Nd:YAG laser
 
 
 def pixel_grid(
