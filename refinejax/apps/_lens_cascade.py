@@ -40,7 +40,6 @@ from refinejax.refiners import LevenbergMarquardt
 SMALLEST = 12  # pixels along a side, below which there are too few blocks
 _STEPS = 50
 _HELD_STEPS = 5
-_ROUGH = Stop(loss=1e-4)  # well within the scatter of the loss that noise in the params makes
 _FEW = 32  # pixels along a side for the fit with the piston free
 _SHARES = (1 / 3, 2 / 3, 1)  # of the way of the piston to a rung
 _TIE = 1.3  # a lens whose slopes fit nearly as well as the best is tried too
@@ -48,6 +47,9 @@ _TIES = 2  # at most so many
 _SAME = 1e-3  # share of the ranges by which lenses differ that are the same
 _SLACK = 1.02  # loss on the right rung over that with the piston free, at most
 _CLEAN = 1e-6  # rad²; float32 fits no phase map better
+_FINE = 1e-7  # rad²; where float64 goes on with what float32 has fitted
+# The loss is known to 1e-4 where noise in the params scatters it by more.
+_ROUGH = Stop(loss=1e-4, target=_CLEAN)
 _MOVES = 5  # from rung to rung, at most
 _UNEXPLAINED = 0.5  # rad²; a fit that explains most of a map leaves less
 
@@ -214,9 +216,14 @@ class Cascade:
 
     def _fit_exact(self, rows: np.ndarray, lenses: np.ndarray) -> None:
         """Fit exactly and keep what is better."""
-        fit = self._run(_take(self.problem, rows), lenses, self.most, self.stop)
+        stop = self.stop
+        if stop is None and self.loss.dtype == np.float32:
+            stop = Stop(target=_FINE)
+        fit = self._run(_take(self.problem, rows), lenses, self.most, stop)
         if fit is None:
             return
+        if self.stop is None:  # a target that nobody set is that of the stage
+            fit.status[fit.status == int(Status.TARGET_REACHED)] = int(Status.CONVERGED_LOSS)
         self.steps[rows] += fit.steps
         better = (fit.loss <= self.loss[rows]) | ~np.isfinite(self.loss[rows])
         better &= np.isfinite(fit.loss)

@@ -60,12 +60,6 @@ class Pinned(struct.PyTreeNode):
         free = self.others()
         return model.replace(gradient=model.gradient[free], matrix=model.matrix[free][:, free])
 
-    def normal_along(self, rest: Array, basis: Array) -> Normal:
-        """Return the same as a function of z, rest + basis·z."""
-        free, size = self.others(), len(basis) + 1
-        wide = jnp.zeros((size, size - 1), basis.dtype).at[free].set(basis)
-        return normal_equations(self.problem, self.full(rest), wide)
-
     @property
     def bounds(self) -> Bounds | None:
         """The bounds of the free params."""

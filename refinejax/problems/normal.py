@@ -77,8 +77,9 @@ def normal_equations(
     Args:
         objective: with a residual, or its own normal equations.
         params: where, of n numbers in all.
-        basis: T, for the model as a function of z in x + T z: BᵀMB loses what M determines less
-            well than ε of the best; the columns of J·T keep it, where T makes them alike.
+        basis: T, upper triangular, for the model as a function of z in x + T z: TᵀMT has lost what
+            M determines less well than ε of the best; the columns of J·T keep it, where T makes
+            them alike.
 
     Raises:
         ValueError: if the objective has no residual.
@@ -149,7 +150,7 @@ def accumulate(
         weigh: residuals → (penalty, weight), elementwise.
         pointwise: whether each residual depends on the coordinates of its pixel only: then nothing
             of the size of J is kept.
-        basis: T, for J·T instead of J.
+        basis: T, upper triangular, for J·T instead of J.
     """
     parts = (_fused if pointwise else _columns)(residual, flat, weigh, basis)
     return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)
@@ -196,9 +197,6 @@ def _fused(residual: Any, flat: Array, weigh: Weigh, basis: Array | None) -> lis
     size = flat.size
 
     def column(i: int) -> tuple[list[Array], list[Array]]:
-        if basis is not None:
-            return jax.jvp(lambda x: _real(residual(x)), (flat,), (basis[:, i].astype(flat.dtype),))
-
         def along(x: Array) -> list[Array]:
             entries = [x if j == i else flat[j] for j in range(size)]
             return _real(residual(jnp.stack(entries)))
@@ -210,6 +208,8 @@ def _fused(residual: Any, flat: Array, weigh: Weigh, basis: Array | None) -> lis
     for k, r in enumerate(columns[0][0]):
         penalty, weight = weigh(r)
         slopes = [tangents[k] for _, tangents in columns]
+        if basis is not None:
+            slopes = [sum(slopes[i] * basis[i, j] for i in range(j + 1)) for j in range(size)]
         terms = [penalty, *(weight * r * c for c in slopes)]
         upper = [(i, j) for i in range(size) for j in range(i, size)]
         terms += [weight * slopes[i] * slopes[j] for i, j in upper]

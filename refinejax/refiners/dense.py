@@ -9,9 +9,23 @@ from jaxtyping import Array, Bool, Float
 from refinejax._core import Scalar
 
 _UNROLLED = 8  # up to here a Cholesky factorization is written out, entry by entry
-_PASSES = 4  # over the active set of a bounded quadratic
+_PASSES = 3  # over the active set of a bounded quadratic
 
 Solve = Callable[[Array, Array], Array]
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Return a·b for matrices and vectors, in full precision.
+
+    Small ones are written out: a batch of tiny products is a call each for XLA on CPU, sums of
+    numbers that run over all samples are fused with what comes before and after.
+    """
+    size = a.shape[-1]
+    if size > _UNROLLED:
+        return jnp.matmul(a, b, precision="highest")
+    columns = [a[..., k] if b.ndim == 1 else a[..., k, None] for k in range(size)]
+    products = [column * b[k] for k, column in enumerate(columns)]
+    return sum(products[1:], start=products[0])
 
 
 def solve(matrix: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -20,7 +34,10 @@ def solve(matrix: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array
     LAPACK is called once a sample; for small n, sums of numbers that run over all samples are
     several times faster.
     """
-    return solve_factored(cholesky_upper(matrix), right)
+    if right.shape[0] > _UNROLLED:
+        return solve_factored(cholesky_upper(matrix), right)
+    low, pivots = _factor(matrix)
+    return _substitute(low, [jax.lax.rsqrt(pivot) for pivot in pivots], right)
 
 
 def cholesky_upper(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -30,11 +47,11 @@ def cholesky_upper(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return jax.scipy.linalg.cholesky(matrix, lower=False)
     low, pivots = _factor(matrix)
     zero = jnp.zeros((), matrix.dtype)
+    roots = [jnp.sqrt(pivot) for pivot in pivots]
     rows = [
-        [zero if j < i else low[j][i] if j > i else jnp.sqrt(pivots[i]) for j in range(n)]
-        for i in range(n)
+        [zero if j < i else low[j][i] if j > i else roots[i] for j in range(n)] for i in range(n)
     ]
-    return jnp.stack([jnp.stack(row) for row in rows])
+    return _square(rows)
 
 
 def solve_factored(upper: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -42,12 +59,18 @@ def solve_factored(upper: Float[Array, "n n"], right: Float[Array, " n"]) -> Flo
     n = right.shape[0]
     if n > _UNROLLED:
         return jax.scipy.linalg.cho_solve((upper, False), right)
-    inverse = [1 / upper[i, i] for i in range(n)]
+    low = [[upper[j, i] for j in range(n)] for i in range(n)]
+    return _substitute(low, [1 / low[i][i] for i in range(n)], right)
+
+
+def _substitute(low: list[list[Array]], inverse: list[Array], right: Array) -> Array:
+    """Solve L Lᵀ x = right, given L and the inverse of its diagonal."""
+    n = right.shape[0]
     x = [right[i] for i in range(n)]
     for j in range(n):
-        x[j] = (x[j] - sum(upper[k, j] * x[k] for k in range(j))) * inverse[j]
+        x[j] = (x[j] - sum(low[j][k] * x[k] for k in range(j))) * inverse[j]
     for j in reversed(range(n)):
-        x[j] = (x[j] - sum(upper[j, i] * x[i] for i in range(j + 1, n))) * inverse[j]
+        x[j] = (x[j] - sum(low[i][j] * x[i] for i in range(j + 1, n))) * inverse[j]
     return jnp.stack(x)
 
 
@@ -63,7 +86,12 @@ def invert_upper(upper: Float[Array, "n n"]) -> Float[Array, "n n"]:
         x[k][k] = inverse[k]
         for i in reversed(range(k)):
             x[i][k] = -inverse[i] * sum(upper[i, j] * x[j][k] for j in range(i + 1, k + 1))
-    return jnp.stack([jnp.stack(row) for row in x])
+    return _square(x)
+
+
+def _square(rows: list[list[Array]]) -> Array:
+    """Return a matrix of its entries."""
+    return jnp.stack([entry for row in rows for entry in row]).reshape(len(rows), -1)
 
 
 def least_pivot(matrix: Float[Array, "n n"]) -> Scalar:
@@ -145,7 +173,7 @@ def minimize_within(
 
     By the primal-dual active set method (Hintermüller, Ito and Kunisch 2002, algorithm 1) from the
     entries that are ``held`` at 0: what the minimizer takes outside is put on its bound, what is
-    pulled back from there is let go, and the others are solved for again, four times over. What
+    pulled back from there is let go, and the others are solved for again, three times over. What
     is still outside then is projected. Never worse than a step of projected gradients, which lowers
     the model wherever that can be done.
 

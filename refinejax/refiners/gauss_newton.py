@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from refinejax._core import Params, Scalar, State, Status, bounds_of, project, select
-from refinejax.refiners.dense import least_pivot, reduced, solve_reduced
+from refinejax.refiners.dense import dot, least_pivot, reduced, solve_reduced
 from refinejax.refiners.least_squares import (
     REFUSALS,
     LeastSquares,
@@ -92,7 +92,7 @@ class GaussNewton(LeastSquares):
         move = jnp.where(singular, 0, memory.share * velocity)
         ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
         model = quadratic(objective, unravel(ends))
-        promised = promise(memory.gradient, memory.matrix @ move, move)
+        promised = promise(memory.gradient, dot(memory.matrix, move), move)
         trial = judge(state, model, promised, x, ends - x)
         return _settle(state, unravel(ends), model, trial, singular)
 
@@ -119,7 +119,9 @@ def _full_step(objective: Any, state: State) -> tuple[Array, Bool[Array, ""]]:
     singular = ~(pivot > least)  # NaN is no pivot either
     safe = jnp.where(singular, jnp.eye(size.size, dtype=unit.dtype), unit)
     most = jnp.trace(safe)  # no eigenvalue is larger
-    step = minimize(solve_reduced(safe), lambda z: safe @ z, memory.gradient / scale, inside, most)
+    step = minimize(
+        solve_reduced(safe), lambda z: dot(safe, z), memory.gradient / scale, inside, most
+    )
     return step / scale, singular
 
 

@@ -15,6 +15,7 @@ from refinejax.refiners.damping import Memory, reach_of, settle
 from refinejax.refiners.dense import (
     cholesky_upper,
     conjugate_gradients,
+    dot,
     invert_upper,
     reduced,
     solve_factored,
@@ -124,20 +125,20 @@ class LevenbergMarquardt(LeastSquares):
         white = memory.white.loosened(inside.held, size) if bounded else memory.white
         basis = invert_upper(white.triangle)
         long = size[:, None] * basis
-        damped = reduced(white.matrix + memory.damping * (long.T @ long), ~inside.held)
+        damped = reduced(white.matrix + memory.damping * (dot(long.T, long)), ~inside.held)
         upper = cholesky_upper(damped)
 
         def solver(right: Array) -> Array:
             return solve_factored(upper, jnp.where(inside.held, 0, right))
 
-        velocity = basis @ solver(-white.gradient)
+        velocity = dot(basis, solver(-white.gradient))
         if bounded:
             velocity = _within(memory, white, velocity, inside, size)
         velocity = velocity * self._shorten(state, velocity)
-        z = white.triangle @ velocity
-        bent = white.matrix @ z
+        z = dot(white.triangle, velocity)
+        bent = dot(white.matrix, z)
         promised = promise(white.gradient, bent, z)
-        triangle = upper @ white.triangle
+        triangle = dot(upper, white.triangle)
 
         def evaluate(params: Any) -> tuple[Model, White, Scalar]:
             loss, white = model_along(objective, params, triangle)
@@ -147,7 +148,7 @@ class LevenbergMarquardt(LeastSquares):
         if not self.acceleration:
             return velocity, promised, evaluate
         bend = _bend(objective, state, velocity, z @ bent)
-        turn = basis @ solver(-(bend @ basis))
+        turn = dot(basis, solver(-dot(bend, basis)))
         return self._bent(memory, velocity, turn), promised, evaluate
 
     def _by_products(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
@@ -217,7 +218,7 @@ def _has_products(objective: Any) -> bool:
 
 def _summary(loss: Scalar, white: White) -> Model:
     """Return what `judge` looks at."""
-    return Model(loss, white.gradient @ white.triangle, white.matrix, white.sizes())
+    return Model(loss, dot(white.gradient, white.triangle), white.matrix, white.sizes())
 
 
 def _within(memory: Memory, white: White, step: Array, inside: Box, size: Array) -> Array:
@@ -226,7 +227,7 @@ def _within(memory: Memory, white: White, step: Array, inside: Box, size: Array)
     unit = matrix / size[:, None] / size[None, :]
     unit = unit + memory.damping * jnp.eye(size.size, dtype=unit.dtype)
     most = jnp.trace(unit)  # no eigenvalue is larger
-    other = minimize(solve_reduced(unit), lambda z: unit @ z, gradient / size, inside, most)
+    other = minimize(solve_reduced(unit), lambda z: dot(unit, z), gradient / size, inside, most)
     return jnp.where(inside.contains(step * size), step, other / size)
 
 

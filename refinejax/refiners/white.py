@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from refinejax._core import Scalar
 from refinejax.problems.normal import Normal, normal_equations
-from refinejax.refiners.dense import invert_upper
+from refinejax.refiners.dense import dot, invert_upper
 from refinejax.refiners.least_squares import nonzero, root
 
 
@@ -37,11 +37,12 @@ class White(struct.PyTreeNode):
 
     def plain(self) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
         """Return gradient and matrix by x, with what rounding leaves of it."""
-        return self.gradient @ self.triangle, self.triangle.T @ self.matrix @ self.triangle
+        matrix = dot(self.triangle.T, dot(self.matrix, self.triangle))
+        return dot(self.gradient, self.triangle), matrix
 
     def sizes(self) -> Float[Array, " n"]:
         """Return √diag of the matrix by x: lengths of the columns of J, up to a factor."""
-        return root(jnp.sum(self.triangle * (self.matrix @ self.triangle), axis=0))
+        return root(jnp.sum(self.triangle * dot(self.matrix, self.triangle), axis=0))
 
     def loosened(self, held: Bool[Array, " n"], size: Float[Array, " n"]) -> "White":
         """Return the model in coordinates in which what is held does not mix with what is free.
