@@ -81,7 +81,8 @@ class Objective(Protocol):
     A plain function or lambda serves as it is. An object may also offer, by duck typing:
 
     - ``residual(params) -> PyTree``: for least squares, ``loss = mean(residual²)``;
-    - ``normal(params) -> Normal``: its own normal equations (see `problems.normal`);
+    - ``normal(params) -> Normal``: its own normal equations (see `problems.normal`), and
+      ``normal_along(params, basis)``, the same as a function of z in params + basis·z;
     - ``curvature(params) -> Callable``: products with their matrix, for many params;
     - ``bounds -> (lower, upper) | None``: pytrees like the params (or broadcasting to them), which
       no refiner leaves;
@@ -143,7 +144,7 @@ class Refiner(struct.PyTreeNode, abc.ABC):
         """Take one step. Structure, shapes and dtypes are those of ``init``."""
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest component of the projected gradient at ``state``; infinite where unknown."""
+        """What `Stop.gradient` bounds at ``state``; infinite where unknown."""
         del objective
         return jnp.full((), jnp.inf, state.loss.dtype)
 
@@ -177,7 +178,8 @@ class Stop(struct.PyTreeNode):
     """When to stop. ``None``: a default that follows the dtype. A negative number: never by this.
 
     Attributes:
-        gradient: largest component of the projected gradient (default ε^⅔).
+        gradient: largest component of the projected gradient (default ε^⅔); for least squares the
+            largest cosine between the residual and a column of J, which has no unit.
         loss: relative decrease of the loss in a step (default 8 ε).
         step: length of a step relative to the params (default ε).
         target: stop once the loss is at or below this (default: never).

@@ -57,8 +57,8 @@ def test_53_of_54_to_six_digits_in_float64():
 
 
 @pytest.mark.slow
-def test_at_least_42_of_54_to_three_digits_in_float32():
+def test_at_least_46_of_54_to_three_digits_in_float32():
     found = [d for name in MODELS for d in correct(name, "float32")]
     assert len(found) == 54
-    # 44, some of them by luck: at three digits the loss is level to rounding.
-    assert sum(d >= 3 for d in found) >= 42
+    # 48, one or two of them by luck: of losses that are level to rounding, the least is kept.
+    assert sum(d >= 3 for d in found) >= 46
