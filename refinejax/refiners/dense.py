@@ -1,6 +1,7 @@
 """Small linear algebra for many samples at once."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,13 +46,12 @@ def cholesky_upper(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     n = matrix.shape[0]
     if n > _UNROLLED:
         return jax.scipy.linalg.cholesky(matrix, lower=False)
-    low, pivots = _factor(matrix)
-    zero = jnp.zeros((), matrix.dtype)
-    roots = [jnp.sqrt(pivot) for pivot in pivots]
-    rows = [
-        [zero if j < i else low[j][i] if j > i else roots[i] for j in range(n)] for i in range(n)
-    ]
-    return _square(rows)
+    rows, number = [], jnp.arange(n)
+    for j in range(n):
+        row = jnp.where(number >= j, matrix[j], 0) * jax.lax.rsqrt(matrix[j, j])
+        rows.append(row)
+        matrix = matrix - row[:, None] * row[None, :]
+    return jnp.stack(rows)
 
 
 def solve_factored(upper: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -75,23 +75,16 @@ def _substitute(low: list[list[Array]], inverse: list[Array], right: Array) -> A
 
 
 def invert_upper(upper: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Invert an upper triangle, column by column."""
+    """Invert an upper triangle, from its last row upwards."""
     n = upper.shape[0]
+    eye = jnp.eye(n, dtype=upper.dtype)
     if n > _UNROLLED:
-        eye = jnp.eye(n, dtype=upper.dtype)
         return jax.scipy.linalg.solve_triangular(upper, eye, lower=False)
-    inverse = [1 / upper[i, i] for i in range(n)]
-    x = [[jnp.zeros((), upper.dtype)] * n for _ in range(n)]
-    for k in range(n):
-        x[k][k] = inverse[k]
-        for i in reversed(range(k)):
-            x[i][k] = -inverse[i] * sum(upper[i, j] * x[j][k] for j in range(i + 1, k + 1))
-    return _square(x)
-
-
-def _square(rows: list[list[Array]]) -> Array:
-    """Return a matrix of its entries."""
-    return jnp.stack([entry for row in rows for entry in row]).reshape(len(rows), -1)
+    rows: list[Any] = [eye[i] for i in range(n)]
+    for i in reversed(range(n)):
+        rest = rows[i] - sum(upper[i, j] * rows[j] for j in range(i + 1, n))
+        rows[i] = rest / upper[i, i]
+    return jnp.stack(rows)
 
 
 def least_pivot(matrix: Float[Array, "n n"]) -> Scalar:
@@ -186,17 +179,18 @@ def minimize_within(
         held: entries that begin on their bound, at 0.
         curvature: not below the largest eigenvalue of A.
     """
-    down, up = held & (low >= 0), held & (high <= 0)
-    step = jnp.zeros_like(gradient)
-    for _ in range(_PASSES):
+
+    def improve(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        down, up = carry[1:]
         fixed = jnp.where(down, low, jnp.where(up, high, 0))
         right = -gradient - apply(fixed)
         step = jnp.where(down | up, fixed, solver(right, ~(down | up)))
         force = -gradient - apply(step)
-        down, up = (
-            jnp.where(down, force < 0, step < low),
-            jnp.where(up, force > 0, step > high),
-        )
+        below, above = jnp.where(down, force < 0, step < low), jnp.where(up, force > 0, step > high)
+        return step, below, above
+
+    begin = jnp.zeros_like(gradient), held & (low >= 0), held & (high <= 0)
+    step, _, _ = jax.lax.fori_loop(0, _PASSES, improve, begin)
     step = jnp.clip(step, low, high)  # NaN stays NaN
     plain = jnp.clip(-gradient / curvature, low, high)
 
