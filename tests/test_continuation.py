@@ -24,7 +24,7 @@ from refinejax import (
 from refinejax.problems import tukey
 from refinejax.refiners import Geometric
 
-LM = LevenbergMarquardt()
+LM = LevenbergMarquardt(damping=1.0)  # far starts
 SGD = Gradient(optax.sgd, {"learning_rate": 0.1})
 RESTS = Gradient(optax.sgd, {"learning_rate": 0.0})
 START = np.array([2.0, -1.0], np.float32)
