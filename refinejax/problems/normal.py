@@ -209,18 +209,27 @@ def _fused(residual: Any, flat: Array, weigh: Weigh, basis: Array | None) -> lis
         penalty, weight = weigh(r)
         slopes = [tangents[k] for _, tangents in columns]
         if basis is not None:
-            slopes = [sum(slopes[i] * basis[i, j] for i in range(j + 1)) for j in range(size)]
+            slopes = [_combined(slopes[: j + 1], basis[: j + 1, j]) for j in range(size)]
         terms = [penalty, *(weight * r * c for c in slopes)]
         upper = [(i, j) for i in range(size) for j in range(i, size)]
         terms += [weight * slopes[i] * slopes[j] for i, j in upper]
         total = _sum_all(terms)
-        matrix = jnp.zeros((size, size), flat.dtype)
         rest = total[1 + size :]
         index = {pair: q for q, pair in enumerate(upper)}
         order = [index[min(i, j), max(i, j)] for i in range(size) for j in range(size)]
         matrix = jnp.stack([rest[q] for q in order]).reshape(size, size)
-        sums.append(Sums(total[0], jnp.stack(total[1 : 1 + size]), matrix))
+        slope = jnp.stack(total[1 : 1 + size])
+        if basis is not None:
+            scale = jnp.diagonal(basis)
+            slope, matrix = slope * scale, matrix * scale[:, None] * scale[None, :]
+        sums.append(Sums(total[0], slope, matrix))
     return sums
+
+
+def _combined(columns: list[Array], weights: Array) -> Array:
+    """Return Σ weights·columns over the last weight: what scales all pixels alike can wait."""
+    *before, last = columns
+    return last + sum(c * (weights[i] / weights[-1]) for i, c in enumerate(before))
 
 
 def _sum_all(terms: list[Array]) -> list[Array]:

@@ -16,7 +16,6 @@ from refinejax.refiners.dense import (
     cholesky_upper,
     conjugate_gradients,
     dot,
-    invert_upper,
     reduced,
     solve_factored,
     solve_reduced,
@@ -123,7 +122,7 @@ class LevenbergMarquardt(LeastSquares):
         inside = room(objective, state, size)
         bounded = inside.low is not None
         white = memory.white.loosened(inside.held, size) if bounded else memory.white
-        basis = invert_upper(white.triangle)
+        basis = white.basis
         long = size[:, None] * basis
         damped = reduced(white.matrix + memory.damping * (dot(long.T, long)), ~inside.held)
         upper = cholesky_upper(damped)

@@ -27,12 +27,14 @@ class White(struct.PyTreeNode):
         gradient: of the loss by z, shape (n,).
         matrix: the Gauss–Newton matrix in z, shape (n, n).
         triangle: R, upper triangular, shape (n, n).
+        basis: R⁻¹.
         count: how many numbers the loss is the mean of.
     """
 
     gradient: Float[Array, " n"]
     matrix: Float[Array, "n n"]
     triangle: Float[Array, "n n"]
+    basis: Float[Array, "n n"]
     count: Scalar
 
     def plain(self) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
@@ -55,6 +57,7 @@ class White(struct.PyTreeNode):
             jnp.where(mixed, gradient / size, self.gradient),
             jnp.where(mixed, matrix / size[:, None] / size[None, :], self.matrix),
             jnp.where(mixed, jnp.diag(size), self.triangle),
+            jnp.where(mixed, jnp.diag(1 / size), self.basis),
             self.count,
         )
 
@@ -65,15 +68,16 @@ def first_model(objective: Any, params: Any) -> tuple[Scalar, White]:
     gradient, matrix, count = _like(model)
     size = nonzero(root(jnp.diagonal(matrix)))
     scaled = matrix / size[:, None] / size[None, :]
-    return model.loss, White(gradient / size, scaled, jnp.diag(size), count)
+    white = White(gradient / size, scaled, jnp.diag(size), jnp.diag(1 / size), count)
+    return model.loss, white
 
 
 def model_along(objective: Any, params: Any, triangle: Array) -> tuple[Scalar, White]:
     """Return loss and model at ``params``, as a function of z = R·x."""
-    basis = invert_upper(triangle).astype(ravel_pytree(params)[0].dtype)
-    model = normal_equations(objective, params, basis)
+    basis = invert_upper(triangle)
+    model = normal_equations(objective, params, basis.astype(ravel_pytree(params)[0].dtype))
     gradient, matrix, count = _like(model)
-    return model.loss, White(gradient, matrix, triangle, count)
+    return model.loss, White(gradient, matrix, triangle, basis, count)
 
 
 def _like(model: Normal) -> tuple[Array, Array, Array]:
