@@ -37,10 +37,11 @@ from jaxtyping import Array, Float
 from refinejax.apps._chunks import by_chunks
 from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
+from refinejax.refiners.dense import invert_upper
 
 _REGIONS = 4  # along each side
 _POINTS = 16  # blocks along each side, at most
-_MAPS = 16  # at once: more do not fit the cache
+_MAPS = 32  # at once: more do not fit the cache
 _LEAP = 8  # rungs at once, at most: farther away the phase is not linear
 _UNKNOWN = 5  # xc, yc, S, focal_length and the piston
 
@@ -122,12 +123,12 @@ def _one(turns: Float[Array, "n n"], wavelength: Array, lens: Float[Array, "4"])
     images = [columns / lengths[:, None, None], jnp.ones_like(mean)[None], mean[None]]
     rows = jnp.sqrt(number) * jnp.concatenate(images)
     # (J, 1, r) = basis · triangle, the fifth column of the basis along Q1, the sixth along e
-    basis, triangle = jnp.linalg.qr(rows.reshape(6, -1).T)
-    inverse = jnp.linalg.inv(triangle[:4, :4]) / lengths[:, None]
+    basis, triangle = _orthogonal(rows.reshape(6, -1))
+    inverse = invert_upper(triangle[:4, :4]) / lengths[:, None]
     across, along = triangle[4, 4], triangle[4, 5]
     count, squares = jnp.sum(number), jnp.sum(residual**2)
     rest = squares - jnp.sum(triangle[:5, 5] ** 2)
-    products = (basis[:, 4] * basis[:, 5] * triangle[5, 5]).reshape(mean.shape)
+    products = (basis[4] * basis[5] * triangle[5, 5]).reshape(mean.shape)
     clustered = jnp.sum(_regions(products) ** 2) * (_REGIONS**2 / (_REGIONS**2 - _UNKNOWN))
     variance = jnp.maximum(rest / (count - _UNKNOWN), clustered)
     radian2 = (2 * jnp.pi) ** 2
@@ -143,13 +144,32 @@ def _one(turns: Float[Array, "n n"], wavelength: Array, lens: Float[Array, "4"])
     )
 
 
+def _orthogonal(rows: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k k"]]:
+    """Return orthonormal vectors, and the triangle R with rowsᵀ = basisᵀ·R.
+
+    By the modified Gram–Schmidt process, whose triangle is as accurate as that of Householder's
+    (Björck 1967, BIT 7, 1), and which needs no call of LAPACK for each map.
+    """
+    basis, triangle = [], []
+    for k in range(len(rows)):
+        first = rows[0]
+        length = jnp.sqrt(jnp.sum(first**2))
+        unit = first / length
+        along = jnp.sum(rows * unit, axis=1)
+        rows = rows[1:] - along[1:, None] * unit
+        basis.append(unit)
+        triangle.append(jnp.concatenate([jnp.zeros(k), along]))
+    return basis, jnp.stack(triangle)
+
+
 def _blocks(image: Float[Array, "n n"]) -> Float[Array, "m m"]:
     """Return sums over blocks of pixels; those at the far ends may have fewer."""
     size = image.shape[-1]
     width = -(-size // _POINTS)
     rest = -size % width
-    padded = jnp.pad(image, (0, rest)).reshape((size + rest) // width, width, -1, width)
-    return jnp.sum(padded, axis=(1, 3))
+    padded = jnp.pad(image, (0, rest)).reshape(-1, width, size + rest)
+    rows = jnp.sum(padded, axis=1)  # first, as these sums are vectorized
+    return jnp.sum(rows.reshape(len(rows), -1, width), axis=2)
 
 
 def _middles(axis: Float[Array, " n"]) -> Float[Array, " m"]:
