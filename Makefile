@@ -39,6 +39,7 @@ bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
 	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json
 	$(BIN)/python -m benchmarks.metalens --json benchmarks/results/metalens.json
+	$(BIN)/python -m benchmarks.one_pass --json benchmarks/results/one_pass.json
 	$(BIN)/python -m benchmarks.tables
 
 $(READY): pyproject.toml constraints.txt

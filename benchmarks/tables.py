@@ -18,6 +18,12 @@ from benchmarks._table_least_squares import least_squares
 
 README = Path(__file__).parent.parent / "README.md"
 _WAVELENGTH = {"five": "unknown", "known": "known"}
+_PASS = {
+    "C": "loss, gradient and matrix in C",
+    "pass": "`normal_equations`",
+    "pass along a triangle": "`normal_equations` along a triangle",
+    "step": "a step of `LevenbergMarquardt`, with bounds",
+}
 _PROBLEM = {"phase": "64 × 64 phase map", "tiny": "3-param quadratic"}
 
 
@@ -193,11 +199,30 @@ def _lens_speed(data: Mapping[str, Any]) -> str:
     )
 
 
+def one_pass(data: Mapping[str, Any]) -> str:
+    """What a pass over the pixels costs, and a step, beside the same sums in C."""
+    settings = data["settings"]
+    rows = [
+        {
+            "64 × 64 pixels, four unknowns": _PASS[row["what"]],
+            "CPU time": "1" if row["what"] == "C" else plus_minus(row["cpu_ratio"]) + " ×",
+            "CPU time a pixel, ns": plus_minus(row["cpu"], factor=1e9),
+        }
+        for row in data["rows"]
+    ]
+    note = (
+        f"{settings['maps']} maps at once; C by `cc {' '.join(settings['flags'])}`, one thread; "
+        f"{machine(data)}, {seeds(settings['seeds'])}."
+    )
+    return "\n\n".join([markdown(rows), note])
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "adam_tto": adam_tto,
     "continuous_batching": continuous_batching,
     "least_squares": least_squares,
     "metalens": metalens,
+    "one_pass": one_pass,
 }
 
 

@@ -81,9 +81,9 @@ def eased(objective, t=0.0):
 
 
 REFINERS = {
-    "sgd": Case(SGD, 40_000, differentiable=True, quick=("face", "corner", "quadratic")),
-    "momentum": Case(MOMENTUM, 10_000, differentiable=True),
-    "adam": Case(ADAM, 5_000, differentiable=True, quick=("face", "nested", "decay")),
+    "sgd": Case(SGD, 40_000, differentiable=True, quick=("corner", "quadratic")),
+    "momentum": Case(MOMENTUM, 10_000, differentiable=True, quick=()),
+    "adam": Case(ADAM, 5_000, differentiable=True, quick=("face", "nested")),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock", "decay")),
     "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face", "valley")),
     "lm-geodesic": Case(
@@ -96,14 +96,14 @@ REFINERS = {
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("nested", "corner")),
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
-    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100),
+    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100, quick=()),
     "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True),
     "screened-adam": Case(
         Restarts(ADAM, n=7, spread=0.2, keep=2, coarse=eased, screen=2),
         5_000,
         differentiable=True,
         skip=FLOORS,
-        quick=("corner", "nested"),
+        quick=("nested",),
     ),
     "continuation-lbfgs": Case(
         Continuation(LBFGS, eased, steps=8), 200, skip=("valley",), quick=("rosenbrock",)

@@ -1,7 +1,25 @@
 """What all tests share."""
 
+import os
+import tempfile
+
 import jax
 import pytest
+
+
+def pytest_configure(config):
+    """Keep compiled programs for the other worker, later modules and processes that are started."""
+    # One that is being written by somebody else, or was when that was killed, is compiled instead.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache")
+    if hasattr(config, "workerinput") or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="refinejax-compiled-")
+    config.add_cleanup(folder.cleanup)
+    options = {"compilation_cache_dir": folder.name}
+    options["persistent_cache_min_compile_time_secs"] = 0.2
+    for name, value in options.items():
+        os.environ[f"JAX_{name.upper()}"] = str(value)
+        jax.config.update(f"jax_{name}", value)
 
 
 @pytest.fixture(autouse=True, scope="module")

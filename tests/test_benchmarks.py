@@ -91,6 +91,14 @@ def least_squares_data():
     }
 
 
+def one_pass_data():
+    numbers = {"cpu_ratio": spread(3.0, 5.0), "cpu": spread(2e-9), "wall": spread(2e-9)}
+    names = ("C", "pass", "pass along a triangle", "step")
+    settings = {"seeds": 2, "maps": 64, "flags": ["-O3"]}
+    rows = [{"what": name, **numbers} for name in names]
+    return {"environment": ENVIRONMENT, "settings": settings, "rows": rows}
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{MARKED}after\n")
@@ -98,6 +106,7 @@ def folder(tmp_path):
     (tmp_path / "continuous_batching.json").write_text(json.dumps(batching_data()))
     (tmp_path / "least_squares.json").write_text(json.dumps(least_squares_data()))
     (tmp_path / "metalens.json").write_text(json.dumps(metalens_data()))
+    (tmp_path / "one_pass.json").write_text(json.dumps(one_pass_data()))
     return tmp_path
 
 
@@ -125,6 +134,7 @@ def test_tables_hold_the_numbers(folder):
     assert "| refinejax LM | 500 | 53 of 54 | 44 of 54 |" in text
     assert "refinejax misses cube 8 with bounds." in text
     assert "quick" not in text
+    assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
 
 

@@ -67,10 +67,10 @@ def test_a_start_does_no_harm_and_is_never_made_worse(error):
     np.testing.assert_allclose(np.sqrt(result.initial_loss[known]), before[known], rtol=1e-3)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("grain", "field", "sinusoid")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("grain", "field", "sinusoid", "dead")]
 
 
-@pytest.mark.parametrize("noise", [*SLOW, "dead", "all but warp"])
+@pytest.mark.parametrize("noise", [*SLOW, "all but warp"])
 def test_noise_leaves_no_more_than_at_the_truth(noise):
     names = ("field", "sinusoid", "grain", "dead") if noise == "all but warp" else (noise,)
     noisy = metalens.simulate(COUNT, 64, noise=PhaseNoise.only(*names), key=3)
@@ -132,8 +132,6 @@ def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     result = solve(some)
     np.testing.assert_allclose(result.params, solved.params[rows], rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(result.loss, solved.loss[rows], atol=1e-6)
-    lanes = solve(some, lanes=2)
-    np.testing.assert_allclose(lanes.loss, result.loss, atol=1e-6)
 
 
 def test_bad_maps_end_as_statuses_and_harm_no_neighbor(made, solved):
@@ -223,16 +221,24 @@ def test_the_margin_is_that_of_fits_on_the_neighboring_rungs():
     assert checked >= 3
 
 
+@jax.jit
+def turns(x, length):
+    axis = np.linspace(-0.5, 0.5, SIZE)
+    return turns_at(x, length, axis[None], axis[:, None]).ravel()
+
+
+jacobian = jax.jit(jax.jacfwd(turns))
+
+
 def rung_loss(image, lens, length, k):
     """Return the loss [turns²] of the best lens k rungs further, and if it is in the ranges."""
     with jax.enable_x64(True):
-        axis = np.linspace(-0.5, 0.5, SIZE)
-        model = lambda x: turns_at(x, length, axis[None], axis[:, None]).ravel()  # noqa: E731
+        model = lambda x: turns(x, length)  # noqa: E731
         x = np.asarray(lens, float)
         start, seen = np.asarray(model(x)), image.ravel().astype(float) / (2 * np.pi)
         aim = start - (start - seen - np.round(start - seen)) - k
         for _ in range(10):
-            J = np.asarray(jax.jacfwd(model)(x))
+            J = np.asarray(jacobian(x, length))
             size = np.linalg.norm(J, axis=0)
             x = x - np.linalg.lstsq(J / size, np.asarray(model(x)) - aim, rcond=None)[0] / size
         low, high = (np.array(end)[metalens.OTHERS] for end in (LOWER, UPPER))

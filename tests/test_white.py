@@ -49,21 +49,20 @@ def test_dense_as_numpy(n):
 def test_a_quadratic_in_a_box_never_rises():
     """What is clipped of an active set can be worse than nothing: 200 boxes around 0."""
     rng = np.random.default_rng(1)
+
+    @jax.jit
+    def minimizer(matrix, gradient, low, high):
+        held = (low == 0) & (gradient > 0)
+        solver, most = solve_reduced(matrix), jnp.trace(matrix)
+        return minimize_within(solver, lambda s: matrix @ s, gradient, low, high, held, most)
+
     for seed in range(200):
         a = rng.normal(size=(3, 3)) * [1, 1, 30]
         matrix, gradient = jnp.asarray(a.T @ a + 1e-3 * np.eye(3), "float32"), rng.normal(size=3)
         gradient = jnp.asarray(gradient, "float32")
         low, high = -rng.uniform(0, 0.5, 3), rng.uniform(0, 0.5, 3)
         low[seed % 3] *= seed % 2
-        step = minimize_within(
-            solve_reduced(matrix),
-            lambda s, m=matrix: m @ s,
-            gradient,
-            jnp.asarray(low, "float32"),
-            jnp.asarray(high, "float32"),
-            (jnp.asarray(low, "float32") == 0) & (gradient > 0),
-            jnp.trace(matrix),
-        )
+        step = minimizer(matrix, gradient, jnp.asarray(low, "float32"), jnp.asarray(high, "float32"))
         assert np.all((step >= low - 1e-7) & (step <= high + 1e-7))
         assert gradient @ step + 0.5 * step @ matrix @ step < 0
 

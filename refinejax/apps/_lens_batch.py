@@ -10,6 +10,7 @@ from refinejax._core import Status, Stop
 from refinejax.apps._lens_cascade import Cascade, exact_problem
 from refinejax.batch.interrupt import Deadline
 from refinejax.batch.ledger import Ledger, fingerprint
+from refinejax.batch.plan import make_plan
 from refinejax.batch.progress import Bar
 from refinejax.batch.result import BatchResult
 from refinejax.batch.run import lanes_within
@@ -58,6 +59,8 @@ def solve(
         few = slice(0, min(count, _PORTION))
         task = exact_problem(maps[few], wavelength[few], space)
         lanes = lanes_within(memory_limit, LevenbergMarquardt(), task, start[few])
+    elif lanes is None:  # as many in stages of few maps: one program for all, and for all batches
+        lanes = make_plan(None, count, None).lanes
     kept = _Kept(start)
     ledger = None
     if checkpoint is not None:
