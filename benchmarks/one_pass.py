@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks._common import environment, plus_minus, race, ratio, script, show, spread
 from refinejax import LevenbergMarquardt
 from refinejax._core import coordinates
-from refinejax.apps._lens_cascade import exact_problem
+from refinejax.apps._lens_exact import exact_problem
 from refinejax.apps.metalens import OTHERS, simulate
 from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens import LOWER, UPPER
@@ -61,7 +61,7 @@ def in_c(folder: Path) -> Any:
 def setting(seed: int) -> tuple[InverseProblem, np.ndarray]:
     """Return the problem of some maps, and lenses near those that made them."""
     made = simulate(MAPS, SIZE, key=seed)
-    low, high = (np.float32(end)[OTHERS] for end in (LOWER, UPPER))
+    low, high = (np.asarray(end, np.float32)[OTHERS] for end in (LOWER, UPPER))
     space = ParameterSpace.create((), low, high)
     lenses = np.clip(made["truth"][:, OTHERS] * np.float32(1 + 1e-5), low, high)
     return exact_problem(made["phase"], made["wavelength"], space), lenses

@@ -7,11 +7,14 @@ from scipy.optimize import lsq_linear
 
 from refinejax import BatchResult, Status, Stop
 from refinejax.apps import metalens
-from refinejax.apps._lens_rungs import ladder, within
+from refinejax.apps._lens_exact import exact_problem
+from refinejax.apps._lens_leap import leap
+from refinejax.apps._lens_rungs import ladder, losses, within
 from refinejax.apps._lens_scale import nearest_multiple
 from refinejax.batch.result import DECISIVE
 from refinejax.physics.metalens import LASER_LINES, LOWER, UPPER, phase, turns_at
 from refinejax.physics.noise import PhaseNoise
+from refinejax.problems import ParameterSpace
 
 COUNT, SIZE = 64, 32
 WIDTH = np.array(UPPER) - np.array(LOWER)
@@ -67,12 +70,13 @@ def test_a_start_does_no_harm_and_is_never_made_worse(error):
     np.testing.assert_allclose(np.sqrt(result.initial_loss[known]), before[known], rtol=1e-3)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("grain", "field", "sinusoid", "dead")]
+KINDS = ("grain", "field", "sinusoid", "dead")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 
 @pytest.mark.parametrize("noise", [*SLOW, "all but warp"])
 def test_noise_leaves_no_more_than_at_the_truth(noise):
-    names = ("field", "sinusoid", "grain", "dead") if noise == "all but warp" else (noise,)
+    names = KINDS if noise == "all but warp" else (noise,)
     noisy = metalens.simulate(COUNT, 64, noise=PhaseNoise.only(*names), key=3)
     floor = metalens.residual_rmse(noisy["phase"], noisy["truth"])
     solved = rmse(noisy, solve(noisy)) <= np.maximum(2e-3, 1.02 * floor)
@@ -134,6 +138,56 @@ def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     np.testing.assert_allclose(result.loss, solved.loss[rows], atol=1e-6)
 
 
+def test_the_long_way_leads_to_the_same_lenses(made, solved):
+    """Stopping rules of one's own are those of the last fit, which the short way does without."""
+    slow = solve(made, stop=Stop())
+    assert np.all(rmse(made, slow) <= 2e-3)
+    sure = (solved.margins["rung"] > DECISIVE) & (slow.margins["rung"] > DECISIVE)
+    assert sure.mean() > 0.7
+    apart = np.abs(slow.params - solved.params) / WIDTH
+    assert np.mean(np.all(apart[sure] < 1e-3, axis=1)) >= 0.97
+
+
+def test_the_short_way_leaves_noise_to_the_long_one():
+    names = ("clean", "noisy")
+    maps = {
+        name: metalens.simulate(
+            COUNT, SIZE, noise=PhaseNoise.only("grain") if name == "noisy" else None, key=9
+        )
+        for name in names
+    }
+    space = ParameterSpace.create((), *(np.float32(end)[metalens.OTHERS] for end in (LOWER, UPPER)))
+    start = np.tile((space.lower + space.upper) / 2, (COUNT, 1)).astype(np.float32)
+    found = {
+        name: leap(
+            exact_problem(made["phase"], made["wavelength"], space), space, start, given=False
+        )
+        for name, made in maps.items()
+    }
+    assert found["clean"].solved.mean() > 0.9
+    np.testing.assert_array_less(found["clean"].loss[found["clean"].solved], 1e-6)
+    assert not found["noisy"].solved.any()
+    assert np.isinf(found["noisy"].loss).all()
+
+
+@pytest.mark.parametrize("piston", [0.0, 0.3, -0.49])
+def test_the_rungs_around_a_lens_with_another_piston(piston):
+    """A piston shifts k*, also where noise carries it across half a turn."""
+    maps = metalens.simulate(COUNT, SIZE, noise=PhaseNoise.only("grain"), key=6)
+    lenses = maps["truth"][:, metalens.OTHERS]
+    problem = exact_problem(maps["phase"], maps["wavelength"])
+    here = ladder(problem, lenses)
+    led = problem.replace(observation=problem.observation + np.float32(piston))
+    shifted = ladder(led, lenses, np.full(COUNT, piston))
+    np.testing.assert_allclose(shifted.best, here.best + piston, atol=1e-2 * here.std.max())
+    np.testing.assert_allclose(shifted.least, here.least, rtol=1e-3)
+    np.testing.assert_allclose(shifted.std, here.std, rtol=1e-3)
+    moved = here.lens - piston * here.step
+    scale = np.sqrt(np.diagonal(here.covariance, axis1=1, axis2=2))
+    np.testing.assert_array_less(np.abs(shifted.lens - moved) / scale, 1e-2)
+    np.testing.assert_allclose(losses(problem, lenses), here.loss, rtol=1e-12)
+
+
 def test_bad_maps_end_as_statuses_and_harm_no_neighbor(made, solved):
     maps = made["phase"].copy()
     maps[0] = np.nan
@@ -158,12 +212,15 @@ def test_a_map_of_noise_is_explained_as_badly_as_it_must_be():
 def test_resumed_and_interrupted(made, solved, tmp_path, monkeypatch):
     monkeypatch.setattr("refinejax.apps._lens_batch._PORTION", 16)
     stopped = solve(made, checkpoint=tmp_path, time_limit=1e-3)
-    assert np.all(stopped.status == Status.TIME_LIMIT)
+    solved_at_once = stopped.status[:16] == Status.CONVERGED_LOSS
+    assert np.all(solved_at_once | (stopped.status[:16] == Status.TIME_LIMIT))
+    assert np.all(stopped.status[16:] == Status.TIME_LIMIT)
     assert np.isnan(stopped.loss[-1])
     whole = solve(made, checkpoint=tmp_path)
     np.testing.assert_allclose(whole.loss, solved.loss, atol=1e-6)
     assert len(list(tmp_path.glob("part-*.npz"))) == COUNT // 16
     monkeypatch.setattr("refinejax.apps._lens_batch.Cascade", None)
+    monkeypatch.setattr("refinejax.apps._lens_batch.leap", None)
     again = solve(made, checkpoint=tmp_path)
     np.testing.assert_array_equal(again.params, whole.params)
     with pytest.raises(ValueError, match="another job"):
@@ -199,8 +256,7 @@ def test_the_margin_is_that_of_fits_on_the_neighboring_rungs():
     made = metalens.simulate(32, SIZE, noise=grain, key=4)
     result = solve(made)
     lenses = result.params[:, metalens.OTHERS]
-    turns = made["phase"] / np.float32(2 * np.pi)
-    rungs = ladder(turns, made["wavelength"], lenses)
+    rungs = ladder(exact_problem(made["phase"], made["wavelength"]), lenses)
     checked = 0
     for i in range(32):
         length = float(result.params[i, metalens.WAVELENGTH])
@@ -268,7 +324,7 @@ def test_the_standard_error_of_the_rung_is_that_of_noise(noise):
     """At the truth k* is 0 but for noise; its scatter in standard errors is that of a t value."""
     maps = metalens.simulate(200, SIZE, noise=PhaseNoise.only(noise), key=6)
     lenses = maps["truth"][:, metalens.OTHERS]
-    rungs = ladder(maps["phase"] / np.float32(2 * np.pi), maps["wavelength"], lenses)
+    rungs = ladder(exact_problem(maps["phase"], maps["wavelength"]), lenses)
     z = rungs.best / rungs.std
     z = z[np.sqrt(rungs.loss) > 1e-2]  # of some maps no pixel is dead
     assert len(z) > 50

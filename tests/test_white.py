@@ -62,7 +62,8 @@ def test_a_quadratic_in_a_box_never_rises():
         gradient = jnp.asarray(gradient, "float32")
         low, high = -rng.uniform(0, 0.5, 3), rng.uniform(0, 0.5, 3)
         low[seed % 3] *= seed % 2
-        step = minimizer(matrix, gradient, jnp.asarray(low, "float32"), jnp.asarray(high, "float32"))
+        low, high = low.astype("float32"), high.astype("float32")
+        step = minimizer(matrix, gradient, low, high)
         assert np.all((step >= low - 1e-7) & (step <= high + 1e-7))
         assert gradient @ step + 0.5 * step @ matrix @ step < 0
 

@@ -7,14 +7,16 @@ import jax
 import numpy as np
 
 from refinejax._core import Status, Stop
-from refinejax.apps._lens_cascade import Cascade, exact_problem
+from refinejax.apps._lens_cascade import Cascade
+from refinejax.apps._lens_exact import exact_problem, losses, take
+from refinejax.apps._lens_leap import LONGEST, leap
 from refinejax.batch.interrupt import Deadline
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.plan import make_plan
 from refinejax.batch.progress import Bar
 from refinejax.batch.result import BatchResult
 from refinejax.batch.run import lanes_within
-from refinejax.problems import ParameterSpace
+from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.refiners import LevenbergMarquardt
 
 _PORTION = 4096  # maps that go through the stages together
@@ -77,24 +79,48 @@ def solve(
             if (verdict := deadline.verdict()) is not None:
                 kept.status[rows] = int(verdict)
                 continue
-            cascade = Cascade(
-                exact_problem(maps[rows], wavelength[rows], space),
-                space,
-                start[rows],
-                given=given,
-                max_steps=max_steps,
-                stop=stop,
-                lanes=lanes,
-                deadline=deadline,
-            )
-            cascade.solve()
-            columns = _columns(rows, cascade)
-            kept.put(*columns)
+            problem = exact_problem(maps[rows], wavelength[rows], space)
+            columns, left = [], np.arange(len(rows))
+            if (
+                stop is None
+                and maps.dtype == np.float32
+                and (max_steps is None or max_steps >= LONGEST)
+            ):
+                columns, left = _leap(rows, problem, space, start[rows], given)
+            if len(left):
+                cascade = Cascade(
+                    take(problem, left),
+                    space,
+                    start[rows[left]],
+                    given=given,
+                    max_steps=max_steps,
+                    stop=stop,
+                    lanes=lanes,
+                    deadline=deadline,
+                )
+                cascade.solve()
+                columns.append(_columns(rows[left], cascade))
+            for part in columns:
+                kept.put(*part)
             bar.update(len(rows), kept.converged(rows))
             if ledger is not None and deadline.verdict() is None:
-                ledger.add(columns)
+                for part in columns:
+                    ledger.add(part)
                 ledger.flush()
     return kept.result(time.monotonic() - begun)
+
+
+def _leap(
+    rows: np.ndarray, problem: InverseProblem, space: ParameterSpace, start: np.ndarray, given: bool
+) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    """Return the columns of the maps that are solved the short way, and which are left."""
+    found, initial_loss = leap(problem, space, start, given=given), losses(problem, start)
+    solved = found.solved & (found.loss <= initial_loss)
+    status = np.full(len(rows), int(Status.CONVERGED_LOSS), np.int8)
+    columns = [
+        rows, found.lenses, found.loss, initial_loss, found.steps, status, found.margin,
+    ]  # fmt: skip
+    return [[column[solved] for column in columns]], np.flatnonzero(~solved)
 
 
 def _columns(rows: np.ndarray, cascade: Cascade) -> list[np.ndarray]:

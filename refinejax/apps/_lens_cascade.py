@@ -5,40 +5,30 @@
 2. The best, and what fits nearly as well, is fitted to the phase with a constant unknown (the
    piston). Its residual is the least that any rung of the fringe ladder can have.
 3. The piston is moved to a whole number of turns: the exact problem.
-4. The rungs around that fit are ranked, and the best is taken (see `_lens_rungs`).
+4. The rungs around that fit are ranked, and the best is taken (see `_lens_climb`).
 
 Params are (xc, yc, S, focal_length) in µm throughout, phases in turns, losses in rad².
 """
 
-import functools
-import operator
 import time
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from refinejax._core import Status, Stop
-from refinejax.apps._chunks import by_chunks
-from refinejax.apps._lens_rungs import choose, ladder
+from refinejax.apps._lens_climb import CLEAN, MOVES, climb
+from refinejax.apps._lens_exact import losses, pistons, take
 from refinejax.apps._lens_slopes import fit_slopes
 from refinejax.batch import BatchResult, run_batch
 from refinejax.batch.interrupt import Deadline
-from refinejax.batch.lanes import REORDER
-from refinejax.physics import metalens
-from refinejax.problems import InverseProblem, ParameterSpace, Pointwise, thinned
-from refinejax.problems.phase import (
-    RADIAN,
-    free_piston,
-    held_piston,
-    piston,
-    turn_problem,
-)
+from refinejax.problems import InverseProblem, ParameterSpace, thinned
+from refinejax.problems.phase import free_piston, held_piston
 from refinejax.refiners import LevenbergMarquardt
 
 SMALLEST = 12  # pixels along a side, below which there are too few blocks
 _STEPS = 50
+_SLOPE_STEPS = 8
 _HELD_STEPS = 5
 _FEW = 32  # pixels along a side for the fit with the piston free
 _SHARES = (1 / 3, 2 / 3, 1)  # of the way of the piston to a rung
@@ -46,25 +36,10 @@ _TIE = 1.3  # a lens whose slopes fit nearly as well as the best is tried too
 _TIES = 2  # at most so many
 _SAME = 1e-3  # share of the ranges by which lenses differ that are the same
 _SLACK = 1.02  # loss on the right rung over that with the piston free, at most
-_CLEAN = 1e-6  # rad²; float32 fits no phase map better
 _FINE = 1e-7  # rad²; where float64 goes on with what float32 has fitted
 # The loss is known to 1e-4 where noise in the params scatters it by more.
-_ROUGH = Stop(loss=1e-4, target=_CLEAN)
-_MOVES = 5  # from rung to rung, at most
+_ROUGH = Stop(loss=1e-4, target=CLEAN)
 _UNEXPLAINED = 0.5  # rad²; a fit that explains most of a map leaves less
-
-
-@functools.cache
-def _model(size: int, dtype: Any) -> Pointwise:
-    """Return the phase of a lens [turns]: (params, wavelength) → (n, n)."""
-    u, v = metalens.pixel_grid(size, dtype)
-    return Pointwise(metalens.turns_at, (u[:1], v[:, :1]), reorder=True)
-
-
-def exact_problem(maps: Any, wavelength: Any, space: ParameterSpace) -> InverseProblem:
-    """Return the problem of B maps [rad] with known wavelengths [µm]."""
-    turns = maps * np.asarray(RADIAN, maps.dtype)
-    return turn_problem(_model(maps.shape[-1], maps.dtype), turns, space=space, context=wavelength)
 
 
 class Cascade:
@@ -128,7 +103,9 @@ class Cascade:
             self.status[~converged & (self.status > 0)] = int(verdict)
 
     def _solve(self) -> None:
-        found, misfit = fit_slopes(self.problem, self.space, self.start, given=self.given)
+        found, misfit = fit_slopes(
+            self.problem, self.space, self.start, given=self.given, steps=_SLOPE_STEPS
+        )
         tries = misfit <= _TIE * misfit[:, :1]
         tries[:, 1 + _TIES :] = False
         others = np.isfinite(misfit) & ~self._repeated(found)
@@ -136,7 +113,7 @@ class Cascade:
         lost = ~(self.free <= _UNEXPLAINED)
         self._fit_free(found, others & ~tries & lost[:, None])
         self._fit_exact(np.arange(len(self.start)), self.lens_free)
-        fits_ill = self.loss > np.maximum(_SLACK * self.free, _CLEAN)
+        fits_ill = self.loss > np.maximum(_SLACK * self.free, CLEAN)
         self._fit_rung(np.flatnonzero(fits_ill & (self.free <= _UNEXPLAINED)))
         for rank in range(found.shape[1]):  # noise beyond half a turn: whatever fits best
             rows = np.flatnonzero(~(self.loss <= _UNEXPLAINED) & others[:, rank])
@@ -144,38 +121,15 @@ class Cascade:
         as_it_came = self.status == int(Status.STALLED)
         rows = np.flatnonzero(as_it_came | (self.given & ~(self.loss <= _UNEXPLAINED)))
         self._fit_exact(rows, self.start[rows])
-        self._settle()
-
-    def _settle(self) -> None:
-        """Move to the rung that fits best, in float64, and note by how much it does."""
         rows = np.flatnonzero(self.loss <= _UNEXPLAINED)
         if not len(rows) or self.deadline.verdict() is not None:
             return
-        lower, upper = (np.asarray(end, float) for end in self.space.bounds)
-        turns, wavelength = self.problem.observation[rows], self.problem.context[rows]
-        lenses, margin = self.lenses[rows], np.full(len(rows), np.nan)
-        loss, own = np.full(len(rows), np.inf), np.full(len(rows), np.inf)
-        trial, todo, unmoved = lenses.copy(), np.arange(len(rows)), margin
-        for move in range(1 + min(self.most, _MOVES)):
-            self.steps[rows[todo]] += move > 0
-            here = ladder(turns[todo], wavelength[todo], trial[todo])
-            choice = choose(here, lower, upper)
-            least = here.least + here.unit * choice.own
-            better = (least <= own[todo]) & (here.loss <= loss[todo] + _CLEAN)
-            at = todo[better]
-            lenses[at], loss[at], own[at] = trial[at], here.loss[better], least[better]
-            margin[at] = choice.margin[better]
-            if move == 0:
-                unmoved = choice.margin
-            gain = here.loss - least > (1e-3 * least if move == 0 else _CLEAN)
-            going = (gain | (choice.rung != 0)) & np.all(np.isfinite(choice.lens), axis=1)
-            todo = todo[going]
-            if not len(todo):
-                break
-            trial[todo] = choice.lens[going]
-        kept = loss <= self.initial_loss[rows]  # float32 may have called the start better
-        self.margin[rows] = np.where(kept, margin, unmoved)
-        self.lenses[rows[kept]], self.loss[rows[kept]] = lenses[kept], loss[kept]
+        problem, moves = take(self.problem, rows), min(self.most, MOVES)
+        found = climb(problem, self.space, self.lenses[rows], moves=moves)
+        kept = found.loss <= self.initial_loss[rows]  # float32 may have called the start better
+        self.steps[rows] += found.moves
+        self.margin[rows] = np.where(kept, found.margin, found.margin_before)
+        self.lenses[rows[kept]], self.loss[rows[kept]] = found.lenses[kept], found.loss[kept]
 
     def _repeated(self, lenses: np.ndarray) -> np.ndarray:
         """Return whether each of k lenses is the same as one before it, shape (B, k)."""
@@ -189,12 +143,12 @@ class Cascade:
         if not len(rows):
             return
         begin = lenses[rows, ranks]
-        few = _take(self.few, rows)
+        few = take(self.few, rows)
         fit = self._run(free_piston(few), (begin, pistons(few, begin)), self.most, _ROUGH)
         if fit is None:
             return
         self.steps += np.bincount(rows, fit.steps, len(self.start)).astype(np.int32)
-        loss = losses(free_piston(_take(self.problem, rows)), fit.params)
+        loss = losses(free_piston(take(self.problem, rows)), fit.params)
         order = np.argsort(-loss, kind="stable")  # of several, the last is kept: the best
         order = order[loss[order] < self.free[rows[order]]]
         at = rows[order]
@@ -203,7 +157,7 @@ class Cascade:
 
     def _fit_rung(self, rows: np.ndarray) -> None:
         """Move the piston to the nearest whole number by steps, and fit exactly from there."""
-        problem, here, lenses = _take(self.problem, rows), self.pistons[rows], self.lens_free[rows]
+        problem, here, lenses = take(self.problem, rows), self.pistons[rows], self.lens_free[rows]
         there = np.round(here)
         for share in _SHARES:
             held = held_piston(problem, (here + share * (there - here)).astype(here.dtype))
@@ -219,7 +173,7 @@ class Cascade:
         stop = self.stop
         if stop is None and self.loss.dtype == np.float32:
             stop = Stop(target=_FINE)
-        fit = self._run(_take(self.problem, rows), lenses, self.most, stop)
+        fit = self._run(take(self.problem, rows), lenses, self.most, stop)
         if fit is None:
             return
         if self.stop is None:  # a target that nobody set is that of the stage
@@ -250,46 +204,3 @@ class Cascade:
         )
         self.deadline.interrupted |= bool(np.any(fit.status == int(Status.STOPPED)))
         return fit
-
-
-def _take(problem: InverseProblem, rows: np.ndarray) -> InverseProblem:
-    """Return the problem of some samples; of all, as it is."""
-    if len(rows) == len(problem.context) and np.array_equal(rows, np.arange(len(rows))):
-        return problem
-    return problem.replace(observation=problem.observation[rows], context=problem.context[rows])
-
-
-def losses(problem: InverseProblem, lenses: Any) -> np.ndarray:
-    """Return the loss of each map, shape (B,)."""
-    return _of_each(_losses, problem, lenses)
-
-
-def pistons(problem: InverseProblem, lenses: np.ndarray) -> np.ndarray:
-    """Return the piston of each map, shape (B,)."""
-    return _of_each(_pistons, problem, lenses)
-
-
-def _of_each(function: Any, problem: InverseProblem, lenses: Any) -> np.ndarray:
-    return by_chunks(
-        lambda rows: function(
-            _take(problem, rows), jax.tree.map(operator.itemgetter(rows), lenses)
-        ),
-        len(jax.tree.leaves(lenses)[0]),
-    )
-
-
-@functools.partial(jax.jit, compiler_options=REORDER)
-def _losses(problem: InverseProblem, lenses: Array) -> Array:
-    return _each(problem, lambda one, lens: one(lens), lenses)
-
-
-@functools.partial(jax.jit, compiler_options=REORDER)
-def _pistons(problem: InverseProblem, lenses: Array) -> Array:
-    return _each(problem, piston, lenses)
-
-
-def _each(problem: InverseProblem, function: Any, lenses: Array) -> Array:
-    def one(turns: Array, wavelength: Array, lens: Array) -> Array:
-        return function(problem.replace(observation=turns, context=wavelength), lens)
-
-    return jax.vmap(one)(problem.observation, problem.context, lenses)

@@ -16,11 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from refinejax.apps._lens_exact import exact_problem
 from refinejax.apps._lens_rungs import choose, ladder
 from refinejax.apps._lens_scale import OTHERS, REFERENCE, WAVELENGTH
 from refinejax.batch import BatchResult
 from refinejax.physics.metalens import LOWER, UPPER
-from refinejax.problems.phase import RADIAN
 
 _EQUAL = 1e-3  # log-likelihoods that differ by less are the same
 
@@ -75,8 +75,7 @@ class _Tries:
         count = len(maps)
         self.found, self.near, self.all = found, near, np.arange(count)
         self.known = np.isfinite(found.margins["rung"])
-        turns = maps * np.asarray(RADIAN, maps.dtype)
-        self.rungs = ladder(turns, np.full(count, REFERENCE), found.params)
+        self.rungs = ladder(exact_problem(maps, np.full(count, REFERENCE)), found.params)
         shape = (len(lines), count)
         self.cost, self.rung = np.full(shape, np.inf), np.full(shape, np.nan)
         self.fitted = np.zeros(shape, bool)

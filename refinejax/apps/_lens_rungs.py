@@ -37,6 +37,7 @@ from jaxtyping import Array, Float
 from refinejax.apps._chunks import by_chunks
 from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
+from refinejax.problems import InverseProblem
 from refinejax.refiners.dense import invert_upper
 
 _REGIONS = 4  # along each side
@@ -88,19 +89,29 @@ class Choice(NamedTuple):
     margin: np.ndarray
 
 
-def ladder(turns: Any, wavelength: Any, lenses: Any) -> Ladder:
+def ladder(problem: InverseProblem, lenses: Any, pistons: Any = 0.0) -> Ladder:
     """Return the rungs around lenses; NaN where a map or a lens tells nothing.
 
     Args:
-        turns: phase maps, shape (B, N, N) [turns]; NaN is missing.
-        wavelength: shape (B,) [µm].
+        problem: of B maps (see `exact_problem`).
         lenses: xc, yc, S, focal_length, shape (B, 4) [µm].
+        pistons: by how much the maps lead their lenses, about; shape (B,) or () [turns]. Pixels are
+            unwrapped around it.
     """
-    wavelength, lenses = np.asarray(wavelength, float), np.asarray(lenses, float)
+    pistons = np.broadcast_to(np.asarray(pistons, float), len(lenses))
+    return _in_float64(_ladder, problem, lenses, pistons)
+
+
+def losses(problem: InverseProblem, lenses: Any) -> Any:
+    """Return the ``loss`` of `ladder`, and nothing else, at a third of its cost."""
+    return _in_float64(_losses, problem, lenses)
+
+
+def _in_float64(function: Any, problem: InverseProblem, *rest: Any) -> Any:
+    numbers = (np.asarray(part, float) for part in (problem.context, *rest))
+    samples = problem.observation, *numbers
     with jax.enable_x64(True):
-        return by_chunks(
-            lambda rows: _ladder((turns[rows], wavelength[rows], lenses[rows])), len(lenses)
-        )
+        return by_chunks(lambda rows: function([part[rows] for part in samples]), len(samples[1]))
 
 
 @functools.partial(jax.jit, compiler_options=REORDER)
@@ -108,14 +119,29 @@ def _ladder(samples: Any) -> Ladder:
     return jax.lax.map(lambda sample: _one(*sample), samples, batch_size=_MAPS)
 
 
-def _one(turns: Float[Array, "n n"], wavelength: Array, lens: Float[Array, "4"]) -> Any:
+@functools.partial(jax.jit, compiler_options=REORDER)
+def _losses(samples: Any) -> Array:
+    def one(turns: Array, wavelength: Array, lens: Array) -> Array:
+        seen, residual = _residual(turns, wavelength, lens, jnp.zeros(()))
+        return (2 * jnp.pi) ** 2 * jnp.sum(residual**2) / jnp.sum(seen)
+
+    return jax.lax.map(lambda sample: one(*sample), samples, batch_size=_MAPS)
+
+
+def _residual(turns: Array, wavelength: Array, lens: Array, piston: Array) -> tuple[Array, Array]:
+    """Return which pixels are seen, and the residual there, else 0 [turns]."""
     u, v = metalens.pixel_grid(turns.shape[-1], lens.dtype)
     residual = metalens.turns_at(lens, wavelength, u[:1], v[:, :1]) - turns
-    residual = residual - jnp.round(residual)
     seen = ~jnp.isnan(turns)
-    residual = jnp.where(seen, residual, 0)
+    return seen, jnp.where(seen, residual - jnp.round(residual + piston), 0)
+
+
+def _one(
+    turns: Float[Array, "n n"], wavelength: Array, lens: Float[Array, "4"], piston: Array
+) -> Any:
+    seen, residual = _residual(turns, wavelength, lens, piston)
     number, total = (_blocks(x.astype(lens.dtype)) for x in (seen, residual))
-    middles = _middles(u[0])
+    middles = _middles(metalens.pixel_grid(turns.shape[-1], lens.dtype)[0][0])
     columns = jax.jacfwd(metalens.turns_at)(lens, wavelength, middles, middles[:, None])
     columns = jnp.moveaxis(columns, -1, 0)
     lengths = jnp.linalg.norm(columns.reshape(4, -1), axis=1)

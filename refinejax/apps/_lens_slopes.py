@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from refinejax._run import run
+from refinejax._core import State, coordinates
 from refinejax.apps._chunks import by_chunks
 from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens_slopes import lens_from_slopes
@@ -20,12 +20,11 @@ from refinejax.refiners import LevenbergMarquardt
 _CANDIDATES = 3  # aliases of the slopes that are tried, the most plausible
 _MOST_ALIASES = 4  # turns a pixel
 _STEEP = 1.03  # κ/|g| of one more lens: most windows are far from the axis
-_STEPS = 8
 _PREFERENCE = 0.8  # factor on the loss of the fit that began at the user's start: it wins ties
 
 
 def fit_slopes(
-    problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, given: bool
+    problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, given: bool, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lenses whose slopes are those of the maps, the best first, and their losses.
 
@@ -34,6 +33,7 @@ def fit_slopes(
         space: bounds of (xc, yc, S, focal_length) [µm].
         start: shape (B, 4) [µm].
         given: whether to begin there too.
+        steps: of each fit.
 
     Returns:
         Lenses of shape (B, k, 4) [µm] and losses of shape (B, k); infinite losses where the map has
@@ -50,6 +50,7 @@ def fit_slopes(
             blocks=Blocks.of(size),
             aliases=max(aliases, 0),
             given=given,
+            steps=np.int32(steps),
         ),
         len(start),
     )
@@ -66,8 +67,9 @@ def _fit(
     blocks: Blocks,
     aliases: int,
     given: bool,
+    steps: Array,
 ) -> tuple[Float[Array, "b k 4"], Float[Array, "b k"]]:
-    refiner = LevenbergMarquardt()
+    refiner, key = LevenbergMarquardt(), jax.random.key(0)
 
     def one(turns: Array, wavelength: Array, start: Array) -> tuple[Array, Array]:
         phasors = block_phasors(turns, blocks)
@@ -75,11 +77,21 @@ def _fit(
         lenses = jnp.concatenate([start[None], lenses]) if given else lenses
         known = slopes(phasors[0]), slopes(phasors[1])
         task = slope_problem(problem.forward, known, blocks, space=space, context=wavelength)
-        fits = jax.vmap(lambda lens: run(refiner, task, lens, num_steps=_STEPS))(lenses)
-        losses = jnp.where(jnp.isfinite(fits.loss), fits.loss, jnp.inf)
+        inner = coordinates(task)
+
+        def fit(lens: Array) -> tuple[Array, Array]:
+            def step(_: Array, state: State) -> State:
+                return refiner.step(inner.objective, state, key)
+
+            state = refiner.init(inner.objective, inner.encode(lens), key)
+            state = jax.lax.fori_loop(0, steps, step, state)
+            return inner.decode(state.params), state.loss
+
+        fits, losses = jax.vmap(fit)(lenses)
+        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
         losses = losses.at[0].multiply(_PREFERENCE) if given else losses
         order = jnp.argsort(losses)
-        found = fits.params[order]
+        found = fits[order]
         return jnp.where(jnp.isfinite(found), found, start), losses[order]
 
     return jax.vmap(one)(problem.observation, problem.context, start)
