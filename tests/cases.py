@@ -113,7 +113,7 @@ REFINERS = {
         200,
         differentiable=True,
         skip=(*SQUARES, "valley"),
-        quick=("face",),
+        quick=(),
     ),
 }
 

@@ -343,6 +343,7 @@ def test_noise_hides_the_rungs_and_the_result_says_so(tmp_path):
     np.testing.assert_array_equal(kept.margins["rung"], result.margins["rung"])
 
 
+@pytest.mark.slow
 def test_the_margin_of_a_map_of_noise_is_not_known():
     rng = np.random.default_rng(1)
     maps = rng.uniform(-np.pi, np.pi, (3, SIZE, SIZE)).astype(np.float32)
@@ -426,6 +427,7 @@ def test_small_maps_go_another_way():
         solve(made, method="cascade")
 
 
+@pytest.mark.slow
 def test_double_precision_is_kept():
     with jax.enable_x64(True):
         truth = np.array([[120.0, -80.0, 15.0, 0.55, 40.0]])

@@ -29,3 +29,11 @@ def by_chunks(function: Callable[[slice | np.ndarray], Any], count: int) -> Any:
         under_way = ahead
     found.append(jax.tree.map(np.asarray, under_way))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *found)
+
+
+def pick(rows: np.ndarray, part: slice | np.ndarray) -> slice | np.ndarray:
+    """Return ``rows[part]``, as a slice where they follow one another: that copies nothing."""
+    chosen = rows[part]
+    if np.all(np.diff(chosen) == 1):
+        return slice(int(chosen[0]), int(chosen[0]) + len(chosen))
+    return chosen

@@ -124,8 +124,8 @@ class Cascade:
         rows = np.flatnonzero(self.loss <= _UNEXPLAINED)
         if not len(rows) or self.deadline.verdict() is not None:
             return
-        problem, moves = take(self.problem, rows), min(self.most, MOVES)
-        found = climb(problem, self.space, self.lenses[rows], moves=moves)
+        moves = min(self.most, MOVES)
+        found = climb(self.problem, self.space, rows, self.lenses[rows], moves=moves)
         kept = found.loss <= self.initial_loss[rows]  # float32 may have called the start better
         self.steps[rows] += found.moves
         self.margin[rows] = np.where(kept, found.margin, found.margin_before)

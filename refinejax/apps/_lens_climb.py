@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refinejax.apps._lens_exact import take
 from refinejax.apps._lens_rungs import choose, ladder, losses
 from refinejax.problems import InverseProblem, ParameterSpace
 
@@ -33,7 +32,12 @@ class Climb(NamedTuple):
 
 
 def climb(
-    problem: InverseProblem, space: ParameterSpace, lenses: np.ndarray, *, moves: int = MOVES
+    problem: InverseProblem,
+    space: ParameterSpace,
+    rows: np.ndarray,
+    lenses: np.ndarray,
+    *,
+    moves: int = MOVES,
 ) -> Climb:
     """Return the optima of the rungs around lenses that fit best.
 
@@ -41,8 +45,9 @@ def climb(
     model of the phase leaves; moves go on where that is less than what is there.
 
     Args:
-        problem: of B maps (see `exact_problem`).
+        problem: of maps (see `exact_problem`).
         space: its bounds.
+        rows: B of the maps.
         lenses: near to optima, (B, 4) [µm].
         moves: at most.
     """
@@ -57,10 +62,12 @@ def climb(
     for move in range(1 + moves):
         if not len(todo):
             break
-        here = ladder(take(problem, todo), trial[todo])
+        here = ladder(problem, trial[todo], rows=rows[todo])
         choice = choose(here, lower, upper)
         least = here.least + here.unit * choice.own
-        better = (least <= cost[todo]) & (here.loss <= found.loss[todo] + CLEAN)
+        better = (least <= cost[todo] + _LITTLE * here.unit) & (
+            here.loss <= found.loss[todo] + CLEAN
+        )
         at = todo[better]
         found.lenses[at], found.loss[at], cost[at] = trial[at], here.loss[better], least[better]
         found.margin[at] = choice.margin[better]
@@ -74,23 +81,23 @@ def climb(
         found.moves[todo] += 1
         last = ((gain <= CLEAN) & (choice.rung == 0))[going]  # the rung is known
         ended = np.zeros(len(todo), bool)
-        ended[last] = _improve(found, problem, todo[last], trial) | (move > 0)
+        ended[last] = _improve(found, problem, rows, todo[last], trial) | (move > 0)
         todo = todo[~ended]
     return found
 
 
 def _improve(
-    found: Climb, problem: InverseProblem, rows: np.ndarray, lenses: np.ndarray
+    found: Climb, problem: InverseProblem, rows: np.ndarray, todo: np.ndarray, lenses: np.ndarray
 ) -> np.ndarray:
     """Take lenses over where they fit better, on the same rung, and return where they do, (B,).
 
     Not all that are nearer to an optimum do: a step along a curved valley leaves it at first.
     """
-    if not len(rows):
+    if not len(todo):
         return np.zeros(0, bool)
-    loss = losses(take(problem, rows), lenses[rows])
-    better = loss <= found.loss[rows]
-    at = rows[better]
+    loss = losses(problem, lenses[todo], rows=rows[todo])
+    better = loss <= found.loss[todo]
+    at = todo[better]
     found.lenses[at], found.loss[at] = lenses[at], loss[better]
     return better
 

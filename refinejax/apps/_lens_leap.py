@@ -62,7 +62,7 @@ def leap(problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, g
         return found
     found.steps[rows] = _SLOPE_STEPS + 1
     led = pistons(take(thinned(problem, _FEW), rows), lenses[rows])
-    here = ladder(take(problem, rows), lenses[rows], led)
+    here = ladder(problem, lenses[rows], led, rows=rows)
     choice = choose(here, *bounds(space))
     near = (here.least <= CLEAN) & np.all(np.isfinite(choice.lens), axis=1)
     rows, here, rungs = rows[near], _some(here, near), choice.rung[near]
@@ -83,7 +83,7 @@ def _solve(
     lenses: np.ndarray,
 ) -> np.ndarray:
     """Climb from lenses, note what is solved, and return it."""
-    way = climb(take(problem, rows), space, lenses.astype(found.lenses.dtype))
+    way = climb(problem, space, rows, lenses.astype(found.lenses.dtype))
     solved = way.loss <= CLEAN
     at = rows[solved]
     found.solved[at] = True
@@ -102,7 +102,7 @@ def _glide(
         held = held + (rungs - held) / left
         lenses = here.lens + held[:, None] * here.step
         if left > 1:
-            here = ladder(take(problem, rows), lenses, held)
+            here = ladder(problem, lenses, held, rows=rows)
     return lenses
 
 

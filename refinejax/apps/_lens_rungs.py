@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from refinejax.apps._chunks import by_chunks
+from refinejax.apps._chunks import by_chunks, pick
 from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
 from refinejax.problems import InverseProblem
@@ -89,29 +89,38 @@ class Choice(NamedTuple):
     margin: np.ndarray
 
 
-def ladder(problem: InverseProblem, lenses: Any, pistons: Any = 0.0) -> Ladder:
+def ladder(
+    problem: InverseProblem, lenses: Any, pistons: Any = 0.0, *, rows: np.ndarray | None = None
+) -> Ladder:
     """Return the rungs around lenses; NaN where a map or a lens tells nothing.
 
     Args:
-        problem: of B maps (see `exact_problem`).
+        problem: of maps (see `exact_problem`).
         lenses: xc, yc, S, focal_length, shape (B, 4) [µm].
         pistons: by how much the maps lead their lenses, about; shape (B,) or () [turns]. Pixels are
             unwrapped around it.
+        rows: whose lenses they are, shape (B,); by default those of all maps.
     """
     pistons = np.broadcast_to(np.asarray(pistons, float), len(lenses))
-    return _in_float64(_ladder, problem, lenses, pistons)
+    return _in_float64(_ladder, problem, rows, lenses, pistons)
 
 
-def losses(problem: InverseProblem, lenses: Any) -> Any:
+def losses(problem: InverseProblem, lenses: Any, *, rows: np.ndarray | None = None) -> Any:
     """Return the ``loss`` of `ladder`, and nothing else, at a third of its cost."""
-    return _in_float64(_losses, problem, lenses)
+    return _in_float64(_losses, problem, rows, lenses)
 
 
-def _in_float64(function: Any, problem: InverseProblem, *rest: Any) -> Any:
-    numbers = (np.asarray(part, float) for part in (problem.context, *rest))
-    samples = problem.observation, *numbers
+def _in_float64(function: Any, problem: InverseProblem, rows: np.ndarray | None, *rest: Any) -> Any:
+    maps, wavelength = problem.observation, np.asarray(problem.context, float)
+    rest = tuple(np.asarray(part, float) for part in rest)
+    rows = np.arange(len(maps)) if rows is None else rows
+
+    def some(part: slice | np.ndarray) -> Any:
+        at = pick(rows, part)
+        return function([maps[at], wavelength[at], *(each[part] for each in rest)])
+
     with jax.enable_x64(True):
-        return by_chunks(lambda rows: function([part[rows] for part in samples]), len(samples[1]))
+        return by_chunks(some, len(rows))
 
 
 @functools.partial(jax.jit, compiler_options=REORDER)
