@@ -26,6 +26,7 @@ from refinejax import (
     Refiner,
     Restarts,
     Sequential,
+    Stop,
     wrapped_difference,
 )
 
@@ -58,12 +59,14 @@ class Problem(NamedTuple):
         start: initial params.
         optimum: the params of least loss.
         data: name of a field of ``objective`` that can be exchanged for new data; or None.
+        stop: rules by which a run ends at the optimum, where the default ones end it before.
     """
 
     objective: Any
     start: Any
     optimum: Any
     data: str | None = None
+    stop: Stop | None = None
 
 
 SGD = Gradient(optax.sgd, {"learning_rate": 0.5})
@@ -219,9 +222,12 @@ def _corner() -> Problem:
     return Problem(objective, np.array([-0.5, 1.5], np.float32), optimum, "observation")
 
 
+SMALL = Stop(gradient=1e-7)  # for losses of 0.01: the tolerance of a gradient has a unit
 PROBLEMS = {
     "quadratic": Problem(quadratic, np.zeros(3, np.float32), np.array([1.0, -0.5, 2.0])),
-    "rosenbrock": Problem(rosenbrock, np.array([-1.2, 1.0], np.float32), np.array([1.0, 1.0])),
+    "rosenbrock": Problem(
+        rosenbrock, np.array([-1.2, 1.0], np.float32), np.array([1.0, 1.0]), stop=SMALL
+    ),
     "nested": Problem(
         nested,
         {"slopes": np.zeros(2, np.float32), "offset": np.float32(1)},
@@ -231,6 +237,7 @@ PROBLEMS = {
         Valley(),
         {"x": np.full(1, -1.2, np.float32), "y": np.float32(1)},
         {"x": np.ones(1), "y": np.float64(1)},
+        stop=SMALL,
     ),
     "decay": _decay(),
     "ramp": _ramp(),
