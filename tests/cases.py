@@ -88,7 +88,7 @@ REFINERS = {
     "momentum": Case(MOMENTUM, 10_000, differentiable=True, quick=()),
     "adam": Case(ADAM, 5_000, differentiable=True, quick=("face", "nested")),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock", "decay")),
-    "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face", "valley")),
+    "lm": Case(LM, 100, differentiable=True, skip=SQUARES),
     "lm-geodesic": Case(
         LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES, quick=()
     ),
@@ -100,7 +100,7 @@ REFINERS = {
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100, quick=()),
-    "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True),
+    "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True, quick=()),
     "screened-adam": Case(
         Restarts(ADAM, n=7, spread=0.2, keep=2, coarse=eased, screen=2),
         5_000,

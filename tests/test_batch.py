@@ -87,7 +87,7 @@ def assert_equal(result, expected, rows=slice(None)):
 # Law 13: as one by one
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 8, 64])
+@pytest.mark.parametrize("lanes", [1, 3, pytest.param(8, marks=pytest.mark.slow), 64])
 @pytest.mark.parametrize("name", REFINERS)
 def test_every_sample_ends_as_it_would_alone_for_any_number_of_lanes(name, lanes):
     result = batch(REFINERS[name], *samples(), lanes=lanes)

@@ -73,7 +73,10 @@ def waves(count=8):
     return problem, truth, start
 
 
-@pytest.mark.parametrize("refiner", [LM, Gradient(optax.lbfgs)], ids=["lm", "lbfgs"])
+SLOWLY = pytest.param(Gradient(optax.lbfgs), id="lbfgs", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("refiner", [pytest.param(LM, id="lm"), SLOWLY])
 def test_finds_the_frequency_that_the_refiner_alone_misses(refiner):
     problem, truth, start = waves()
     alone = run_batch(refiner, problem, start, max_steps=500)
@@ -301,6 +304,7 @@ def test_functions_have_their_numbers_as_leaves():
     np.testing.assert_allclose(led.loss, -2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_composes():
     for refiner in (
         Continuation(Restarts(SGD, n=3), aside, stages=2),

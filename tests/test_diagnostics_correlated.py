@@ -93,6 +93,7 @@ def test_missing_pixels_do_no_harm():
     assert np.all((found > 0.7) & (found < 1.3)), found
 
 
+@pytest.mark.slow
 def test_signals_and_channels():
     x = np.linspace(-1, 1, 256)
     columns = np.stack([np.ones_like(x), x])

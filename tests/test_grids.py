@@ -76,7 +76,8 @@ def test_a_continuation_on_a_coarse_grid_and_then_the_fine_one_find_every_lens(m
     assert errors[0] < 0.7 * errors[1]  # a quarter of the pixels, twice the error
 
 
-@pytest.mark.parametrize("screen", [pytest.param(0, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("screen", [0, 4])
 def test_many_starts_ranked_on_a_coarse_grid_find_every_lens(maps, best, screen):
     problem, _, start = maps
     few = run_batch(Restarts(LM, n=6, spread=0.2), problem, start, max_steps=100)

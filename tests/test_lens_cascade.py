@@ -250,6 +250,7 @@ def test_clean_maps_are_on_the_true_rung_unless_the_margin_says_otherwise():
     assert note.startswith(f"{(~decided).sum()} of 192 samples: lenses a whole number of fringes")
 
 
+@pytest.mark.slow
 def test_the_margin_is_that_of_fits_on_the_neighboring_rungs():
     """By brute force: the loss of Gauss–Newton on the rungs beside the answer, in float64."""
     grain = PhaseNoise.only("grain").replace(grain_std=0.003)

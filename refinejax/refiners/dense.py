@@ -11,6 +11,7 @@ from refinejax._core import Scalar
 
 _UNROLLED = 8  # up to here a Cholesky factorization is written out, entry by entry
 _PASSES = 3  # over the active set of a bounded quadratic
+_PIVOTS, _CHANCES = 2, 3  # passes for each entry, at most; those in which fewer need not fall
 
 Solve = Callable[[Array, Array], Array]
 
@@ -154,6 +155,88 @@ def conjugate_gradients(apply: Callable[[Array], Array], iterations: int) -> Sol
 
 
 def minimize_within(
+    matrix: Float[Array, "n n"],
+    gradient: Float[Array, " n"],
+    low: Float[Array, " n"],
+    high: Float[Array, " n"],
+    held: Bool[Array, " n"],
+    needed: Any = True,
+) -> Float[Array, " n"]:
+    """Minimize gᵀs + ½ sᵀA s over low ≤ s ≤ high, for positive definite A.
+
+    By block principal pivoting (Júdice and Pires 1994, Computers & Operations Research 21, 587)
+    from the entries that are ``held`` at 0: what the minimizer takes outside is put on its bound,
+    what is pulled back from there is let go. All at once while their number falls, else one at a
+    time, which ends. What rounding leaves outside is projected. Derivatives are those with the
+    final set of bounds.
+
+    Args:
+        matrix: A.
+        gradient: g.
+        low: least s, 0 or below.
+        high: largest s, 0 or above.
+        held: entries that begin on their bound, at 0.
+        needed: whether anybody wants the result; else no time is spent on it.
+    """
+    begin = held & (low >= 0), held & (high <= 0)
+    sides = _pivot(*jax.lax.stop_gradient((matrix, gradient, low, high)), begin, needed)
+    step = _pinned(matrix, gradient, low, high, *sides)
+    return never_worse(step, lambda s: dot(matrix, s), gradient, low, high, jnp.trace(matrix))
+
+
+def _pivot(
+    matrix: Array, gradient: Array, low: Array, high: Array, begin: Any, needed: Any
+) -> tuple[Array, Array]:
+    """Return which entries end on their lower bound, and which on their upper one."""
+    count = gradient.size
+    order = jnp.arange(count)
+
+    def wrong(down: Array, up: Array) -> tuple[Array, Array]:
+        step = _pinned(matrix, gradient, low, high, down, up)
+        force = -gradient - dot(matrix, step)
+        below, above = step < low, step > high
+        return jnp.where(down, force > 0, jnp.where(up, force < 0, below | above)), below
+
+    def going(carry: Any) -> Array:
+        _, _, number, _, _, passes = carry
+        return (number > 0) & (passes < _PIVOTS * count + _CHANCES)
+
+    def body(carry: Any) -> Any:
+        (down, up), (bad, below), number, fewest, chances, passes = carry
+        falls = number < fewest
+        chances = jnp.where(falls, jnp.int32(_CHANCES), chances - 1)
+        one = bad & (order == jnp.max(jnp.where(bad, order, -1)))
+        flip = jnp.where(chances >= 0, bad, one)
+        freed = ~down & ~up
+        down, up = (
+            jnp.where(flip, freed & below, down),
+            jnp.where(flip, freed & ~below, up),
+        )
+        found = wrong(down, up)
+        fewest = jnp.minimum(number, fewest)
+        return (down, up), found, _count(found[0]), fewest, chances, passes + 1
+
+    first = wrong(*begin)
+    number = jnp.where(needed, _count(first[0]), 0)
+    carry = begin, first, number, jnp.int32(count + 1), jnp.int32(_CHANCES), jnp.int32(0)
+    return jax.lax.while_loop(going, body, carry)[0]
+
+
+def _count(entries: Array) -> Array:
+    return jnp.sum(entries, dtype=jnp.int32)
+
+
+def _pinned(
+    matrix: Array, gradient: Array, low: Array, high: Array, down: Array, up: Array
+) -> Array:
+    """Return the minimizer with entries on their bounds."""
+    fixed = jnp.where(down, low, jnp.where(up, high, 0))
+    free = ~(down | up)
+    right = jnp.where(free, -gradient - dot(matrix, fixed), 0)
+    return jnp.where(free, solve(reduced(matrix, free), right), fixed)
+
+
+def project_within(
     solver: Solve,
     apply: Callable[[Array], Array],
     gradient: Float[Array, " n"],
@@ -162,13 +245,10 @@ def minimize_within(
     held: Bool[Array, " n"],
     curvature: Scalar,
 ) -> Float[Array, " n"]:
-    """Minimize gᵀs + ½ sᵀA s over low ≤ s ≤ high, for positive definite A: nearly, and inside.
+    """Do the same as `minimize_within`, nearly, for a matrix given by its products.
 
-    By the primal-dual active set method (Hintermüller, Ito and Kunisch 2002, algorithm 1) from the
-    entries that are ``held`` at 0: what the minimizer takes outside is put on its bound, what is
-    pulled back from there is let go, and the others are solved for again, three times over. What
-    is still outside then is projected. Never worse than a step of projected gradients, which lowers
-    the model wherever that can be done.
+    Bounds are taken and let go at once, three times over (the primal-dual active set method,
+    Hintermüller, Ito and Kunisch 2002, algorithm 1). What is still outside then is projected.
 
     Args:
         solver: (right, free) → the solution among the free entries, 0 in the others.
@@ -191,6 +271,21 @@ def minimize_within(
 
     begin = jnp.zeros_like(gradient), held & (low >= 0), held & (high <= 0)
     step, _, _ = jax.lax.fori_loop(0, _PASSES, improve, begin)
+    return never_worse(step, apply, gradient, low, high, curvature)
+
+
+def never_worse(
+    step: Array,
+    apply: Callable[[Array], Array],
+    gradient: Array,
+    low: Array,
+    high: Array,
+    curvature: Scalar,
+) -> Array:
+    """Return the step within its bounds, or that of projected gradients if that is better.
+
+    The latter lowers the model wherever that can be done.
+    """
     step = jnp.clip(step, low, high)  # NaN stays NaN
     plain = jnp.clip(-gradient / curvature, low, high)
 

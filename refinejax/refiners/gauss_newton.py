@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from refinejax._core import Params, Scalar, State, Status, bounds_of, project, select
-from refinejax.refiners.dense import dot, least_pivot, reduced, solve_reduced
+from refinejax.refiners.dense import dot, least_pivot, reduced
 from refinejax.refiners.least_squares import (
     REFUSALS,
     LeastSquares,
@@ -118,10 +118,7 @@ def _full_step(objective: Any, state: State) -> tuple[Array, Bool[Array, ""]]:
     least = size.size * jnp.finfo(unit.dtype).eps
     singular = ~(pivot > least)  # NaN is no pivot either
     safe = jnp.where(singular, jnp.eye(size.size, dtype=unit.dtype), unit)
-    most = jnp.trace(safe)  # no eigenvalue is larger
-    step = minimize(
-        solve_reduced(safe), lambda z: dot(safe, z), memory.gradient / scale, inside, most
-    )
+    step = minimize(safe, memory.gradient / scale, inside)
     return step / scale, singular
 
 

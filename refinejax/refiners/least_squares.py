@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from refinejax._core import Refiner, Scalar, State, bounds_of, spread
 from refinejax.problems.normal import Product, curvature, normal_equations
-from refinejax.refiners.dense import Solve, minimize_within
+from refinejax.refiners.dense import Solve, minimize_within, project_within, solve_reduced
 
 REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
 
@@ -174,11 +174,20 @@ def room(objective: Any, state: State, scale: Array) -> Box:
     return Box((low - x) * scale, (high - x) * scale, held)
 
 
-def minimize(solver: Solve, apply: Product, gradient: Array, box: Box, curvature: Scalar) -> Array:
+def minimize(matrix: Array, gradient: Array, box: Box, needed: Any = True) -> Array:
+    """Minimize gᵀs + ½ sᵀA s within the box; where nobody needs it, nearly."""
+    if box.low is None or box.high is None:
+        return solve_reduced(matrix)(-gradient, ~box.held)
+    return minimize_within(matrix, gradient, box.low, box.high, box.held, needed)
+
+
+def minimize_by_products(
+    solver: Solve, apply: Product, gradient: Array, box: Box, curvature: Scalar
+) -> Array:
     """Minimize gᵀs + ½ sᵀA s within the box, for A of no larger curvature."""
     if box.low is None or box.high is None:
         return solver(-gradient, ~box.held)
-    return minimize_within(solver, apply, gradient, box.low, box.high, box.held, curvature)
+    return project_within(solver, apply, gradient, box.low, box.high, box.held, curvature)
 
 
 def box(objective: Any, params: Any, x: Array) -> tuple[Array, Array]:

@@ -18,7 +18,6 @@ from refinejax.refiners.dense import (
     dot,
     reduced,
     solve_factored,
-    solve_reduced,
 )
 from refinejax.refiners.least_squares import (
     REFUSALS,
@@ -29,6 +28,7 @@ from refinejax.refiners.least_squares import (
     cosine,
     judge,
     minimize,
+    minimize_by_products,
     nonzero,
     products,
     promise,
@@ -162,7 +162,8 @@ class LevenbergMarquardt(LeastSquares):
         solver = conjugate_gradients(damped, self.iterations)
         inside = room(objective, state, scale)
         most = scale.size * (1 + memory.damping)
-        velocity = minimize(solver, damped, memory.gradient / scale, inside, most) / scale
+        velocity = minimize_by_products(solver, damped, memory.gradient / scale, inside, most)
+        velocity = velocity / scale
         velocity = velocity * self._shorten(state, velocity)
         bent = apply(velocity)
         promised = promise(memory.gradient, bent, velocity)
@@ -225,9 +226,9 @@ def _within(memory: Memory, white: White, step: Array, inside: Box, size: Array)
     gradient, matrix = white.plain()
     unit = matrix / size[:, None] / size[None, :]
     unit = unit + memory.damping * jnp.eye(size.size, dtype=unit.dtype)
-    most = jnp.trace(unit)  # no eigenvalue is larger
-    other = minimize(solve_reduced(unit), lambda z: dot(unit, z), gradient / size, inside, most)
-    return jnp.where(inside.contains(step * size), step, other / size)
+    within = inside.contains(step * size)
+    other = minimize(unit, gradient / size, inside, ~within)
+    return jnp.where(within, step, other / size)
 
 
 def _bend(objective: Any, state: State, velocity: Array, height: Scalar) -> Array:
