@@ -16,7 +16,7 @@ def pytest_configure(config):
     folder = tempfile.TemporaryDirectory(prefix="refinejax-compiled-")
     config.add_cleanup(folder.cleanup)
     options = {"compilation_cache_dir": folder.name}
-    options["persistent_cache_min_compile_time_secs"] = 0.2
+    options["persistent_cache_min_compile_time_secs"] = 0
     for name, value in options.items():
         os.environ[f"JAX_{name.upper()}"] = str(value)
         jax.config.update(f"jax_{name}", value)

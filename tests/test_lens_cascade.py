@@ -188,6 +188,12 @@ def test_the_rungs_around_a_lens_with_another_piston(piston):
     np.testing.assert_allclose(losses(problem, lenses), here.loss, rtol=1e-12)
 
 
+@pytest.mark.parametrize("options", [{"max_steps": -1}, {"max_steps": 7.5}, {"lanes": 0}])
+def test_options_are_checked_also_where_the_short_way_does_without_them(made, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        solve(made, **options)
+
+
 def test_bad_maps_end_as_statuses_and_harm_no_neighbor(made, solved):
     maps = made["phase"].copy()
     maps[0] = np.nan

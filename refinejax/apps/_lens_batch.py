@@ -16,6 +16,7 @@ from refinejax.batch.plan import make_plan
 from refinejax.batch.progress import Bar
 from refinejax.batch.result import BatchResult
 from refinejax.batch.run import lanes_within
+from refinejax.batch.sources import check_steps
 from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.refiners import LevenbergMarquardt
 
@@ -61,8 +62,10 @@ def solve(
         few = slice(0, min(count, _PORTION))
         task = exact_problem(maps[few], wavelength[few], space)
         lanes = lanes_within(memory_limit, LevenbergMarquardt(), task, start[few])
-    elif lanes is None:  # as many in stages of few maps: one program for all, and for all batches
-        lanes = make_plan(None, count, None).lanes
+    else:  # as many in stages of few maps: one program for all, and for all batches
+        lanes = make_plan(lanes, count, None).lanes
+    if max_steps is not None:
+        max_steps = check_steps(max_steps)
     kept = _Kept(start)
     ledger = None
     if checkpoint is not None:
