@@ -136,6 +136,8 @@ def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     result = solve(some)
     np.testing.assert_allclose(result.params, solved.params[rows], rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(result.loss, solved.loss[rows], atol=1e-6)
+    lanes = solve(some, lanes=2)
+    np.testing.assert_allclose(lanes.loss, result.loss, atol=1e-6)
 
 
 def test_the_long_way_leads_to_the_same_lenses(made, solved):

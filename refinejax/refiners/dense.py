@@ -181,7 +181,7 @@ def minimize_within(
     begin = held & (low >= 0), held & (high <= 0)
     sides = _pivot(*jax.lax.stop_gradient((matrix, gradient, low, high)), begin, needed)
     step = _pinned(matrix, gradient, low, high, *sides)
-    return never_worse(step, lambda s: dot(matrix, s), gradient, low, high, jnp.trace(matrix))
+    return _never_worse(step, lambda s: dot(matrix, s), gradient, low, high, jnp.trace(matrix))
 
 
 def _pivot(
@@ -271,10 +271,10 @@ def project_within(
 
     begin = jnp.zeros_like(gradient), held & (low >= 0), held & (high <= 0)
     step, _, _ = jax.lax.fori_loop(0, _PASSES, improve, begin)
-    return never_worse(step, apply, gradient, low, high, curvature)
+    return _never_worse(step, apply, gradient, low, high, curvature)
 
 
-def never_worse(
+def _never_worse(
     step: Array,
     apply: Callable[[Array], Array],
     gradient: Array,
