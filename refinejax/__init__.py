@@ -22,6 +22,7 @@ from refinejax.problems import ParameterSpace as ParameterSpace
 from refinejax.problems import Pointwise as Pointwise
 from refinejax.problems import Robust as Robust
 from refinejax.refiners import Continuation as Continuation
+from refinejax.refiners import Evolution as Evolution
 from refinejax.refiners import GaussNewton as GaussNewton
 from refinejax.refiners import Gradient as Gradient
 from refinejax.refiners import LevenbergMarquardt as LevenbergMarquardt

@@ -1,5 +1,6 @@
 """Methods by name, and which one suits a problem."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,7 +8,8 @@ import jax
 import optax
 
 from refinejax._core import Refiner
-from refinejax.refiners import Gradient, LevenbergMarquardt, RandomSearch
+from refinejax.refiners import Evolution, Gradient, LevenbergMarquardt, RandomSearch
+from refinejax.refiners.strategies import NAMES as STRATEGIES
 
 
 class Method(NamedTuple):
@@ -37,17 +39,22 @@ def _random() -> Method:
     return Method(RandomSearch(), 1000, "")
 
 
+def _population(strategy: str) -> Method:
+    return Method(Evolution(strategy), 500, "")
+
+
+_GRADIENTS = {"lm": _lm, "lbfgs": _lbfgs, "adam": _adam}
+_POPULATIONS = dict.fromkeys(["cma_es", "ga", "de", "pso", *map(str.lower, STRATEGIES)])
 METHODS: dict[str, Callable[[], Method]] = {
-    "lm": _lm,
-    "lbfgs": _lbfgs,
-    "adam": _adam,
+    **_GRADIENTS,
     "random": _random,
+    **{name: functools.partial(_population, name) for name in _POPULATIONS},
 }
 
 
 _NO_DERIVATIVES = (
     "method: {} needs derivatives and the forward model has none (differentiable=False); "
-    'use "random" or "auto"'
+    'use "cma_es" or "auto"'
 )
 
 
@@ -76,7 +83,7 @@ def choose(
     else:
         names = ", ".join(["auto", *METHODS])
         raise ValueError(f"method: expected one of {names}, or a Refiner, got {method!r}")
-    if name != "random" and not differentiable:
+    if name in _GRADIENTS and not differentiable:
         raise ValueError(_NO_DERIVATIVES.format(name))
     return METHODS[name]()._replace(reason=f"{name}: {why}")
 
@@ -89,7 +96,7 @@ def _uses_gradients(refiner: Refiner) -> bool:
 
 def _auto(differentiable: bool, size: int, forward_mode: bool) -> tuple[str, str]:
     if not differentiable:
-        return "random", "chosen because the forward model gives no derivatives"
+        return "cma_es", "chosen because the forward model gives no derivatives"
     params = "1 param" if size == 1 else f"{size} params"
     if not forward_mode:
         return (

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax.sharding import Mesh
 
 from refinejax._core import Refiner, Stop, spread
@@ -16,7 +15,7 @@ from refinejax._methods import choose
 from refinejax.batch import BatchResult, run_batch
 from refinejax.diagnostics import Fit
 from refinejax.physics.phase import wrapped_difference
-from refinejax.problems import InverseProblem, ParameterSpace
+from refinejax.problems import BlackBox, InverseProblem, ParameterSpace
 
 _DIFFERENCES = {"subtract": jnp.subtract, "wrapped": wrapped_difference}
 
@@ -32,6 +31,7 @@ def refine(
     prior: Callable[[Any], Any] | None = None,
     context: Any = None,
     differentiable: bool = True,
+    vectorized: bool = False,
     method: str | Refiner = "auto",
     key: Any = 0,
     max_steps: int | None = None,
@@ -62,8 +62,12 @@ def refine(
             subtract.
         prior: a penalty on the params of a sample, added to the mean squared residual.
         context: what the forward model needs beside the params; leading sample axis.
-        differentiable: False for a black box: NumPy, a subprocess, a compiled library.
-        method: "auto", "lm" (Levenberg–Marquardt), "lbfgs", "adam", "random", or a `Refiner`.
+        differentiable: False for a black box: NumPy, a subprocess, a compiled library. Where it
+            raises an exception, the params that it was asked for count as NaN, with a warning.
+        vectorized: whether a black box takes params (and context) of many candidates, along a
+            leading axis, and returns as many predictions.
+        method: "auto", "lm" (Levenberg–Marquardt), "lbfgs", "adam", "random"; a population:
+            "cma_es", "ga", "de", "pso" or another strategy of `Evolution`; or a `Refiner`.
         key: seed or PRNG key, for methods that draw random numbers.
         max_steps: most steps for a sample; by default what suits the method.
         stop: when a sample is done; `Stop()` by default.
@@ -84,7 +88,9 @@ def refine(
     """
     observations, initial = _numbers(observations), _numbers(initial)
     context = jax.tree.map(_array_if_list, context, is_leaf=_is_list_of_numbers)
-    single = _is_single(forward, observations, initial, context, differentiable)
+    if vectorized and differentiable:
+        raise ValueError("vectorized: expected with differentiable=False; JAX vectorizes by itself")
+    single = _is_single(forward, observations, initial, context, differentiable, vectorized)
     if single:
         observations, initial, context = (
             jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
@@ -99,7 +105,7 @@ def refine(
     )
     noise, noise_axis = _noise(noise, observations)
     problem = InverseProblem(
-        forward if differentiable else BlackBox.wrap(forward, observations),
+        forward if differentiable else BlackBox.wrap(forward, observations, vectorized=vectorized),
         observations,
         noise=noise,
         difference=_difference(difference, forward),
@@ -126,38 +132,6 @@ def refine(
     fit = Fit(problem, axes) if differentiable else None
     result = replace(result, method=chosen.reason, fit=fit)
     return result.squeeze() if single else result
-
-
-class BlackBox(struct.PyTreeNode):
-    """A forward model outside JAX, called through ``jax.pure_callback``, a sample at a time.
-
-    Attributes:
-        function: (params, *context) → prediction, on NumPy arrays; static.
-        shapes: pytree structure, shapes and dtypes of a prediction; static.
-    """
-
-    function: Callable[..., Any] = struct.field(pytree_node=False)
-    shapes: tuple[Any, tuple[tuple[tuple[int, ...], str], ...]] = struct.field(pytree_node=False)
-
-    @classmethod
-    def wrap(cls, function: Callable[..., Any], observations: Any) -> "BlackBox":
-        """Take the shapes of a prediction from the observations."""
-        leaves, structure = jax.tree.flatten(observations)
-        dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in leaves]
-        shapes = [(leaf.shape[1:], str(d)) for leaf, d in zip(leaves, dtypes, strict=True)]
-        return cls(function, (structure, tuple(shapes)))
-
-    def __call__(self, *args: Any) -> Any:
-        """Call the function on the host."""
-        structure, shapes = self.shapes
-        expected = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*pair) for pair in shapes])
-        return jax.pure_callback(self._host, expected, *args, vmap_method="sequential")
-
-    def _host(self, *args: Any) -> Any:
-        prediction = _numbers(self.function(*jax.tree.map(np.asarray, args)))
-        structure, shapes = self.shapes
-        leaves = zip(structure.flatten_up_to(prediction), shapes, strict=True)
-        return jax.tree.unflatten(structure, [np.asarray(x, dtype) for x, (_, dtype) in leaves])
 
 
 def _numbers(tree: Any) -> Any:
@@ -188,7 +162,12 @@ def _size(params: Any) -> int:
 
 
 def _is_single(
-    forward: Callable[..., Any], observations: Any, initial: Any, context: Any, differentiable: bool
+    forward: Callable[..., Any],
+    observations: Any,
+    initial: Any,
+    context: Any,
+    differentiable: bool,
+    vectorized: bool,
 ) -> bool:
     """Say whether the arrays are those of one sample, by what the forward model makes of them.
 
@@ -203,7 +182,7 @@ def _is_single(
     error: Exception | None = None
     for parts in ([jax.tree.map(lambda x: x[0], whole)] if batched else []) + [whole]:
         try:
-            shape = _shape(forward, parts[1], parts[2], differentiable)
+            shape = _shape(forward, parts[1], parts[2], differentiable, vectorized)
         except Exception as why:  # reported below, if no reading fits
             error = error or why
             continue
@@ -219,9 +198,16 @@ def _is_single(
     ) from error
 
 
-def _shape(forward: Callable[..., Any], params: Any, context: Any, differentiable: bool) -> Any:
+def _shape(
+    forward: Callable[..., Any], params: Any, context: Any, differentiable: bool, vectorized: bool
+) -> Any:
     args = (params,) if context is None else (params, context)
-    return _shapes(jax.eval_shape(forward, *args) if differentiable else _numbers(forward(*args)))
+    if differentiable:
+        return _shapes(jax.eval_shape(forward, *args))
+    if not vectorized:
+        return _shapes(_numbers(forward(*args)))
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], args)
+    return jax.tree.map(lambda leaf: np.shape(leaf)[1:], _numbers(forward(*one)))
 
 
 def _has_forward_mode(forward: Callable[..., Any], params: Any, context: Any) -> bool:

@@ -12,6 +12,7 @@ import scipy.optimize
 import refinejax as rj
 from refinejax import ParameterSpace, Status, refine
 from refinejax.batch.lanes import cycle
+from refinejax.problems import BlackBox
 
 TIMES = np.linspace(0, 2, 9, dtype=np.float32)
 SGD = rj.Gradient(optax.sgd, {"learning_rate": 0.3})
@@ -324,7 +325,7 @@ def black_box(params):
 def test_a_black_box_is_refined_without_derivatives():
     result = refine(black_box, PIXELS, [[1.0], [1.0]], differentiable=False, max_steps=120)
     np.testing.assert_allclose(result.params[:, 0], PIXELS.mean(1), atol=0.02)
-    assert "random" in result.method
+    assert "cma_es" in result.method
     assert "derivatives" in result.method
 
 
@@ -351,6 +352,64 @@ def test_a_black_box_may_return_lists_and_integers_and_take_context():
     np.testing.assert_allclose(result.loss, [4, 36])
 
 
+CALLS = []
+
+
+def counted(params):
+    CALLS.append(params.shape)
+    return params[:, :1] * np.ones(3)
+
+
+def test_a_vectorized_black_box_is_called_once_for_all_candidates_of_all_samples():
+    CALLS.clear()
+    options = {"differentiable": False, "vectorized": True, "lanes": 2, "max_steps": 10}
+    refiner = rj.Evolution("cma_es", population_size=6, std=0.5)
+    result = refine(counted, PIXELS, [[1.0], [1.0]], method=refiner, **options)
+    assert (12, 1) in CALLS
+    assert len(CALLS) <= 16
+    assert np.all(result.loss < result.initial_loss)
+
+
+def flaky(params):
+    """Fails for one candidate in three, by its digits."""
+    if int(abs(params[0]) * 1e4) % 3 == 0:
+        raise OSError("the simulator has crashed")
+    return np.full(3, params[0])
+
+
+def test_a_simulator_that_fails_kills_a_candidate_and_not_the_run():
+    with pytest.warns(RuntimeWarning, match="OSError: the simulator has crashed"):
+        result = refine(
+            flaky, PIXELS, [[1.0001], [1.0001]], differentiable=False, max_steps=150, method="cma_es"
+        )
+    np.testing.assert_allclose(result.params[:, 0], PIXELS.mean(1), atol=0.02)
+    assert np.all(np.isfinite(result.loss))
+
+
+def many_flaky(params):
+    if np.any(params < 0):
+        raise ValueError("negative")
+    return params[:, :1] * np.ones(3)
+
+
+def test_a_vectorized_call_that_fails_is_repeated_one_by_one():
+    box = BlackBox.wrap(many_flaky, np.zeros((2, 3), np.float32), vectorized=True)
+    with pytest.warns(RuntimeWarning, match="negative"):
+        found = jax.vmap(box)(jnp.array([[1.0], [-1.0], [2.0]]))
+    np.testing.assert_array_equal(found[:, 0], [1, np.nan, 2])
+
+
+def test_a_prediction_of_another_shape_kills_the_candidate():
+    box = BlackBox.wrap(lambda p: p[:1], np.zeros((2, 3), np.float32))
+    with pytest.warns(RuntimeWarning, match=r"expected a prediction of shape \(3,\), got \(1,\)"):
+        assert np.all(np.isnan(box(jnp.ones(2))))
+
+
+def test_vectorized_is_for_black_boxes():
+    with pytest.raises(ValueError, match="vectorized: expected with differentiable=False"):
+        refine(constant, PIXELS, [[1.0], [1.0]], vectorized=True)
+
+
 # Methods
 
 
@@ -362,6 +421,8 @@ def test_a_black_box_may_return_lists_and_integers_and_take_context():
         ("lbfgs", ["lbfgs", "as asked"]),
         ("adam", ["adam", "as asked"]),
         ("random", ["random", "as asked"]),
+        ("cma_es", ["cma_es", "as asked"]),
+        ("ga", ["ga", "as asked"]),
         (SGD, ["Gradient", "as asked"]),
         (rj.Sequential(RANDOM, SGD), ["Sequential", "as asked"]),
     ],

@@ -1,5 +1,6 @@
 """What is to be solved: inverse problems, parameter spaces, robust losses."""
 
+from refinejax.problems.black_box import BlackBox as BlackBox
 from refinejax.problems.grids import thinned as thinned
 from refinejax.problems.inverse import InverseProblem as InverseProblem
 from refinejax.problems.normal import Normal as Normal
