@@ -51,11 +51,11 @@ def image(lens: Array) -> Array:
     return 2 * jnp.pi / WAVELENGTH * path
 
 
-def simulate(count: int, seed: int) -> Maps:
+def simulate(count: int, seed: int, error: float = ERROR) -> Maps:
     """Draw lenses from the ranges and starts near them; float32, from maps in float64."""
     rng = np.random.default_rng(seed)
     truth = rng.uniform(LOWER, UPPER, (count, 3))
-    starts = np.clip(truth + ERROR * WIDTH * rng.normal(size=(count, 3)), LOWER, UPPER)
+    starts = np.clip(truth + error * WIDTH * rng.normal(size=(count, 3)), LOWER, UPPER)
     turns = exact(truth)
     turns = turns - np.round(turns)
     return Maps(turns.astype(np.float32), starts.astype(np.float32), truth)

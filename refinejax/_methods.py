@@ -44,11 +44,11 @@ def _population(strategy: str) -> Method:
 
 
 _GRADIENTS = {"lm": _lm, "lbfgs": _lbfgs, "adam": _adam}
-_POPULATIONS = dict.fromkeys(["cma_es", "ga", "de", "pso", *map(str.lower, STRATEGIES)])
+POPULATIONS = dict.fromkeys(["cma_es", "ga", "de", "pso", *map(str.lower, STRATEGIES)])
 METHODS: dict[str, Callable[[], Method]] = {
     **_GRADIENTS,
     "random": _random,
-    **{name: functools.partial(_population, name) for name in _POPULATIONS},
+    **{name: functools.partial(_population, name) for name in POPULATIONS},
 }
 
 

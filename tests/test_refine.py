@@ -380,7 +380,12 @@ def flaky(params):
 def test_a_simulator_that_fails_kills_a_candidate_and_not_the_run():
     with pytest.warns(RuntimeWarning, match="OSError: the simulator has crashed"):
         result = refine(
-            flaky, PIXELS, [[1.0001], [1.0001]], differentiable=False, max_steps=150, method="cma_es"
+            flaky,
+            PIXELS,
+            [[1.0001], [1.0001]],
+            differentiable=False,
+            max_steps=150,
+            method="cma_es",
         )
     np.testing.assert_allclose(result.params[:, 0], PIXELS.mean(1), atol=0.02)
     assert np.all(np.isfinite(result.loss))

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._core import Refiner, Status, Stop, as_key, as_stop, check_seconds
-from refinejax._methods import METHODS, choose
+from refinejax._methods import METHODS, POPULATIONS, choose
 from refinejax._refine import refine
 from refinejax._run import run
-from refinejax.apps import _lens_batch
+from refinejax.apps import _lens_batch, _lens_population
 from refinejax.apps._lens_cascade import SMALLEST
 from refinejax.apps._lens_lines import choose_lines, nearest_line
 from refinejax.apps._lens_scale import (
@@ -139,6 +139,8 @@ def invert(
     if cascade:
         given = initial is not None
         result, notes = _cascade(maps, known, starts, lines=among, given=given, **options), []
+    elif known is not None and _is_population(method, maps.shape[-1]):
+        result = _evolve(maps, known, starts, method=method, key=key, **options)
     else:
         result = _refine(maps, known, starts, method=method, key=key, **options)
     fixed = known is not None or among is not None
@@ -173,6 +175,39 @@ def _is_cascade(method: str | Refiner, size: int) -> bool:
             f"method: expected one of {', '.join(names)}, or a Refiner, got {method!r}"
         )
     return method == "cascade" or (method == "auto" and size >= SMALLEST)
+
+
+def _is_population(method: str | Refiner, size: int) -> bool:
+    """Whether a population is asked for by name, and the maps are large enough to thin them."""
+    return isinstance(method, str) and method in POPULATIONS and size >= 2 * _lens_population.COARSE
+
+
+def _evolve(
+    maps: np.ndarray,
+    known: np.ndarray,
+    starts: np.ndarray,
+    *,
+    method: str,
+    max_steps: int | None,
+    **options: Any,
+) -> BatchResult:
+    """Refine by a population on few pixels, then by least squares on all."""
+    chosen = choose(method, differentiable=True, size=len(OTHERS))
+    box = space(wavelength=False)
+    result = _lens_population.solve(
+        maps,
+        known,
+        starts[:, OTHERS],
+        box,
+        chosen.refiner.replace(population_size=_lens_population.SIZE, std=_lens_population.STD),
+        max_steps=chosen.max_steps if max_steps is None else max_steps,
+        **options,
+    )
+    params = _widen(result.params, starts, OTHERS)
+    coarse = _lens_population.COARSE
+    said = f"{method}: as asked, on {coarse} × {coarse} pixels; then lm on all"
+    at_bound = _touches_bound(params, known=True)
+    return replace(result, params=params, at_bound=at_bound, method=said)
 
 
 def _cascade(

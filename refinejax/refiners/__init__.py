@@ -7,6 +7,7 @@ from refinejax.refiners.gauss_newton import GaussNewton as GaussNewton
 from refinejax.refiners.gradient import Gradient as Gradient
 from refinejax.refiners.halting import Halting as Halting
 from refinejax.refiners.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
+from refinejax.refiners.memetic import Memetic as Memetic
 from refinejax.refiners.random_search import RandomSearch as RandomSearch
 from refinejax.refiners.regrowth import BIPOP as BIPOP
 from refinejax.refiners.regrowth import IPOP as IPOP

@@ -19,6 +19,7 @@ from refinejax.refiners.strategies import (
     changes_size,
     condition,
     default_size,
+    near,
     path,
     resolve,
     spread,
@@ -189,12 +190,32 @@ class Evolution(Refiner):
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Evaluate a generation, or a part of one of a population that regrows."""
+        return self.generation(objective, state, key)[0]
+
+    def generation(
+        self,
+        objective: Any,
+        state: State[Params],
+        key: PRNGKeyArray,
+        guests: tuple[Float[Array, "g n"], Bool[Array, ""]] | None = None,
+    ) -> tuple[State[Params], Float[Array, "p n"], Float[Array, " p"]]:
+        """Return the state after a step, its candidates (flat) and their losses.
+
+        ``guests``, if they come, take the place of the last candidates (Hansen 2011, "Injecting
+        external solutions into CMA-ES", arXiv:1110.4181: no farther from the mean than candidates).
+        """
         space = _Space(objective, state.params, self.std)
         memory: Memory = state.inner
         strategy = self._strategy(space.n)
         numbers, _ = strategy.settle(self.hyper)
         ask, tell, renew = jax.random.split(key, 3)
         z, inner = strategy.ask(ask, memory.inner, numbers)
+        if guests is not None:
+            points, come = guests
+            called = (jax.vmap(space.box.leave)(points) - memory.center) / memory.width
+            count = z.shape[0] - points.shape[0]
+            last = jnp.where(come, near(inner, called), z[count:])
+            z = jnp.concatenate([z[:count], last])
         x = space.box.enter(memory.center + memory.width * z)
         losses = space.losses(x)
         least = _least(losses)
@@ -207,7 +228,7 @@ class Evolution(Refiner):
         learn = self._learn if self.regrow is None else self._gather
         after = learn(space, told, z, losses.astype(space.dtype), tell, renew)
         moved = State(space.unravel(told.best), told.best_loss, after)
-        return select(memory.status == Status.RUNNING, moved, state)
+        return select(memory.status == Status.RUNNING, moved, state), x, losses
 
     def _learn(
         self,

@@ -207,6 +207,19 @@ def path(state: Any) -> Array:
     return jnp.zeros(()) if trail is None else state.std * trail
 
 
+def near(state: Any, z: Float[Array, "p n"]) -> Float[Array, "p n"]:
+    """Pull points toward the mean, to where candidates of CMA-ES come; others stay.
+
+    The length of C^−½(z − m)/σ is cut at √n + 2n/(n + 2) (Hansen 2011, arXiv:1110.4181, Eq. 3).
+    """
+    if getattr(state, "B", None) is None or getattr(state, "D", None) is None:
+        return z
+    n = z.shape[1]
+    y = (z - state.mean) / state.std
+    length = jnp.linalg.norm((y @ state.B) / state.D, axis=1, keepdims=True)
+    return state.mean + state.std * y * jnp.minimum(1, (n**0.5 + 2 * n / (n + 2)) / length)
+
+
 def condition(state: Any) -> Array:
     """Return the condition number of C of strategies that decompose it; else 1."""
     axes = getattr(state, "D", None)

@@ -1,0 +1,289 @@
+"""Is `Evolution` the CMA-ES of the literature, what do bounds cost, and how far does it get?
+
+1. *Generations* until the loss is 1e-8, beside pycma, on functions of condition 1e6 and
+   Rosenbrock's in 5 and 20 dimensions: same starts and σ, eight times ``--seeds`` of them.
+2. *Bounds*: evaluations until the loss is within 1e-8 of the optimum, for an ellipsoid of condition
+   100 in [−1, 1]⁵ with the optimum inside, on two faces, and in a corner. pycma's two ways beside
+   ours, and no bounds.
+3. *Rastrigin functions of Open-L2O* (Chen et al., arXiv:2103.12828):
+   ½|Ax − b|² − α c·cos(2πx) + αn, with A, b, c normal, α = 10, starts normal. The optimum is the
+   best that pycma with BIPOP finds with ten times the evaluations, or ours. Adam and L-BFGS go
+   from the same starts; L-BFGS from a hundred too.
+
+Float64.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax import Array
+
+from benchmarks._common import environment, note, plus_minus, script, show, spread
+from refinejax import Evolution, Gradient, Restarts, Stop, run_until
+from refinejax.refiners import BIPOP
+
+SIGMA, MOST = 0.5, 20_000
+DONE = 1e-8
+
+
+def ellipsoid(x: Any) -> Any:
+    n = x.shape[0]
+    return (10.0 ** (6 * np.arange(n) / (n - 1)) * x**2).sum()
+
+
+def rosenbrock(x: Any) -> Any:
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+def discus(x: Any) -> Any:
+    return 1e6 * x[0] ** 2 + (x[1:] ** 2).sum()
+
+
+def cigar(x: Any) -> Any:
+    return x[0] ** 2 + 1e6 * (x[1:] ** 2).sum()
+
+
+FUNCTIONS = {f.__name__: f for f in (ellipsoid, rosenbrock, discus, cigar)}
+
+
+def agreement(quick: bool, seeds: int) -> list[dict[str, Any]]:
+    rows = []
+    for n in (5,) if quick else (5, 20):
+        for name, function in FUNCTIONS.items():
+            note(f"{name}, {n} dimensions")
+            rng = np.random.default_rng(n)
+            starts = rng.normal(size=(8 * seeds, n)) * (0.1 if name == "rosenbrock" else 1)
+            found = generations(function, starts)
+            theirs = np.array([pycma(function, s, i + 1)[0] for i, s in enumerate(starts)])
+            rows.append(
+                {
+                    "function": name,
+                    "n": n,
+                    "ours": spread(found[found > 0]),
+                    "pycma": spread(theirs[theirs > 0]),
+                    "of": len(starts),
+                }
+            )
+    return rows
+
+
+def generations(function: Callable[[Any], Any], starts: np.ndarray) -> np.ndarray:
+    """Return the generations until it is done; 0 where it does not get there."""
+    stop = Stop.never(target=DONE)
+    refiner = Evolution("cma_es", std=SIGMA)
+
+    @jax.jit
+    @jax.vmap
+    def solve(start: Array, key: Array) -> Any:
+        return run_until(refiner, function, start, key, max_steps=MOST, stop=stop)
+
+    end = solve(jnp.asarray(starts), jax.random.split(jax.random.key(1), len(starts)))
+    return np.where(np.asarray(end.loss) <= DONE, np.asarray(end.steps), 0)
+
+
+def pycma(
+    function: Callable[[Any], Any],
+    start: np.ndarray,
+    seed: int,
+    target: float = DONE,
+    **options: Any,
+) -> tuple[int, float]:
+    """Return (generations until done or 0, the least loss)."""
+    import cma  # pyright: ignore[reportMissingImports]
+
+    options = {"verbose": -9, "seed": seed, "ftarget": target, "maxiter": MOST, **options}
+    search = cma.CMAEvolutionStrategy(start, SIGMA, options)
+    while not search.stop():
+        x = search.ask()
+        search.tell(x, [float(function(row)) for row in x])
+    done = search.best.f <= target
+    return (search.countiter if done else 0), float(search.best.f)
+
+
+class Bound(struct.PyTreeNode):
+    """An ellipsoid of condition 100 around ``center``, in [−edge, edge]⁵."""
+
+    center: Any
+    edge: float = struct.field(pytree_node=False, default=1.0)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """(lower, upper)."""
+        return -self.edge, self.edge
+
+    def __call__(self, x: Any) -> Any:
+        """Return the loss less that at the optimum in the box."""
+        return self.raw(x) - self.raw(self.center.clip(-1, 1))
+
+    def raw(self, x: Any) -> Any:
+        """Return the ellipsoid."""
+        return (10.0 ** (2 * np.arange(5) / 4) * (x - self.center) ** 2).sum()
+
+
+OPTIMA = {
+    "inside": [0.3, -0.2, 0.1, 0.4, -0.3],
+    "on two faces": [1.5, 0.1, -2.0, 0.2, 0.3],
+    "in a corner": [1.5, -1.2, 2.0, -1.5, 1.1],
+}
+
+
+def bounds(quick: bool, seeds: int) -> list[dict[str, Any]]:
+    import cma  # pyright: ignore[reportMissingImports]
+
+    rows = []
+    for where, center in OPTIMA.items():
+        note(f"bounds: optimum {where}")
+        boxed = Bound(np.array(center))
+        starts = np.random.default_rng(0).uniform(-0.8, 0.8, (2 if quick else 8 * seeds, 5))
+        size = Evolution("cma_es").size(5)
+        handlers = {"pycma transform": cma.BoundTransform, "pycma penalty": cma.BoundPenalty}
+        counts = {"ours": generations(boxed, starts)}
+        for name, handler in handlers.items():
+            options = {"bounds": [-1, 1], "BoundaryHandler": handler}
+            found = [pycma(boxed, s, i + 1, **options)[0] for i, s in enumerate(starts)]
+            counts[name] = np.array(found)
+        if where == "inside":
+            counts["ours, no bounds"] = generations(boxed.__call__, starts)
+        for name, some in counts.items():
+            solved = some > 0
+            evaluations = spread(size * some[solved]) if solved.any() else None
+            share = float(np.mean(solved))
+            rows.append({"where": where, "way": name, "evaluations": evaluations, "solved": share})
+    return rows
+
+
+class Rastrigin(struct.PyTreeNode):
+    """A function of Open-L2O."""
+
+    A: Any
+    b: Any
+    c: Any
+
+    @classmethod
+    def draw(cls, n: int, seed: int) -> "Rastrigin":
+        """Draw one of the family."""
+        rng = np.random.default_rng(seed)
+        return cls(rng.normal(size=(n, n)), rng.normal(size=n), rng.normal(size=n))
+
+    def __call__(self, x: Any) -> Any:
+        """Return the loss."""
+        xp = jnp if isinstance(x, jax.Array) else np
+        waves = 10 * (self.c * xp.cos(2 * np.pi * x)).sum()
+        return 0.5 * ((self.A @ x - self.b) ** 2).sum() - waves + 10 * x.shape[0]
+
+
+@functools.cache
+def methods(budget: int) -> dict[str, tuple[Any, int]]:
+    """Return refiners and steps: the population's evaluations, and gradients for as many."""
+    size = 16
+    return {
+        "CMA-ES BIPOP": (
+            Evolution("cma_es", population_size=size, std=1.0, regrow=BIPOP(5)),
+            budget // size,
+        ),
+        "Adam": (Gradient(optax.adam, {"learning_rate": 0.1}), 1000),
+        "L-BFGS": (Gradient(optax.lbfgs), 200),
+        "L-BFGS, 100 starts": (Restarts(Gradient(optax.lbfgs), n=100, spread=1.0), 100),
+    }
+
+
+def rastrigin(quick: bool, seeds: int) -> list[dict[str, Any]]:
+    rows = []
+    for n, budget in ((2, 10_000), (10, 50_000)):
+        note(f"Rastrigin, {n} dimensions")
+        budget = budget // 10 if quick else budget
+        count = 8 if quick else 64
+        ends: dict[str, list[float]] = {}
+        for seed in range(seeds):
+            family = [Rastrigin.draw(n, 1000 * seed + k) for k in range(count)]
+            starts = np.random.default_rng(seed).normal(size=(count, n))
+            found = {name: _ends(name, budget, family, starts, seed) for name in methods(budget)}
+            best = found["CMA-ES BIPOP"]
+            if not quick:
+                long = [
+                    _pycma_bipop(f, s, 10 * budget) for f, s in zip(family, starts, strict=True)
+                ]
+                best = np.minimum(best, long)
+            for name, losses in (*found.items(), ("optimum", best)):
+                ends.setdefault(name, []).append(float(np.mean(losses)))
+        rows += [
+            {"n": n, "method": name, "budget": budget, "loss": spread(means)}
+            for name, means in ends.items()
+        ]
+    return rows
+
+
+def _ends(
+    name: str, budget: int, family: list[Rastrigin], starts: np.ndarray, seed: int
+) -> np.ndarray:
+    refiner, steps = methods(budget)[name]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *family)
+    keys = jax.random.split(jax.random.key(seed), len(family))
+    return np.asarray(_solve(refiner, stacked, jnp.asarray(starts), keys, steps))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _solve(refiner: Any, family: Rastrigin, starts: Array, keys: Array, steps: int) -> Array:
+    stop = Stop(divergence=-1.0)
+
+    def one(f: Rastrigin, start: Array, key: Array) -> Array:
+        return run_until(refiner, f, start, key, max_steps=steps, stop=stop).loss
+
+    return jax.vmap(one)(family, starts, keys)
+
+
+def _pycma_bipop(function: Rastrigin, start: np.ndarray, budget: int) -> float:
+    import cma  # pyright: ignore[reportMissingImports]
+
+    options = {"verbose": -9, "seed": 1, "maxfevals": budget}
+    search = cma.fmin2(function, start, 1.0, options, restarts=9, bipop=True)[1]
+    return float(search.best.f)
+
+
+def measure(quick: bool, seeds: int) -> dict[str, Any]:
+    with jax.enable_x64(True):
+        return {
+            "environment": environment(),
+            "settings": {"seeds": seeds, "quick": quick},
+            "agreement": agreement(quick, seeds),
+            "bounds": bounds(quick, seeds),
+            "rastrigin": rastrigin(quick, seeds),
+        }
+
+
+def report(data: Mapping[str, Any]) -> None:
+    rows = [
+        {
+            "function": f"{row['function']}, {row['n']}-D",
+            "generations": plus_minus(row["ours"]),
+            "pycma": plus_minus(row["pycma"]),
+            "solved": f"{row['ours']['n']} and {row['pycma']['n']} of {row['of']}",
+        }
+        for row in data["agreement"]
+    ]
+    show("Generations to 1e-8", rows)
+    rows = [
+        {
+            "optimum": row["where"],
+            "bounds by": row["way"],
+            "evaluations": plus_minus(row["evaluations"]) if row["evaluations"] else "",
+            "solved, %": f"{100 * row['solved']:.0f}",
+        }
+        for row in data["bounds"]
+    ]
+    show("Evaluations to 1e-8 in a box", rows)
+    rows = [
+        {"n": str(row["n"]), "method": row["method"], "loss": plus_minus(row["loss"])}
+        for row in data["rastrigin"]
+    ]
+    show("Rastrigin functions of Open-L2O", rows)
+
+
+if __name__ == "__main__":
+    script(__doc__, measure, report)
