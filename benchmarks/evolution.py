@@ -65,8 +65,8 @@ def agreement(quick: bool, seeds: int) -> list[dict[str, Any]]:
                 {
                     "function": name,
                     "n": n,
-                    "ours": spread(found[found > 0]),
-                    "pycma": spread(theirs[theirs > 0]),
+                    "ours": spread(list(found[found > 0])),
+                    "pycma": spread(list(theirs[theirs > 0])),
                     "of": len(starts),
                 }
             )
@@ -152,7 +152,7 @@ def bounds(quick: bool, seeds: int) -> list[dict[str, Any]]:
             counts["ours, no bounds"] = generations(boxed.__call__, starts)
         for name, some in counts.items():
             solved = some > 0
-            evaluations = spread(size * some[solved]) if solved.any() else None
+            evaluations = spread(list(size * some[solved])) if solved.any() else None
             share = float(np.mean(solved))
             rows.append({"where": where, "way": name, "evaluations": evaluations, "solved": share})
     return rows

@@ -8,16 +8,23 @@ import jax
 import optax
 
 from refinejax._core import Refiner
-from refinejax.refiners import Evolution, Gradient, LevenbergMarquardt, RandomSearch
+from refinejax.refiners import (
+    Evolution,
+    Gradient,
+    LevenbergMarquardt,
+    RandomSearch,
+    Sequential,
+)
 from refinejax.refiners.strategies import NAMES as STRATEGIES
 
 
 class Method(NamedTuple):
-    """A refiner, the steps it usually needs, and why it was chosen."""
+    """A refiner, the steps it usually needs, why it was chosen, and whether as a local one."""
 
     refiner: Refiner
     max_steps: int
     reason: str
+    local: bool = False
 
 
 LARGEST = 100  # params, beyond which the normal equations of a sample no longer are small
@@ -76,8 +83,10 @@ def choose(
         if not differentiable and _uses_gradients(method):
             raise ValueError(_NO_DERIVATIVES.format(type(method).__name__))
         return Method(method, 500, f"{type(method).__name__}: as asked")
+    local = False
     if isinstance(method, str) and method == "auto":
         name, why = _auto(differentiable, size, forward_mode)
+        local = differentiable
     elif isinstance(method, str) and method in METHODS:
         name, why = method, "as asked"
     else:
@@ -85,7 +94,13 @@ def choose(
         raise ValueError(f"method: expected one of {names}, or a Refiner, got {method!r}")
     if name in _GRADIENTS and not differentiable:
         raise ValueError(_NO_DERIVATIVES.format(name))
-    return METHODS[name]()._replace(reason=f"{name}: {why}")
+    return METHODS[name]()._replace(reason=f"{name}: {why}", local=local)
+
+
+def beyond(local: Refiner, name: str) -> Method:
+    """Return what finds a better basin, and then by a local method its bottom."""
+    population = Evolution("cma_es", population_size=32, std=0.2)
+    return Method(Sequential(population, local, steps=200), 400, f"cma_es and {name}")
 
 
 def _uses_gradients(refiner: Refiner) -> bool:

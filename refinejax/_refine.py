@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, spread
-from refinejax._methods import choose
+from refinejax._core import Refiner, Status, Stop, spread
+from refinejax._methods import beyond, choose
+from refinejax._probe import Probe, probe
 from refinejax.batch import BatchResult, run_batch
 from refinejax.diagnostics import Fit
 from refinejax.physics.phase import wrapped_difference
@@ -67,7 +68,9 @@ def refine(
         vectorized: whether a black box takes params (and context) of many candidates, along a
             leading axis, and returns as many predictions.
         method: "auto", "lm" (Levenberg–Marquardt), "lbfgs", "adam", "random"; a population:
-            "cma_es", "ga", "de", "pso" or another strategy of `Evolution`; or a `Refiner`.
+            "cma_es", "ga", "de", "pso" or another strategy of `Evolution`; or a `Refiner`. "auto"
+            takes a local method; with finite bounds it refines up to eight samples again from other
+            starts, and where these disagree, goes on with a population for all.
         key: seed or PRNG key, for methods that draw random numbers.
         max_steps: most steps for a sample; by default what suits the method.
         stop: when a sample is done; `Stop()` by default.
@@ -114,24 +117,88 @@ def refine(
         context=context,
     )
     axes = problem.batch_axes().replace(noise=noise_axis)
+    steps = chosen.max_steps if max_steps is None else max_steps
+    options: dict[str, Any] = {
+        "stop": stop,
+        "axes": axes,
+        "memory_limit": memory_limit,
+        "mesh": mesh,
+        "time_limit": time_limit,
+    }
+    shown: dict[str, Any] = {"lanes": lanes, "progress": progress}
     result = run_batch(
         chosen.refiner,
         problem,
         initial,
         key,
-        max_steps=chosen.max_steps if max_steps is None else max_steps,
-        stop=stop,
-        axes=axes,
-        lanes=lanes,
-        memory_limit=memory_limit,
-        mesh=mesh,
-        progress=progress,
+        max_steps=steps,
         checkpoint=checkpoint,
-        time_limit=time_limit,
+        **shown,
+        **options,
     )
+    result = replace(result, method=chosen.reason)
+    if chosen.local and not _interrupted(result):
+        others = probe(
+            chosen.refiner,
+            problem,
+            initial=initial,
+            result=result,
+            lanes=lanes,
+            max_steps=steps,
+            **options,
+        )
+        if others.disagree:
+            result = _globally(
+                chosen.refiner,
+                result,
+                problem,
+                key,
+                others,
+                max_steps=max_steps,
+                checkpoint=checkpoint,
+                **shown,
+                **options,
+            )
     fit = Fit(problem, axes) if differentiable else None
-    result = replace(result, method=chosen.reason, fit=fit)
+    result = replace(result, fit=fit)
     return result.squeeze() if single else result
+
+
+def _interrupted(result: BatchResult) -> bool:
+    """Whether some samples have not been brought to their end."""
+    return bool(np.any(np.isin(result.status, (Status.TIME_LIMIT, Status.STOPPED))))
+
+
+def _globally(
+    refiner: Refiner,
+    local: BatchResult,
+    problem: InverseProblem,
+    key: Any,
+    others: Probe,
+    *,
+    max_steps: int | None,
+    checkpoint: Any,
+    **options: Any,
+) -> BatchResult:
+    """Go on from where a local method has ended by a population, then locally again."""
+    chosen = beyond(refiner, local.method.split(":")[0])
+    found = run_batch(
+        chosen.refiner,
+        problem,
+        local.params,
+        key,
+        max_steps=chosen.max_steps if max_steps is None else max_steps,
+        checkpoint=None if checkpoint is None else os.path.join(checkpoint, "population"),
+        **options,
+    )
+    why = f"from other starts {others.elsewhere} of {others.of} samples ended elsewhere"
+    return replace(
+        found,
+        initial_loss=local.initial_loss,
+        steps=local.steps + found.steps,
+        seconds=local.seconds + found.seconds,
+        method=f"{local.method}; then {chosen.reason}, because {why}",
+    )
 
 
 def _numbers(tree: Any) -> Any:

@@ -17,6 +17,7 @@ from scipy.optimize import lsq_linear
 
 from refinejax import (
     Continuation,
+    Evolution,
     GaussNewton,
     Gradient,
     InverseProblem,
@@ -29,6 +30,7 @@ from refinejax import (
     Stop,
     wrapped_difference,
 )
+from refinejax.refiners import BIPOP, Memetic
 
 
 class Case(NamedTuple):
@@ -69,6 +71,7 @@ class Problem(NamedTuple):
     stop: Stop | None = None
 
 
+CMA = Evolution("cma_es", std=0.3)
 SGD = Gradient(optax.sgd, {"learning_rate": 0.5})
 MOMENTUM = Gradient(optax.sgd, {"learning_rate": 0.2, "momentum": 0.9})
 ADAM = Gradient(optax.adam, {"learning_rate": 0.02})
@@ -97,6 +100,14 @@ REFINERS = {
         GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=("decay",)
     ),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("nested", "corner")),
+    "cma": Case(CMA, 1_000, quick=("corner", "nested")),
+    "bipop": Case(
+        Evolution("cma_es", population_size=6, std=0.3, regrow=BIPOP(2)), 4_000, quick=()
+    ),
+    "de": Case(Evolution("de", std=0.5), 1_000, quick=()),
+    "ga": Case(Evolution("ga", std=0.5), 5_000, tolerance=1e-3, skip=FLOORS, quick=()),
+    "memetic": Case(Memetic(CMA, LBFGS, period=5), 1_000, quick=()),
+    "cma-lbfgs": Case(Sequential(CMA, LBFGS, steps=10), 100, quick=()),
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100, quick=()),

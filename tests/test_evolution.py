@@ -5,12 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from evosax.algorithms import CMA_ES
 from flax import struct
 
-from refinejax import Restarts, Status, Stop, run, run_batch, run_until
-from refinejax.refiners import BIPOP, IPOP, Evolution, Halting
+from refinejax import Gradient, Restarts, Status, Stop, run, run_batch, run_until
+from refinejax.refiners import BIPOP, IPOP, Evolution, Halting, Memetic
 from refinejax.refiners.box import Box
 from refinejax.refiners.regrowth import Plan, Sizes
 from refinejax.refiners.strategies import NAMES, build, default_size
@@ -374,8 +375,6 @@ def test_an_optimizer_with_its_numbers():
 
 
 def optax_sgd(learning_rate):
-    import optax
-
     return optax.sgd(learning_rate)
 
 
@@ -439,3 +438,43 @@ def test_it_goes_into_restarts():
     refiner = Restarts(Evolution("cma_es", std=0.3), n=2, spread=0.5)
     result = run_until(refiner, sphere, jnp.ones(2), max_steps=200, stop=Stop(target=1e-4))
     assert result.status == Status.TARGET_REACHED
+
+
+def test_a_memetic_population_finds_what_its_pupils_alone_do_not_and_sooner_than_alone():
+    def waves(x):
+        return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)
+
+    local = Gradient(optax.lbfgs)
+    population = Evolution("ga", population_size=24, std=1.0)
+    start, stop = jnp.full(2, 2.3), Stop(target=1e-4)
+    ends = [
+        run_until(refiner, waves, start, 0, max_steps=200, stop=stop)
+        for refiner in (local, population, Memetic(population, local))
+    ]
+    assert ends[0].loss > 1
+    assert ends[2].status == Status.TARGET_REACHED
+    assert ends[2].steps < ends[1].steps
+
+
+def test_guests_are_told_and_come_no_farther_than_candidates():
+    state = CMA.init(sphere, jnp.ones(2), jax.random.key(0))
+    far = jnp.array([[1e3, 1e3]])
+    come = [
+        CMA.generation(sphere, state, jax.random.key(1), (far, jnp.bool_(yes)))[1]
+        for yes in (True, False)
+    ]
+    np.testing.assert_array_equal(come[0][:-1], come[1][:-1])
+    distance = np.linalg.norm((come[0][-1] - 1) / 0.5)
+    np.testing.assert_allclose(distance, 2**0.5 + 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"best": 0}, "best: expected 1 or more"),
+        ({"evolution": CMA.replace(regrow=IPOP())}, "evolution: expected a population of one size"),
+    ],
+)
+def test_memetic_complains(options, message):
+    with pytest.raises(ValueError, match=message):
+        Memetic(**{"evolution": CMA, "local": Gradient(optax.lbfgs), **options})

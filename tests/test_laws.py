@@ -91,7 +91,8 @@ class Pair:
 
 @pytest.fixture(scope="module", params=pairs())
 def pair(request):
-    return Pair(*request.param)
+    yield Pair(*request.param)
+    jax.clear_caches()  # as after each module: all pairs together are too many
 
 
 def keys(n):

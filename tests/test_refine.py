@@ -440,6 +440,22 @@ def test_the_result_says_which_method_was_used_and_why(method, words):
         assert word in repr(result)
 
 
+def wave(params):
+    return params[0] * jnp.cos(params[1] * jnp.linspace(0, 1, 50))
+
+
+def test_auto_goes_on_with_a_population_where_starts_disagree():
+    truth = np.random.default_rng(0).uniform([1, 20], [2, 60], size=(16, 2)).astype(np.float32)
+    observed = np.stack([wave(p) for p in truth])
+    bounds = ([0, 10], [3, 80])
+    result = refine(wave, observed, truth + np.float32([0.1, 5]), bounds=bounds)
+    assert "then cma_es and lm, because" in result.method
+    assert np.mean(np.abs(result.params - truth).max(axis=1) < 1e-2) > 0.9
+    local = refine(wave, observed, truth + np.float32([0.1, 5]), bounds=bounds, method="lm")
+    assert np.all(result.loss <= local.loss)
+    assert "population" not in local.method
+
+
 @jax.custom_vjp
 def reverse_only(params):
     return decay(params)

@@ -139,7 +139,7 @@ def invert(
     if cascade:
         given = initial is not None
         result, notes = _cascade(maps, known, starts, lines=among, given=given, **options), []
-    elif known is not None and _is_population(method, maps.shape[-1]):
+    elif isinstance(method, str) and known is not None and _is_population(method, maps.shape[-1]):
         result = _evolve(maps, known, starts, method=method, key=key, **options)
     else:
         result = _refine(maps, known, starts, method=method, key=key, **options)
@@ -177,9 +177,9 @@ def _is_cascade(method: str | Refiner, size: int) -> bool:
     return method == "cascade" or (method == "auto" and size >= SMALLEST)
 
 
-def _is_population(method: str | Refiner, size: int) -> bool:
+def _is_population(method: str, size: int) -> bool:
     """Whether a population is asked for by name, and the maps are large enough to thin them."""
-    return isinstance(method, str) and method in POPULATIONS and size >= 2 * _lens_population.COARSE
+    return method in POPULATIONS and size >= 2 * _lens_population.COARSE
 
 
 def _evolve(
@@ -316,7 +316,8 @@ def _touches_bound(params: np.ndarray, *, known: bool) -> np.ndarray:
 def _refine(
     maps: np.ndarray, known: np.ndarray | None, starts: np.ndarray, **options: Any
 ) -> BatchResult:
-    """Refine by any method of `refine`."""
+    """Refine by any method of `refine`; "auto" is one that needs only the start."""
+    options["method"] = "lm" if options["method"] == "auto" else options["method"]
     columns = list(range(5)) if known is None else OTHERS
     result = refine(
         _model(maps.shape[-1], known is not None),

@@ -111,7 +111,7 @@ class Memetic(Refiner):
         return jax.tree.map(lambda a, b: _where(ended, a, b), state, moved)
 
     def _take(
-        self, objective: Any, params: Params, points: Float[Array, "b n"], key: PRNGKeyArray
+        self, objective: Any, params: Any, points: Float[Array, "b n"], key: PRNGKeyArray
     ) -> Lane:
         """Start a pupil from each point."""
         unravel = ravel_pytree(params)[1]

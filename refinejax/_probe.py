@@ -1,0 +1,105 @@
+"""Do other starts lead elsewhere? Then a local method has not the last word."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from refinejax._core import Refiner
+from refinejax.batch import BatchResult, run_batch
+from refinejax.batch.plan import make_plan
+from refinejax.problems import InverseProblem, ParameterSpace
+
+SAMPLES, STARTS = 8, 2  # looked at, at most; other starts of each
+SHIFT = 0.1  # standard deviation of those, as a share of each range
+SHARE = 0.25  # of the samples that end elsewhere: then starts are said to disagree
+_SAME = 0.1  # relative difference of losses that are taken for the same
+
+
+class Probe(NamedTuple):
+    """Of how many samples that were looked at some start led to another loss."""
+
+    elsewhere: int
+    of: int
+
+    @property
+    def disagree(self) -> bool:
+        """Whether local methods depend on the start."""
+        return self.of > 0 and self.elsewhere >= SHARE * self.of
+
+
+def probe(
+    refiner: Refiner,
+    problem: InverseProblem,
+    axes: Any,
+    initial: Any,
+    result: BatchResult,
+    *,
+    lanes: int | None,
+    mesh: Any,
+    **options: Any,
+) -> Probe:
+    """Refine some samples again from other starts, with the program that is compiled already.
+
+    Without a finite range there is no scale to move the starts by: nothing is looked at.
+
+    Args:
+        refiner: the local method.
+        problem: of all samples.
+        axes: which of its leaves belong to a sample, as for `run_batch`.
+        initial: where the samples started.
+        result: how they ended.
+        lanes: as for `run_batch`, like the rest.
+        mesh: devices.
+        options: max_steps, stop, memory_limit, time_limit.
+    """
+    space = problem.space
+    if space is None or not _finite(space):
+        return Probe(0, 0)
+    ended = np.flatnonzero(np.isfinite(result.loss))
+    rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
+    rows = np.unique(rows)
+    if not len(rows):
+        return Probe(0, 0)
+    twice = np.repeat(rows, STARTS)
+    again = run_batch(
+        refiner,
+        _take(problem, axes, twice),
+        _moved(space, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], initial)),
+        axes=axes,
+        lanes=make_plan(lanes, len(result), mesh).lanes,
+        mesh=mesh,
+        **options,
+    )
+    losses = np.column_stack([result.loss[rows], again.loss.reshape(-1, STARTS)])
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    small = 1e-6 * np.abs(result.initial_loss[rows])
+    best, worst = losses.min(axis=1), losses.max(axis=1)
+    return Probe(int(np.sum(worst > (1 + _SAME) * best + small)), len(rows))
+
+
+def _finite(space: ParameterSpace) -> bool:
+    leaves = jax.tree.leaves(jax.tree.map(lambda low, high: high - low, *space.bounds))
+    return any(bool(np.any(np.isfinite(leaf))) for leaf in leaves)
+
+
+def _moved(space: ParameterSpace, starts: Any) -> Any:
+    """Return starts moved at random, within the bounds; always the same."""
+    rng = np.random.default_rng(0)
+
+    def move(start: np.ndarray, low: Any, high: Any) -> np.ndarray:
+        width = np.asarray(high) - np.asarray(low)
+        step = SHIFT * np.where(np.isfinite(width), width, 0)
+        return (start + step * rng.normal(size=start.shape)).astype(start.dtype)
+
+    moved = jax.tree.map(move, starts, *space.bounds)
+    return jax.tree.map(np.asarray, jax.vmap(space.clip)(moved))
+
+
+def _take(problem: InverseProblem, axes: Any, rows: np.ndarray) -> InverseProblem:
+    """Return the problem of some samples."""
+
+    def take(axis: int | None, part: Any) -> Any:
+        return part if axis is None else jax.tree.map(lambda leaf: np.asarray(leaf[rows]), part)
+
+    return jax.tree.map(take, axes, problem, is_leaf=lambda axis: axis is None)
