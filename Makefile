@@ -36,10 +36,13 @@ notebooks: $(READY)  ## run them all; nothing is opened, nothing is written
 
 bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.adam_tto --json benchmarks/results/adam_tto.json
+	$(BIN)/python -m benchmarks.bbob --json benchmarks/results/bbob.json
 	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
+	$(BIN)/python -m benchmarks.evolution --json benchmarks/results/evolution.json
 	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json
 	$(BIN)/python -m benchmarks.metalens --json benchmarks/results/metalens.json
 	$(BIN)/python -m benchmarks.one_pass --json benchmarks/results/one_pass.json
+	$(BIN)/python -m benchmarks.populations --json benchmarks/results/populations.json
 	$(BIN)/python -m benchmarks.tables
 
 $(READY): pyproject.toml constraints.txt

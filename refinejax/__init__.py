@@ -16,6 +16,7 @@ from refinejax._run import run_until as run_until
 from refinejax.batch import BatchResult as BatchResult
 from refinejax.batch import run_batch as run_batch
 from refinejax.batch import run_stream as run_stream
+from refinejax.compiled import keep_compiled as keep_compiled
 from refinejax.physics.phase import wrapped_difference as wrapped_difference
 from refinejax.problems import InverseProblem as InverseProblem
 from refinejax.problems import ParameterSpace as ParameterSpace

@@ -22,6 +22,7 @@ from refinejax._core import Status
 from refinejax._methods import METHODS
 from refinejax.apps import metalens
 from refinejax.batch.result import BatchResult, write_npz
+from refinejax.compiled import keep_compiled
 from refinejax.doctor import Diagnosis, diagnose
 from refinejax.physics.metalens import LASER_LINES, NAMES, UNITS
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
@@ -176,6 +177,14 @@ def _add_metalens(commands: Any) -> None:
         help="end after so long with what is done",
     )
     add("--checkpoint", metavar="DIR", type=Path, help="keep finished maps there; a rerun resumes")
+    add(
+        "--cache",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="keep compiled programs there (default: in the user's folder for caches); the next "
+        "run starts in a fraction of the time",
+    )
     add("--progress", action=argparse.BooleanOptionalAction, help="draw a progress bar on stderr")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_metalens)
@@ -213,6 +222,8 @@ def _add_simulate(commands: Any) -> None:
 
 
 def _metalens(options: argparse.Namespace) -> int:
+    if options.cache is not None:
+        keep_compiled(options.cache or None)
     _writable(options.output)
     arrays = _read(options.input)
     if options.output.exists() and options.output.samefile(options.input):

@@ -99,8 +99,42 @@ def one_pass_data():
     return {"environment": ENVIRONMENT, "settings": settings, "rows": rows}
 
 
+def populations_data():
+    numbers = {"times": spread(3.0, 5.0), "rate": spread(10.0), "solved": spread(1.0)}
+    numbers |= {"compile": 2.0, "memory": 50.2}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": {"seeds": 2, "maps": 8, "one_by_one": 2},
+        "rows": [{"peer": peer, **numbers} for peer in ("refinejax", "pycma, one by one")],
+        "hybrid": {"error": 0.05, "exact": spread(0.5, 1.0), "rate": spread(30.0)},
+    }
+
+
+def evolution_data():
+    agreement = {"function": "cigar", "n": 5, "ours": spread(7.0, 9.0), "pycma": spread(8.0)}
+    bound = {"where": "inside", "way": "ours", "evaluations": spread(70.0), "solved": 1.0}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": {"seeds": 2, "quick": False},
+        "agreement": [{**agreement, "of": 3}],
+        "bounds": [bound, {**bound, "where": "in a corner", "way": "penalty", "evaluations": None}],
+        "rastrigin": [
+            {"n": n, "method": "CMA-ES", "budget": 10_000, "loss": spread(1.8)} for n in (2, 10)
+        ],
+    }
+
+
+def bbob_data():
+    settings = {"seeds": 2, "dimension": 5, "budget": 10_000}
+    rows = [{"method": "refinejax BIPOP", "of": 48, "solved": spread(30.0, 32.0)}]
+    return {"environment": ENVIRONMENT, "settings": settings, "rows": rows}
+
+
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "populations.json").write_text(json.dumps(populations_data()))
+    (tmp_path / "evolution.json").write_text(json.dumps(evolution_data()))
+    (tmp_path / "bbob.json").write_text(json.dumps(bbob_data()))
     (tmp_path / "README.md").write_text(f"before\n{MARKED}after\n")
     (tmp_path / "adam_tto.json").write_text(json.dumps(adam_data()))
     (tmp_path / "continuous_batching.json").write_text(json.dumps(batching_data()))

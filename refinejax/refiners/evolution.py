@@ -220,6 +220,7 @@ class Evolution(Refiner):
         losses = space.losses(x)
         least = _least(losses)
         better = (losses[least] < memory.best_loss) | jnp.isnan(memory.best_loss)
+        better &= jnp.isfinite(losses[least])
         told = memory.replace(
             inner=inner,
             best=jnp.where(better, x[least], memory.best),
