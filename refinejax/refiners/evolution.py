@@ -291,8 +291,8 @@ class Evolution(Refiner):
         plan, draft, n = memory.plan, memory.draft, space.n
         largest = self._largest(n)
         strategy = self._strategy(n, largest)
-        numbers, rates = strategy.settle(self.hyper)
-        numbers = Sizes(largest, n)(plan.size, numbers)
+        sized = strategy._replace(numbers=Sizes(largest, n)(plan.size, strategy.numbers))
+        numbers, rates = sized.settle(self.hyper)
         order, usable = _rank(draft.losses, jnp.arange(largest) < plan.size)
         inner = strategy.tell(tell, draft.z, order, memory.inner, numbers)
         told = self._judge(space, memory.replace(inner=inner), draft.z, order, plan.size)
