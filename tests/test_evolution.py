@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 from evosax.algorithms import CMA_ES
 from flax import struct
 
 from refinejax import Gradient, Restarts, Status, Stop, run, run_batch, run_until
 from refinejax.refiners import BIPOP, IPOP, Evolution, Halting, Memetic
 from refinejax.refiners.box import Box
+from refinejax.refiners.ranks import Order
 from refinejax.refiners.regrowth import Plan, Sizes
 from refinejax.refiners.strategies import NAMES, build, default_size
 
@@ -478,3 +480,13 @@ def test_guests_are_told_and_come_no_farther_than_candidates():
 def test_memetic_complains(options, message):
     with pytest.raises(ValueError, match=message):
         Memetic(**{"evolution": CMA, "local": Gradient(optax.lbfgs), **options})
+
+
+@pytest.mark.parametrize("count", [5, 200])
+def test_ranks_and_order_statistics_are_those_of_a_sort(count):
+    losses = np.random.default_rng(0).integers(0, 9, count).astype(np.float32)
+    losses[-1] = np.inf
+    order = Order(jnp.asarray(losses))
+    np.testing.assert_array_equal(order.ranks(), scipy.stats.rankdata(losses) - 1)
+    found = [float(order.at(i)) for i in range(count)]
+    np.testing.assert_array_equal(found, np.sort(losses))

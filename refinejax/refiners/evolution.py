@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, bounds_of, project, select
 from refinejax.refiners.box import Box
 from refinejax.refiners.halting import Halting, History
+from refinejax.refiners.ranks import Order
 from refinejax.refiners.regrowth import Plan, Regrowth, Sizes
 from refinejax.refiners.strategies import (
     Strategy,
@@ -341,7 +342,7 @@ class Evolution(Refiner):
 
     def _judge(self, space: "_Space", memory: Memory, z: Array, order: Array, size: Any) -> Memory:
         """Bring the history up to date and see whether there is more to find."""
-        ordered = jnp.sort(order)
+        ordered = Order(order)
         history = memory.history.after(ordered, size)
         rules = (self.stop or Stop()).resolve(space.dtype)
         scale = memory.width / space.width

@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from refinejax._core import Scalar, Status, Stop
+from refinejax.refiners.ranks import Order
 
 _SPARSE = 5  # the long histories keep one generation in so many
 
@@ -47,12 +48,13 @@ class History(struct.PyTreeNode):
         none = jnp.full((), jnp.inf, dtype)
         return cls(full(math.ceil(short)), full(long), full(long), zero, none, none, zero, zero)
 
-    def after(self, ordered: Float[Array, " p"], size: Any) -> "History":
-        """Return the history after a generation whose losses, sorted, are ``ordered[:size]``."""
-        least, median = ordered[0], ordered[(size - 1) // 2]
+    def after(self, order: Order, size: Any) -> "History":
+        """Return the history after a generation whose losses are the first ``size`` in order."""
+        size = jnp.asarray(size, jnp.int32)
+        least, median = order.at(jnp.int32(0)), order.at((size - 1) // 2)
         keep = self.generations % _SPARSE == 0
         better = least < self.record
-        same = least >= ordered[jnp.asarray(0.75 * size).astype(jnp.int32)]
+        same = least >= order.at((3 * size) // 4)
         return self.replace(
             best=_push(self.best, least),
             long_best=jnp.where(keep, _push(self.long_best, least), self.long_best),
@@ -94,7 +96,7 @@ class Halting(struct.PyTreeNode):
     def verdict(
         self,
         history: History,
-        ordered: Float[Array, " p"],
+        order: Order,
         size: Any,
         stds: Float[Array, " n"],
         trail: Array,
@@ -106,7 +108,7 @@ class Halting(struct.PyTreeNode):
 
         Args:
             history: after this generation.
-            ordered: its losses, sorted; the first ``size`` count.
+            order: of its losses, of which the first ``size`` count.
             size: of the population.
             stds: standard deviations along the axes, relative to the initial ones.
             trail: the evolution path, likewise; 0 for none.
@@ -114,13 +116,13 @@ class Halting(struct.PyTreeNode):
             resolution: spacing of floating-point numbers at the params, likewise.
             stop: the driver's rules, resolved.
         """
-        n, dtype = stds.shape[0], ordered.dtype
+        n, dtype = stds.shape[0], stds.dtype
         least = history.record
         flat = (history.flat > self.tolflatfitness) & (jnp.asarray(self.tolflatfitness) >= 0)
         tolfun = jnp.maximum(self.tolfun, stop.loss * jnp.abs(least))
         recent = jnp.arange(history.best.shape[0]) < jnp.asarray(_short(n, size))
         last = jnp.where(recent, history.best, history.best[0])
-        lately, now = jnp.max(last) - jnp.min(last), ordered[size - 1] - ordered[0]
+        lately, now = jnp.max(last) - jnp.min(last), order.at(size - 1) - order.at(0)
         still = ((now <= tolfun) & (lately <= tolfun)) | (lately <= 0.1 * tolfun)
         still &= history.generations >= jnp.asarray(_short(n, size))
         still &= jnp.asarray(self.tolfun) >= 0

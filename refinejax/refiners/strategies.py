@@ -21,9 +21,11 @@ from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
 from evosax.algorithms.distribution_based.cma_es import CMA_ES
 from evosax.algorithms.population_based.mr15_ga import MR15_GA
 from evosax.algorithms.population_based.mr15_ga import Params as MutationParams
+from evosax.core.fitness_shaping import weights_fitness_shaping_fn
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from refinejax.refiners.ranks import Order
 from refinejax.refiners.regrowth import Sizes
 
 
@@ -306,12 +308,20 @@ def build(
 
 
 def _make(kind: type[Any], population_size: int, n: int) -> Any:
+    shaping = inspect.signature(kind.__init__).parameters.get("fitness_shaping_fn")
+    weighs = shaping is not None and shaping.default is weights_fitness_shaping_fn
     try:
-        return kind(population_size, np.zeros(n))
+        return kind(population_size, np.zeros(n), **{"fitness_shaping_fn": weigh} if weighs else {})
     except AssertionError as why:
         raise ValueError(
             f"population_size: {kind.__name__} cannot have {population_size} ({why})"
         ) from None
+
+
+def weigh(population: Array, losses: Array, state: Any, params: Any) -> Array:
+    """Return weights by rank: evosax's ``weights_fitness_shaping_fn``, sooner."""
+    del population, state
+    return params.weights[Order(losses).ranks().astype(jnp.int32)]
 
 
 def _rates(kind: type[Any], optimizer: Any, names: list[str]) -> dict[str, float] | None:
