@@ -15,10 +15,10 @@ demo: $(READY)  ## simulate noisy phase maps, refine them, report
 		--report demo-output/report
 
 test: $(READY)  ## everything but the tests marked slow
-	$(BIN)/python -m pytest -n 2 -m "not slow and not notebook"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not notebook"
 
 test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: $(READY)  ## style, format, types, layers
 	$(BIN)/ruff check

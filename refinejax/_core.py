@@ -57,7 +57,8 @@ _EXPLANATIONS = {
     "of their size.",
     Status.TARGET_REACHED: "The loss fell to `Stop.target` or below.",
     Status.STALLED: "No better loss for `Stop.patience` steps. Likely a learning rate too large to "
-    "settle, or the noise floor: lower or decay the learning rate, or use L-BFGS.",
+    "settle, or the noise floor: lower or decay the learning rate, or use L-BFGS. Of a population: "
+    "the loss is flat where it looks, or its median no longer falls: a larger `std` or `regrow`.",
     Status.MAX_STEPS: "All steps were used before a stopping rule was met: allow more, or use a "
     "method with faster convergence.",
     Status.TIME_LIMIT: "The time limit came first; params are the best seen until then.",
@@ -68,9 +69,10 @@ _EXPLANATIONS = {
     Status.NONFINITE: "The loss or its gradient kept turning NaN or infinite, however small the "
     "step; params are the best finite point. Add bounds, or mend the forward model.",
     Status.SINGULAR: "The equations for a step have no solution: the data do not determine some "
-    "direction of the params. Fix or regularize it.",
+    "direction of the params. Fix or regularize it. Of a population: its covariance has become "
+    "longer than its dtype resolves; scale the params, or use float64.",
     Status.DIVERGED: "The loss grew far beyond where it began; params are the best seen. Lower the "
-    "learning rate.",
+    "learning rate. Of a population: it spreads without end; is there a minimum? Add bounds.",
 }
 
 

@@ -87,20 +87,20 @@ def eased(objective, t=0.0):
 
 
 REFINERS = {
-    "sgd": Case(SGD, 40_000, differentiable=True, quick=("corner", "quadratic")),
+    "sgd": Case(SGD, 40_000, differentiable=True, quick=("corner",)),
     "momentum": Case(MOMENTUM, 10_000, differentiable=True, quick=()),
-    "adam": Case(ADAM, 5_000, differentiable=True, quick=("face", "nested")),
-    "lbfgs": Case(LBFGS, 100, quick=("rosenbrock", "decay")),
+    "adam": Case(ADAM, 5_000, differentiable=True, quick=("nested",)),
+    "lbfgs": Case(LBFGS, 100, quick=("rosenbrock",)),
     "lm": Case(LM, 100, differentiable=True, skip=SQUARES),
     "lm-geodesic": Case(
         LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES, quick=()
     ),
-    "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=("corner",)),
+    "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=()),
     "gauss-newton": Case(
         GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=("decay",)
     ),
-    "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("nested", "corner")),
-    "cma": Case(CMA, 1_000, quick=("corner", "nested")),
+    "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("corner",)),
+    "cma": Case(CMA, 1_000, quick=("corner",)),
     "bipop": Case(
         Evolution("cma_es", population_size=6, std=0.3, regrow=BIPOP(2)), 4_000, quick=()
     ),
@@ -117,7 +117,7 @@ REFINERS = {
         5_000,
         differentiable=True,
         skip=FLOORS,
-        quick=("nested",),
+        quick=(),
     ),
     "continuation-lbfgs": Case(
         Continuation(LBFGS, eased, steps=8), 200, skip=("valley",), quick=("rosenbrock",)

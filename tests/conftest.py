@@ -22,6 +22,14 @@ def pytest_configure(config):
         jax.config.update(f"jax_{name}", value)
 
 
+def pytest_collection_modifyitems(items):
+    """Let a worker run a module, or a pair of the laws, whole: its programs are traced once."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        group = "-".join([item.path.stem, *params.get("pair", ())])
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_go():
     """Drop them after each module: thousands together use up the memory maps of a process."""

@@ -21,6 +21,12 @@ from refinejax.refiners.strategies import NAMES, build, default_size
 CMA = Evolution("cma_es", std=0.5)
 
 
+def strategies(names, quick):
+    """Parameters of a test; those that are not quick are marked slow, as each compiles anew."""
+    marks = [() if name in quick else pytest.mark.slow for name in names]
+    return [pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)]
+
+
 def sphere(x):
     return jnp.sum(x**2)
 
@@ -230,6 +236,7 @@ def test_bipop_gives_small_and_large_runs_the_same_budget():
     assert np.all(spent[:, 1] < spent[:, 0])
 
 
+@pytest.mark.slow
 def test_restarts_find_what_one_run_misses():
     def rastrigin(x):
         return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)
@@ -254,13 +261,20 @@ class Wide(struct.PyTreeNode):
         return self.function(x)
 
 
-def test_half_a_space_of_nan_is_avoided():
+@pytest.mark.parametrize(
+    "refiner",
+    [
+        CMA,
+        pytest.param(Evolution("de", std=0.5), marks=pytest.mark.slow),
+        pytest.param(Evolution("cma_es", std=0.5, regrow=IPOP(1)), marks=pytest.mark.slow),
+    ],
+)
+def test_half_a_space_of_nan_is_avoided(refiner):
     def half(x):
         return jnp.where(x[0] > 0, sphere(x - 1), jnp.nan)
 
-    for refiner in (CMA, Evolution("de", std=0.5), Evolution("cma_es", std=0.5, regrow=IPOP(1))):
-        result = run_until(refiner, half, jnp.array([0.1, 0.0]), max_steps=200)
-        np.testing.assert_allclose(result.params, 1, atol=1e-2)
+    result = run_until(refiner, half, jnp.array([0.1, 0.0]), max_steps=200)
+    np.testing.assert_allclose(result.params, 1, atol=1e-2)
 
 
 def test_a_generation_of_nan_shrinks_around_the_best_point():
@@ -284,11 +298,14 @@ def test_nothing_but_nan_ends_with_the_start(strategy):
     np.testing.assert_array_equal(result.params, 1)
 
 
-def test_one_param_and_odd_populations():
-    for strategy in ("cma_es", "sep_cma_es", "de", "ga", "pso", "snes", "xnes"):
-        refiner = Evolution(strategy, population_size=7, std=0.5)
-        result = run_until(refiner, lambda x: (x - 2) ** 2, 0.5, max_steps=400)
-        np.testing.assert_allclose(result.params, 2, atol=0.05, err_msg=strategy)
+ODD = ("cma_es", "sep_cma_es", "de", "ga", "pso", "snes", "xnes")
+
+
+@pytest.mark.parametrize("strategy", strategies(ODD, ("cma_es", "snes")))
+def test_one_param_and_an_odd_population(strategy):
+    refiner = Evolution(strategy, population_size=7, std=0.5)
+    result = run_until(refiner, lambda x: (x - 2) ** 2, 0.5, max_steps=400)
+    np.testing.assert_allclose(result.params, 2, atol=0.05)
 
 
 def test_a_std_for_each_param_and_a_pytree():
@@ -309,7 +326,7 @@ def at_face(strategy):
     return objective, run(refiner, objective, start, 2, num_steps=60, record=record)
 
 
-@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("strategy", strategies(NAMES, ("CMA_ES", "Open_ES", "PSO", "ga")))
 def test_every_strategy_lowers_the_loss_within_bounds(strategy):
     objective, result = at_face(strategy)
     params, losses = result.trace
@@ -320,7 +337,7 @@ def test_every_strategy_lowers_the_loss_within_bounds(strategy):
     assert all(leaf.dtype != np.float64 for leaf in jax.tree.leaves(result))
 
 
-@pytest.mark.parametrize("strategy", ["cma_es", "ga", "de", "pso"])
+@pytest.mark.parametrize("strategy", strategies(("cma_es", "de", "ga", "pso"), ("cma_es", "de")))
 def test_the_same_sample_alone_and_in_a_batch(strategy):
     """To 1 %: shapes round otherwise, and comparisons of nearly equal losses turn out otherwise."""
     centers = jnp.asarray(np.random.default_rng(0).uniform(-0.5, 0.5, (5, 2)), jnp.float32)
@@ -436,12 +453,14 @@ def test_doublings_below_0_are_refused():
     assert Plan.first(8, jnp.float32).size == 8
 
 
+@pytest.mark.slow
 def test_it_goes_into_restarts():
     refiner = Restarts(Evolution("cma_es", std=0.3), n=2, spread=0.5)
     result = run_until(refiner, sphere, jnp.ones(2), max_steps=200, stop=Stop(target=1e-4))
     assert result.status == Status.TARGET_REACHED
 
 
+@pytest.mark.slow
 def test_a_memetic_population_finds_what_its_pupils_alone_do_not_and_sooner_than_alone():
     def waves(x):
         return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)
