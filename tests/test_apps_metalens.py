@@ -83,6 +83,7 @@ def test_a_known_wavelength_is_not_moved(made, refined):
     assert metalens.NOTE_SCALE not in refined.notes
 
 
+@pytest.mark.slow
 def test_one_wavelength_for_all_and_outside_of_the_range(made):
     result = metalens.invert(made["phase"], wavelength=0.3, initial=made["initial"], max_steps=3)
     np.testing.assert_array_equal(result.params[:, LENGTH], np.float32(0.3))

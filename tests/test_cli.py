@@ -206,6 +206,7 @@ def test_a_terminal_that_knows_only_ascii(tmp_path):
     assert "focal_length) [\\xb5m]" in done.stdout
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(folder, capsys):
     """Ctrl-C keeps what is finished; a rerun computes the rest."""
     made = metalens.simulate(4000, SIZE, error=1e-3)

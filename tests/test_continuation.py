@@ -237,6 +237,7 @@ def test_new_numbers_do_not_trace_again():
     assert len({float(first), *map(float, others)}) == 4
 
 
+@pytest.mark.slow
 def test_gradients_through_all_stages_equal_finite_differences():
     with jax.enable_x64(True):
         start, bowl = jnp.array([2.0, -1.0]), Bowl(jnp.array([0.5, 0.2]))

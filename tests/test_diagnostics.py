@@ -188,6 +188,7 @@ def lenses(made, dtype, *, known):
     return standard_errors(problem, truth[:, metalens.OTHERS] if known else truth)
 
 
+@pytest.mark.slow
 def test_lenses_in_both_precisions():
     made = metalens.simulate(64, 16, noise=PhaseNoise.only("grain"), key=3)
     single = lenses(made, np.float32, known=True)
@@ -219,6 +220,7 @@ def test_coverage_of_a_linear_fit():
     assert np.all((share > 0.93) & (share < 0.97)), share
 
 
+@pytest.mark.slow
 def test_coverage_of_a_nonlinear_fit_by_the_engine():
     truth = np.array([2.0, 0.7])
     observations = observe(decay, truth, count=4000, std=0.1, seed=2).astype(np.float32)

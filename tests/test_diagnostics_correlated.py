@@ -75,6 +75,7 @@ def test_errors_under_correlated_noise_are_within_30_percent_of_the_scatter(name
     assert np.all(plain < 0.3), plain  # what one would have believed
 
 
+@pytest.mark.slow
 def test_errors_under_white_noise_are_those_for_white_noise():
     found, plain = compare(lens(), white(300, (SIZE, SIZE)))
     np.testing.assert_allclose(plain, 1, atol=0.1)

@@ -91,7 +91,7 @@ def test_quantiles_and_tails_are_those_of_scipy():
 # Against simulation
 
 
-@pytest.mark.parametrize("noise", ["white", "known"])
+@pytest.mark.parametrize("noise", [pytest.param("white", marks=pytest.mark.slow), "known"])
 def test_intervals_hold_the_truth_as_often_as_they_say(noise):
     observations = observe(2000, std=0.1, seed=1).astype(np.float32)
     starts = np.tile(np.float32([1.5, 1.0, 0.0]), (2000, 1))
@@ -101,6 +101,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(noise):
     assert np.all((share > 0.93) & (share < 0.97)), share
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_under_the_truth_and_small_under_another_model():
     observations = observe(2000, std=0.1, seed=2).astype(np.float32)
     starts = np.tile(np.float32([1.5, 1.0, 0.0]), (2000, 1))
@@ -120,6 +121,7 @@ def test_p_values_are_uniform_under_the_truth_and_small_under_another_model():
     assert "smaller than was said" in repr(small)
 
 
+@pytest.mark.slow
 def test_covariance_of_a_robust_loss_is_the_scatter_of_its_minima():
     rng = np.random.default_rng(3)
     columns = np.stack([np.ones_like(X), X - 2], axis=1)
@@ -280,9 +282,8 @@ def test_results_of_refine_answer_for_one_and_for_many(tmp_path):
 
 
 def test_a_black_box_has_no_covariance():
-    result = rj.refine(
-        lambda p: p[0] * np.exp(-X), observe(1)[0], [1.0], differentiable=False, max_steps=3
-    )
+    options = {"differentiable": False, "method": "random", "max_steps": 3}
+    result = rj.refine(lambda p: p[0] * np.exp(-X), observe(1)[0], [1.0], **options)
     with pytest.raises(ValueError, match="black box"):
         result.covariance()
 

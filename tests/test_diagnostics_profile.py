@@ -39,6 +39,7 @@ def test_of_a_linear_model_they_are_those_of_the_linearization(noise):
     np.testing.assert_allclose(high, expected[1][0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_they_are_where_the_least_sum_of_squares_has_risen_enough():
     fit = optimum()
     least = np.sum((fit[0] * np.exp(-fit[1] * X) - OBSERVED) ** 2)

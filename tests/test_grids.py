@@ -65,6 +65,7 @@ def best(maps):
     return run_batch(LM, problem, truth, max_steps=100)
 
 
+@pytest.mark.slow
 def test_a_continuation_on_a_coarse_grid_and_then_the_fine_one_find_every_lens(maps, best):
     problem, truth, start = maps
     rough = run_batch(Continuation(LM, window), coarse(problem), start, max_steps=100)

@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_an_independent_formula_in_float64(made, solved):
         assert abs(found - np.sqrt(solved.loss[i])) < 1e-3
 
 
-@pytest.mark.parametrize("error", [0.01, 0.2])
+@pytest.mark.parametrize("error", [pytest.param(0.01, marks=pytest.mark.slow), 0.2])
 def test_a_start_does_no_harm_and_is_never_made_worse(error):
     near = metalens.simulate(COUNT, SIZE, error=error, key=9)
     result = solve(near, initial=near["initial"])
@@ -208,6 +208,7 @@ def test_bad_maps_end_as_statuses_and_harm_no_neighbor(made, solved):
     np.testing.assert_allclose(result.loss[others], solved.loss[others], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_map_of_noise_is_explained_as_badly_as_it_must_be():
     rng = np.random.default_rng(1)
     maps = rng.uniform(-np.pi, np.pi, (3, SIZE, SIZE)).astype(np.float32)
@@ -363,6 +364,7 @@ def test_the_margin_of_a_map_of_noise_is_not_known():
     assert np.all(result.loss <= result.initial_loss)
 
 
+@pytest.mark.slow
 def test_lines_are_told_apart_as_far_as_the_ranges_do():
     lines = np.array(LASER_LINES)
     # on axis and small: one line; the middle of the ranges: several
