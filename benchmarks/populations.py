@@ -154,11 +154,10 @@ def rmse(maps: Maps, lenses: np.ndarray) -> np.ndarray:
 
 def peers(maps: Maps, quick: bool) -> dict[str, Callable[[], np.ndarray]]:
     few = maps.first(2 if quick else ONE_BY_ONE)
-    some = maps.first(16 if quick else 128)
     return {
         "refinejax, 16 × 16 pixels": lambda: ours(maps, COARSE),
         "refinejax": lambda: ours(maps, _lens.SIZE),
-        "evosax, naive loss": lambda: naive(some, 16),
+        "evosax, naive loss": lambda: naive(maps, 16),
         "pycma, one by one": lambda: pycma(few),
     }
 
@@ -169,7 +168,7 @@ def memory(name: str, quick: bool) -> Callable[[], Any]:
 
 
 def measure(quick: bool, seeds: int) -> dict[str, Any]:
-    count, turns = (32, 1) if quick else (512, 3)
+    count, turns = (32, 1) if quick else (512, 2)
     times: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}

@@ -343,3 +343,29 @@ def test_simulate_with_noise(made):
 def test_simulate_names_bad_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         metalens.simulate(**{"count": 4, "size": 16} | arguments)
+
+
+@pytest.mark.slow
+def test_a_population_begins_on_few_pixels_and_ends_on_all():
+    made = metalens.simulate(8, 32, error=0.003, key=4)
+    result = metalens.invert(
+        made["phase"],
+        wavelength=made["wavelength"],
+        initial=made["initial"],
+        method="cma_es",
+        uncertainty=False,
+    )
+    assert "16 × 16 pixels; then lm on all" in result.method
+    assert np.all(result.loss <= result.initial_loss)
+    assert np.mean(metalens.residual_rmse(made["phase"], result.params) < 0.05) >= 0.75
+    np.testing.assert_array_equal(result.params[:, metalens.WAVELENGTH], made["wavelength"])
+    stopped = metalens.invert(
+        made["phase"],
+        wavelength=made["wavelength"],
+        initial=made["initial"],
+        method="cma_es",
+        time_limit=0.0,
+        uncertainty=False,
+    )
+    assert np.all(stopped.status == Status.TIME_LIMIT)
+    assert np.all(np.isfinite(stopped.loss))

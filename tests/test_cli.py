@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import json
 import os
@@ -100,6 +101,23 @@ def check_failure(captured, *words):
 
 
 # As real processes
+
+
+@pytest.mark.slow
+def test_compiled_programs_are_kept(tmp_path):
+    with contextlib.chdir(tmp_path):
+        write()
+    arguments = ("metalens", "maps.npz", "--output", "out.npz", "--method", "lm", "--cache", "kept")
+    environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
+    process(*arguments, cwd=tmp_path, env=environment, check=True)
+    assert any((tmp_path / "kept").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write()
+    assert refine("--cache", "maps.npz") == 2
+    check_failure(capsys.readouterr(), "maps.npz", "cannot write")
 
 
 def test_simulate_and_refine(tmp_path):
