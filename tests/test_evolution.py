@@ -433,6 +433,8 @@ def test_default_sizes():
         ({"strategy": "cmaes2"}, "strategy: expected one of .*did you mean"),
         ({"strategy": 3}, "strategy: expected one of"),
         ({"population_size": 0}, "population_size: expected 1 or more"),
+        ({"std": 0.0}, "std: expected standard deviations above 0"),
+        ({"std": np.array([1.0, np.nan])}, "std: expected standard deviations above 0"),
         ({"strategy": "open_es", "population_size": 5}, "population_size: Open_ES cannot have 5"),
         ({"strategy": "de", "population_size": 2}, "population_size: DifferentialEvolution"),
         ({"hyper": {"nothing": 1.0}}, "hyper: .*nothing.* it has"),

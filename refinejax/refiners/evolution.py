@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -126,6 +127,9 @@ class Evolution(Refiner):
             raise ValueError(
                 f"population_size: expected 1 or more candidates, got {self.population_size}"
             )
+        for std in jax.tree.leaves(self.std):
+            if isinstance(std, int | float | np.ndarray) and not np.all(np.asarray(std) > 0):
+                raise ValueError(f"std: expected standard deviations above 0, got {std}")
         if self.regrow is not None and not changes_size(kind):
             raise ValueError(
                 f"regrow: only CMA-ES can change its population, not {self.strategy!r}; put "

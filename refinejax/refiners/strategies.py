@@ -90,9 +90,9 @@ class Genetic(MR15_GA):
 
 
 # Not here: those that read pickles (LES, LGA, EvoTF_ES, CMAAnchoredLES), that hold several
-# distributions at once (SV_*), that need an unrolled inner problem (PersistentES, NoiseReuseES),
-# that let candidates of a generation be (ESMC evaluates its mean in a fixed place), or that
-# schedule their whole course beforehand (DiffusionEvolution).
+# distributions at once (SV_CMA_ES, SV_Open_ES), that need an unrolled inner problem (PersistentES,
+# NoiseReuseES), that plan their whole course beforehand (DiffusionEvolution), or that draw from a
+# function and not around a point (RandomSearch; `refinejax.RandomSearch` does).
 _NAMES = (
     "ARS",
     "ASEBO",
@@ -100,6 +100,7 @@ _NAMES = (
     "CR_FM_NES",
     "DES",
     "DifferentialEvolution",
+    "ESMC",
     "GESMR_GA",
     "GradientlessDescent",
     "GuidedES",
@@ -131,7 +132,9 @@ STRATEGIES = {_plain(name): catalog.algorithms[name] for name in _NAMES}
 STRATEGIES |= {"ga": Genetic, "de": STRATEGIES["differentialevolution"]}
 NAMES = ("de", "ga", *_NAMES)
 # Their default is a learning rate of 1e-3 units of std: they would hardly move.
-_CRAWLERS = tuple(catalog.algorithms[name] for name in ("ARS", "ASEBO", "GuidedES", "Open_ES"))
+_CRAWLERS = tuple(
+    catalog.algorithms[name] for name in ("ARS", "ASEBO", "ESMC", "GuidedES", "Open_ES")
+)
 _RATE = {"learning_rate": 0.1}
 _MIRRORED = (*_CRAWLERS, catalog.algorithms["CR_FM_NES"], catalog.algorithms["PGPE"])
 
