@@ -10,6 +10,7 @@ import optax
 from refinejax._core import Refiner
 from refinejax.refiners import (
     Evolution,
+    GaussNewton,
     Gradient,
     LevenbergMarquardt,
     RandomSearch,
@@ -104,9 +105,10 @@ def beyond(local: Refiner, name: str) -> Method:
 
 
 def _uses_gradients(refiner: Refiner) -> bool:
-    """Whether it is a `Gradient`, or contains one."""
-    parts = jax.tree.leaves(refiner, is_leaf=lambda part: isinstance(part, Gradient))
-    return any(isinstance(part, Gradient) for part in parts)
+    """Whether it is a method that needs derivatives, or contains one."""
+    kinds = (Gradient, GaussNewton, LevenbergMarquardt)
+    parts = jax.tree.leaves(refiner, is_leaf=lambda part: isinstance(part, kinds))
+    return any(isinstance(part, kinds) for part in parts)
 
 
 def _auto(differentiable: bool, size: int, forward_mode: bool) -> tuple[str, str]:

@@ -330,7 +330,11 @@ def test_a_black_box_is_refined_without_derivatives():
 
 
 @pytest.mark.parametrize(
-    "method", ["lbfgs", "adam", SGD, rj.Restarts(SGD, n=2), rj.Sequential(RANDOM, SGD)]
+    "method",
+    [
+        *("lm", "lbfgs", "adam", SGD, rj.Restarts(SGD, n=2), rj.Sequential(RANDOM, SGD)),
+        rj.Sequential(RANDOM, rj.LevenbergMarquardt()),
+    ],
 )
 def test_a_method_that_needs_derivatives_is_refused_for_a_black_box(method):
     with pytest.raises(ValueError, match=r"method: .*needs derivatives.*differentiable=False"):
