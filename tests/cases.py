@@ -96,9 +96,7 @@ REFINERS = {
         LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES, quick=()
     ),
     "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=()),
-    "gauss-newton": Case(
-        GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=("decay",)
-    ),
+    "gauss-newton": Case(GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=()),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("corner",)),
     "cma": Case(CMA, 1_000, quick=("corner",)),
     "bipop": Case(
@@ -120,7 +118,7 @@ REFINERS = {
         quick=(),
     ),
     "continuation-lbfgs": Case(
-        Continuation(LBFGS, eased, steps=8), 200, skip=("valley",), quick=("rosenbrock",)
+        Continuation(LBFGS, eased, steps=8), 200, skip=("valley",), quick=()
     ),
     "continuation-lm": Case(
         Continuation(LM, eased, steps=6),

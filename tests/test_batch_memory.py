@@ -43,6 +43,7 @@ def fit(limit, monkeypatch, **options):
     return result, *used[0]
 
 
+@pytest.mark.slow
 def test_the_program_stays_within_the_limit_and_more_memory_gives_more_lanes(monkeypatch):
     (small, few, needed), (large, many, more) = (
         fit(limit, monkeypatch) for limit in ("600kB", 2_000_000)

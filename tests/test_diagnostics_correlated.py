@@ -68,7 +68,10 @@ NOISES = {
 }
 
 
-@pytest.mark.parametrize("name", NOISES)
+SLOW = [pytest.param(n, marks=() if n == "stationary" else pytest.mark.slow) for n in NOISES]
+
+
+@pytest.mark.parametrize("name", SLOW)
 def test_errors_under_correlated_noise_are_within_30_percent_of_the_scatter(name):
     found, plain = compare(lens(), NOISES[name](200))
     assert np.all((found > 0.7) & (found < 1.3)), found
@@ -86,6 +89,7 @@ def test_errors_under_white_noise_are_those_for_white_noise():
     np.testing.assert_allclose(found, plain, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_missing_pixels_do_no_harm():
     noise = field(150, (SIZE, SIZE), 8.0) + white(150, (SIZE, SIZE))
     noise[:, np.random.default_rng(3).random((SIZE, SIZE)) < 0.1] = np.nan

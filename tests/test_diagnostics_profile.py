@@ -67,6 +67,7 @@ def test_they_do_not_depend_on_how_the_params_are_written():
     np.testing.assert_allclose(np.exp(written), plain, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_they_end_at_bounds_or_never():
     fit = optimum().astype(np.float32)
     space = ParameterSpace.create(("height", "rate"), [0, fit[1] - 0.01], [9, 9])

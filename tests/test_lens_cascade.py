@@ -418,6 +418,7 @@ def test_fits_again_within_the_ranges_keep_the_time_limit(made, monkeypatch):
     assert np.all(late.status == Status.TIME_LIMIT)
 
 
+@pytest.mark.slow
 def test_limits_and_rules_are_kept(made, solved):
     rough = solve(made, max_steps=0)
     assert np.all(rough.steps == 0)

@@ -301,6 +301,7 @@ def test_products_equal_the_matrix(robust):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.max(np.abs(expected)))
 
 
+@pytest.mark.slow
 def test_many_params_without_a_matrix_as_with_one():
     problem, start = wide_problem(), jnp.full(150, 0.1)
     free = run_until(LevenbergMarquardt(), problem, start, max_steps=100)
