@@ -25,7 +25,8 @@ def populations(data: Mapping[str, Any]) -> str:
     ]
     note = (
         "20 generations of 50 candidates a map of 64 × 64, three unknowns, starts off by 1 %, "
-        f"float32; {settings['maps']} maps a seed (pycma: the first {settings['one_by_one']}); "
+        f"float32; {settings['maps']} maps a seed (evosax: the first {settings['batched']}, pycma: "
+        f"{settings['one_by_one']}, and solved is the share of those); "
         f"{machine(data)}, {seeds(settings['seeds'])}. Memory is beyond imports and data, with "
         "what compilation takes."
     )

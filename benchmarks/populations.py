@@ -49,7 +49,7 @@ SIZE, GENERATIONS, SIGMA, COARSE = 50, 20, 0.01, 16
 EXACT = 2e-5  # rad
 FEW = Evolution("cma_es", population_size=SIZE, std=SIGMA * 40 / 32)  # of a range; scaled by 32
 WIDE = Evolution("cma_es", population_size=100, std=0.1)
-ONE_BY_ONE = 16  # maps that pycma gets
+BATCHED, ONE_BY_ONE = 128, 16  # maps that evosax and pycma get
 Maps = _lens.Maps
 Method = Callable[[Maps], np.ndarray]
 
@@ -154,10 +154,11 @@ def rmse(maps: Maps, lenses: np.ndarray) -> np.ndarray:
 
 def peers(maps: Maps, quick: bool) -> dict[str, Callable[[], np.ndarray]]:
     few = maps.first(2 if quick else ONE_BY_ONE)
+    some = maps.first(16 if quick else BATCHED)
     return {
         "refinejax, 16 × 16 pixels": lambda: ours(maps, COARSE),
         "refinejax": lambda: ours(maps, _lens.SIZE),
-        "evosax, naive loss": lambda: naive(maps, 16),
+        "evosax, naive loss": lambda: naive(some, 16),
         "pycma, one by one": lambda: pycma(few),
     }
 
@@ -168,7 +169,7 @@ def memory(name: str, quick: bool) -> Callable[[], Any]:
 
 
 def measure(quick: bool, seeds: int) -> dict[str, Any]:
-    count, turns = (32, 1) if quick else (512, 2)
+    count, turns = (32, 1) if quick else (512, 3)
     times: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
@@ -197,7 +198,8 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
         }
         for name in times
     ]
-    settings = {"seeds": seeds, "quick": quick, "maps": count, "one_by_one": ONE_BY_ONE}
+    settings = {"seeds": seeds, "quick": quick, "maps": count}
+    settings |= {"batched": BATCHED, "one_by_one": ONE_BY_ONE}
     return {
         "environment": environment(),
         "settings": settings,

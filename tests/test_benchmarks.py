@@ -104,7 +104,7 @@ def populations_data():
     numbers |= {"compile": 2.0, "memory": 50.2}
     return {
         "environment": ENVIRONMENT,
-        "settings": {"seeds": 2, "maps": 8, "one_by_one": 2},
+        "settings": {"seeds": 2, "maps": 8, "batched": 4, "one_by_one": 2},
         "rows": [{"peer": peer, **numbers} for peer in ("refinejax", "pycma, one by one")],
         "hybrid": {"error": 0.05, "exact": spread(0.5, 1.0), "rate": spread(30.0)},
     }
