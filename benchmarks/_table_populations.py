@@ -32,7 +32,7 @@ def populations(data: Mapping[str, Any]) -> str:
     )
     hybrid = (
         "From starts off by 5 %, CMA-ES on 16 × 16 pixels and then Levenberg–Marquardt on all "
-        f"bring {percent(both['exact'])} % of the maps to machine precision (a residual RMSE below "
+        f"bring {plus_minus(both['exact'], factor=100)} % of the maps to machine precision (a residual RMSE below "
         f"2e-5 rad), {plus_minus(both['rate'])} maps a second."
     )
     return "\n\n".join([markdown(rows), note, hybrid])
