@@ -30,10 +30,11 @@ def populations(data: Mapping[str, Any]) -> str:
         f"{machine(data)}, {seeds(settings['seeds'])}. Memory is beyond imports and data, with "
         "what compilation takes."
     )
+    share, rate = plus_minus(both["exact"], factor=100), plus_minus(both["rate"])
     hybrid = (
-        "From starts off by 5 %, CMA-ES on 16 × 16 pixels and then Levenberg–Marquardt on all "
-        f"bring {plus_minus(both['exact'], factor=100)} % of the maps to machine precision (a residual RMSE below "
-        f"2e-5 rad), {plus_minus(both['rate'])} maps a second."
+        "From starts off by 5 %, CMA-ES on 16 × 16 pixels and then Levenberg–Marquardt on all bring "
+        f"{share} % of the maps to machine precision (a residual RMSE below 2e-5 rad), {rate} maps "
+        "a second."
     )
     return "\n\n".join([markdown(rows), note, hybrid])
 
