@@ -33,8 +33,8 @@ def populations(data: Mapping[str, Any]) -> str:
     share, rate = plus_minus(both["exact"], factor=100), plus_minus(both["rate"])
     hybrid = (
         "From starts off by 5 %, CMA-ES on 16 × 16 pixels and then Levenberg–Marquardt on all "
-        f"bring {share} % of the maps to machine precision (a residual RMSE below 2e-5 rad), {rate} maps "
-        "a second."
+        f"bring {share} % of the maps to machine precision (a residual RMSE below 2e-5 rad), "
+        f"{rate} maps a second."
     )
     return "\n\n".join([markdown(rows), note, hybrid])
 
