@@ -17,7 +17,10 @@ _SAME = 0.1  # relative difference of losses that are taken for the same
 
 
 class Probe(NamedTuple):
-    """Of how many samples that were looked at some start led to another loss."""
+    """Of how many samples that were looked at some start led to another loss.
+
+    Only fits that have converged say anything: two that have not differ anyway.
+    """
 
     elsewhere: int
     of: int
@@ -56,11 +59,10 @@ def probe(
     space = problem.space
     if space is None or not _finite(space):
         return Probe(0, 0)
-    ended = np.flatnonzero(np.isfinite(result.loss))
-    rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
-    rows = np.unique(rows)
-    if not len(rows):
+    ended = np.flatnonzero(result.converged)
+    if not len(ended):
         return Probe(0, 0)
+    rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
     twice = np.repeat(rows, STARTS)
     again = run_batch(
         refiner,
@@ -71,8 +73,8 @@ def probe(
         mesh=mesh,
         **options,
     )
-    losses = np.column_stack([result.loss[rows], again.loss.reshape(-1, STARTS)])
-    losses = np.where(np.isfinite(losses), losses, np.inf)
+    others = np.where(again.converged, again.loss, result.loss[twice])
+    losses = np.column_stack([result.loss[rows], others.reshape(-1, STARTS)])
     small = 1e-6 * np.abs(result.initial_loss[rows])
     best, worst = losses.min(axis=1), losses.max(axis=1)
     return Probe(int(np.sum(worst > (1 + _SAME) * best + small)), len(rows))

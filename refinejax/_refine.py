@@ -1,6 +1,7 @@
 """The one call, for people who do not want to choose."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -123,8 +124,8 @@ def refine(
         "axes": axes,
         "memory_limit": memory_limit,
         "mesh": mesh,
-        "time_limit": time_limit,
     }
+    begun = time.monotonic()
     shown: dict[str, Any] = {"lanes": lanes, "progress": progress}
     result = run_batch(
         chosen.refiner,
@@ -133,6 +134,7 @@ def refine(
         key,
         max_steps=steps,
         checkpoint=checkpoint,
+        time_limit=time_limit,
         **shown,
         **options,
     )
@@ -145,6 +147,7 @@ def refine(
             result=result,
             lanes=lanes,
             max_steps=steps,
+            time_limit=_left(time_limit, begun),
             **options,
         )
         if others.disagree:
@@ -156,12 +159,18 @@ def refine(
                 others,
                 max_steps=max_steps,
                 checkpoint=checkpoint,
+                time_limit=_left(time_limit, begun),
                 **shown,
                 **options,
             )
     fit = Fit(problem, axes) if differentiable else None
     result = replace(result, fit=fit)
     return result.squeeze() if single else result
+
+
+def _left(time_limit: float | None, begun: float) -> float | None:
+    """Return the seconds that are left of a limit for several runs."""
+    return None if time_limit is None else max(time_limit - (time.monotonic() - begun), 0.0)
 
 
 def _interrupted(result: BatchResult) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _common, tables
+from benchmarks import _common, _table_populations, tables
 
 ROOT = Path(__file__).parent.parent
 MARKED = "\n".join(f"<!-- table:{n} -->\nold\n<!-- /table:{n} -->\n" for n in tables.TABLES)
@@ -170,6 +170,12 @@ def test_tables_hold_the_numbers(folder):
     assert "quick" not in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
+
+
+def test_the_table_of_evolution_holds_the_numbers():
+    text = _table_populations.evolution(evolution_data())
+    assert "| cigar, 5-D | 8.00 ± 1.41 | 8.00 | 2 and 1 of 3 |" in text
+    assert "| penalty | — | none (100) |" in text
 
 
 @pytest.mark.parametrize("missing", ["adam_tto.json", "marker"])

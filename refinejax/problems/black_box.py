@@ -61,19 +61,24 @@ class BlackBox(struct.PyTreeNode):
 
     def _predict(self, args: Any, count: int) -> list[np.ndarray]:
         """Return the leaves of the predictions for ``count`` candidates."""
-        whole = self._try(args, (count,)) if self.vectorized else None
-        if whole is not None:
-            return whole
+        if self.vectorized:
+            whole = self._try(args, (count,))
+            if not isinstance(whole, Exception):
+                return whole
         lead = (1,) if self.vectorized else ()
         outputs = [np.full((count, *s), np.nan, d) for s, d in self.shapes[1]]
         for index, one in enumerate(_each(args, count, keep=self.vectorized)):
             parts = self._try(one, lead)
-            for output, part in zip(outputs, parts or (), strict=False):
+            if isinstance(parts, Exception):
+                message = f"{type(parts).__name__}: {parts}; the candidate counts as NaN"
+                warnings.warn(f"forward: {message}", RuntimeWarning, stacklevel=2)
+                continue
+            for output, part in zip(outputs, parts, strict=True):
                 output[index] = part.reshape(output.shape[1:])
         return outputs
 
-    def _try(self, args: Any, lead: tuple[int, ...]) -> list[np.ndarray] | None:
-        """Call the function; None, with a warning, where it fails."""
+    def _try(self, args: Any, lead: tuple[int, ...]) -> list[np.ndarray] | Exception:
+        """Call the function; return what it raises, if it does."""
         structure, shapes = self.shapes
         try:
             prediction = self.function(*args)
@@ -83,12 +88,7 @@ class BlackBox(struct.PyTreeNode):
                 for leaf, (shape, dtype) in zip(leaves, shapes, strict=True)
             ]
         except Exception as error:
-            warnings.warn(
-                f"forward: {type(error).__name__}: {error}; the candidate counts as NaN",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return None
+            return error
 
 
 def _each(args: Any, count: int, *, keep: bool) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, State, Status, Stop
+from refinejax._core import Params, Refiner, State, Status, Stop, select
 from refinejax._run import UNLIMITED, Lane, advance, start
 from refinejax.refiners.evolution import Evolution
 
@@ -92,7 +92,7 @@ class Memetic(Refiner):
         own = jnp.where(jnp.isfinite(losses[:count]), losses[:count], jnp.inf)
         chosen = x[jnp.argsort(own)[: self.best]]
         fresh = self._take(objective, state.params, chosen, take)
-        kept = jax.tree.map(lambda new, old: _where(over, new, old), fresh, pupils)
+        kept = select(over, fresh, pupils)
         after = Memory(population, kept, jnp.where(over, 0, age))
         return self._best(state, population, pupils, after)
 
@@ -105,10 +105,10 @@ class Memetic(Refiner):
         others = ((population.params, population.loss), (pupil, pupils.best_loss[index]))
         for other, value in others:
             better = (value < loss) | jnp.isnan(loss)
-            params = jax.tree.map(lambda a, b, c=better: jnp.where(c, a, b), other, params)
+            params = select(better, other, params)
             loss = jnp.where(better, value, loss)
         moved = State(params, loss.astype(state.loss.dtype), after)
-        return jax.tree.map(lambda a, b: _where(ended, a, b), state, moved)
+        return select(ended, state, moved)
 
     def _take(
         self, objective: Any, params: Any, points: Float[Array, "b n"], key: PRNGKeyArray
@@ -137,11 +137,3 @@ class Memetic(Refiner):
         """How the population has ended."""
         memory: Memory = state.inner
         return memory.population.inner.status
-
-
-def _where(condition: Array, yes: Any, no: Any) -> Any:
-    """Return one of two leaves; keys by their data."""
-    if jnp.issubdtype(yes.dtype, jax.dtypes.prng_key):
-        data = jnp.where(condition, jax.random.key_data(yes), jax.random.key_data(no))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(yes))
-    return jnp.where(condition, yes, no)

@@ -76,13 +76,7 @@ class IPOP(Regrowth):
     Reference: Auger and Hansen (2005), "A restart CMA evolution strategy with increasing population
     size", CEC, 1769–1776.
 
-    Attributes:
-        doublings: λ grows up to 2^doublings times the first, then it is over; static.
-        spread: where bounds are finite, restarts are uniform within them; else they are normal
-            around the best point, with so many initial standard deviations.
-
-    Raises:
-        ValueError: if ``doublings`` is below 0.
+    Attributes and errors are those of `Regrowth`.
     """
 
     def following(self, plan: Plan, first: int, key: PRNGKeyArray) -> Plan:
@@ -100,13 +94,7 @@ class BIPOP(Regrowth):
     and half the evaluations of the last large run at most. λ is a whole multiple of λ₀ here, since
     candidates are evaluated λ₀ at a time.
 
-    Attributes:
-        doublings: λ grows up to 2^doublings times the first, then it is over; static.
-        spread: where bounds are finite, restarts are uniform within them; else they are normal
-            around the best point, with so many initial standard deviations.
-
-    Raises:
-        ValueError: if ``doublings`` is below 0.
+    Attributes and errors are those of `Regrowth`.
     """
 
     def following(self, plan: Plan, first: int, key: PRNGKeyArray) -> Plan:
