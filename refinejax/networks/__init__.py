@@ -1,0 +1,3 @@
+"""Neural networks (flax.nnx), and how they are held: as pytrees."""
+
+from refinejax.networks.network import Network as Network
