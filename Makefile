@@ -31,7 +31,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-notebooks: $(READY)  ## run them all; nothing is opened, nothing is written
+notebooks: $(READY)  ## run them all and the README; nothing is opened, nothing is written
 	$(BIN)/python -m pytest -n 0 -m notebook
 
 bench: .venv/.bench  ## all benchmarks in full, then the README's tables

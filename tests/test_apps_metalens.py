@@ -112,6 +112,7 @@ def test_standard_errors_are_nan_for_a_fit_that_explains_nothing(made):
     assert np.isnan(result.std[poor][:, metalens.OTHERS]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "known"), [("lbfgs", True), (ADAM, False)])
 def test_bounds_hold(made, method, known):
     rng = np.random.default_rng(0)

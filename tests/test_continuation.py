@@ -76,6 +76,7 @@ def waves(count=8):
 SLOWLY = pytest.param(Gradient(optax.lbfgs), id="lbfgs", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refiner", [pytest.param(LM, id="lm"), SLOWLY])
 def test_finds_the_frequency_that_the_refiner_alone_misses(refiner):
     problem, truth, start = waves()
@@ -261,6 +262,7 @@ def test_gradients_through_all_stages_equal_finite_differences():
             assert np.any(slope != 0)
 
 
+@pytest.mark.slow
 def test_the_batch_engine_equals_one_by_one():
     problem, _, start = waves()
     refiner = Continuation(LM, opening, stages=8)

@@ -71,6 +71,7 @@ NOISES = {
 SLOW = [pytest.param(n, marks=() if n == "stationary" else pytest.mark.slow) for n in NOISES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_errors_under_correlated_noise_are_within_30_percent_of_the_scatter(name):
     found, plain = compare(lens(), NOISES[name](200))

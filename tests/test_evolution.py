@@ -208,6 +208,7 @@ def trace_plans(refiner, objective, start, steps):
     return run(refiner, objective, start, 1, num_steps=steps, record=plan).trace
 
 
+@pytest.mark.slow
 def test_ipop_doubles_the_population_at_each_restart_and_then_ends():
     refiner = Evolution("cma_es", population_size=6, regrow=IPOP(3))
     objective = lambda x: jnp.sum(jnp.floor(jnp.abs(x)))  # noqa: E731
@@ -218,6 +219,7 @@ def test_ipop_doubles_the_population_at_each_restart_and_then_ends():
     assert end.steps < 60
 
 
+@pytest.mark.slow
 def test_bipop_gives_small_and_large_runs_the_same_budget():
     refiner = Evolution("cma_es", population_size=6, regrow=BIPOP(5))
     plans = trace_plans(refiner, lambda x: jnp.sum(jnp.sin(9 * x) + 0.1 * x**2), jnp.ones(2), 3000)
@@ -361,6 +363,7 @@ class Bowls(struct.PyTreeNode):
         return Bowls(0)
 
 
+@pytest.mark.slow
 def test_keys_are_used_once():
     with jax.debug_key_reuse(True):
         for refiner in (Evolution("ga"), Evolution("cma_es", regrow=BIPOP(2))):
@@ -478,6 +481,7 @@ def test_a_memetic_population_finds_what_its_pupils_alone_do_not_and_sooner_than
     assert ends[2].steps < ends[1].steps
 
 
+@pytest.mark.slow
 def test_guests_are_told_and_come_no_farther_than_candidates():
     state = CMA.init(sphere, jnp.ones(2), jax.random.key(0))
     far = jnp.array([[1e3, 1e3]])

@@ -39,6 +39,7 @@ def solved(made):
     return solve(made)
 
 
+@pytest.mark.slow
 def test_every_map_is_solved_without_a_start(made, solved):
     assert np.all(rmse(made, solved) <= 2e-3)
     assert solved.converged.all()
@@ -47,6 +48,7 @@ def test_every_map_is_solved_without_a_start(made, solved):
     np.testing.assert_array_equal(solved.params[:, metalens.WAVELENGTH], made["wavelength"])
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_an_independent_formula_in_float64(made, solved):
     for i in range(5):
         xc, yc, side, length, focal = solved.params[i].astype(float)
@@ -59,6 +61,7 @@ def test_the_loss_is_that_of_an_independent_formula_in_float64(made, solved):
         assert abs(found - np.sqrt(solved.loss[i])) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [pytest.param(0.01, marks=pytest.mark.slow), 0.2])
 def test_a_start_does_no_harm_and_is_never_made_worse(error):
     near = metalens.simulate(COUNT, SIZE, error=error, key=9)
@@ -74,6 +77,7 @@ KINDS = ("grain", "field", "sinusoid", "dead")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [*SLOW, "all but warp"])
 def test_noise_leaves_no_more_than_at_the_truth(noise):
     names = KINDS if noise == "all but warp" else (noise,)
@@ -83,6 +87,7 @@ def test_noise_leaves_no_more_than_at_the_truth(noise):
     assert solved.mean() >= 0.98
 
 
+@pytest.mark.slow
 def test_missing_regions_leave_the_rest_explained(made):
     maps = made["phase"].copy()
     maps[:, 4:14, 8:20] = np.nan
@@ -93,6 +98,7 @@ def test_missing_regions_leave_the_rest_explained(made):
     assert np.mean(everywhere <= 2e-2) >= 0.95
 
 
+@pytest.mark.slow
 def test_without_the_wavelength_the_map_is_explained_near_the_start(made):
     result = solve(made, wavelength=None, initial=made["initial"])
     assert np.mean(rmse(made, result) <= 2e-3) >= 0.98
@@ -130,6 +136,7 @@ def test_a_multiple_is_found_also_where_the_point_is_not_known():
     assert inside.all()
 
 
+@pytest.mark.slow
 def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     rows = np.array([5, 3, 11])
     some = {name: array[rows] for name, array in made.items()}
@@ -140,6 +147,7 @@ def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     np.testing.assert_allclose(lanes.loss, result.loss, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_long_way_leads_to_the_same_lenses(made, solved):
     """Stopping rules of one's own are those of the last fit, which the short way does without."""
     slow = solve(made, stop=Stop())
@@ -150,6 +158,7 @@ def test_the_long_way_leads_to_the_same_lenses(made, solved):
     assert np.mean(np.all(apart[sure] < 1e-3, axis=1)) >= 0.97
 
 
+@pytest.mark.slow
 def test_the_short_way_leaves_noise_to_the_long_one():
     names = ("clean", "noisy")
     maps = {
@@ -196,6 +205,7 @@ def test_options_are_checked_also_where_the_short_way_does_without_them(made, op
         solve(made, **options)
 
 
+@pytest.mark.slow
 def test_bad_maps_end_as_statuses_and_harm_no_neighbor(made, solved):
     maps = made["phase"].copy()
     maps[0] = np.nan
@@ -218,6 +228,7 @@ def test_a_map_of_noise_is_explained_as_badly_as_it_must_be():
     assert np.isnan(result.std[:, metalens.OTHERS]).all()
 
 
+@pytest.mark.slow
 def test_resumed_and_interrupted(made, solved, tmp_path, monkeypatch):
     monkeypatch.setattr("refinejax.apps._lens_batch._PORTION", 16)
     stopped = solve(made, checkpoint=tmp_path, time_limit=1e-3)
@@ -245,6 +256,7 @@ def middle(params):
     return square / (np.sqrt(square + focal**2) + focal) / length
 
 
+@pytest.mark.slow
 def test_clean_maps_are_on_the_true_rung_unless_the_margin_says_otherwise():
     many = metalens.simulate(192, SIZE, key=21)
     result = solve(many)
@@ -329,6 +341,7 @@ def test_optima_within_bounds_are_those_of_a_quadratic_program():
     assert np.all(cost[inside] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["grain", "dead"])
 def test_the_standard_error_of_the_rung_is_that_of_noise(noise):
     """At the truth k* is 0 but for noise; its scatter in standard errors is that of a t value."""
@@ -342,6 +355,7 @@ def test_the_standard_error_of_the_rung_is_that_of_noise(noise):
     assert np.mean(np.abs(z) > 3) < 0.05
 
 
+@pytest.mark.slow
 def test_noise_hides_the_rungs_and_the_result_says_so(tmp_path):
     noisy = metalens.simulate(COUNT, SIZE, noise=PhaseNoise.only("grain"), key=3)
     result = solve(noisy)
@@ -396,6 +410,7 @@ def test_lines_are_told_apart_as_far_as_the_ranges_do():
     assert np.all(led.loss <= led.initial_loss)
 
 
+@pytest.mark.slow
 def test_fits_again_within_the_ranges_keep_the_time_limit(made, monkeypatch):
     limits = []
     solve_batch = metalens._lens_batch.solve
@@ -451,6 +466,7 @@ def test_double_precision_is_kept():
         np.testing.assert_allclose(result.params, truth, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_result_says_what_the_map_determines(made, solved):
     some = {name: array[:4] for name, array in made.items()}
     known = solve(some)

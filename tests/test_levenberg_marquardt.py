@@ -146,6 +146,7 @@ def test_fewer_data_than_params():
     assert result.loss < 1e-10
 
 
+@pytest.mark.slow
 def test_missing_pixels_and_a_prior():
     y = np.asarray(observed(), np.float32)
     y[[3, 4, 11]] = np.nan
@@ -167,6 +168,7 @@ def test_missing_pixels_and_a_prior():
     np.testing.assert_allclose(slope, 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_pytrees_and_complex_residuals():
     def wave(params):
         return params["a"] * jnp.exp(1j * params["phase"]) * jnp.arange(1.0, 4)
@@ -179,6 +181,7 @@ def test_pytrees_and_complex_residuals():
         np.testing.assert_allclose(result.params["phase"], truth["phase"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pointwise_is_the_same():
     y, start = jnp.asarray(observed(), jnp.float32), jnp.array([1.0, 2.0, 0.5])
     image = InverseProblem(decay, y)
@@ -263,6 +266,7 @@ def test_the_acceleration_is_that_of_the_paper():
     np.testing.assert_allclose(after.params - start, velocity + turn / 2, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_acceleration_helps_in_a_curved_valley():
     steps = []
     for acceleration in (False, True):

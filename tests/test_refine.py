@@ -83,6 +83,7 @@ def rosenbrock(params):
     return jnp.stack([10 * (params[1] - params[0] ** 2), 1 - params[0]])
 
 
+@pytest.mark.slow
 def test_a_curved_valley_ends_where_minimize_ends():
     initial = np.float32([[-1.2, 1], [2, 2], [0, -1]])
     result = refine(rosenbrock, np.zeros((3, 2)), initial)
@@ -341,6 +342,7 @@ def test_a_method_that_needs_derivatives_is_refused_for_a_black_box(method):
         refine(black_box, PIXELS, [[1.0], [1.0]], differentiable=False, method=method)
 
 
+@pytest.mark.slow
 def test_a_black_box_may_return_lists_and_integers_and_take_context():
     def model(params, context):
         return {"sum": [round(float(params[0])) + int(context["shift"])]}
@@ -448,6 +450,7 @@ def wave(params):
     return params[0] * jnp.cos(params[1] * jnp.linspace(0, 1, 50))
 
 
+@pytest.mark.slow
 def test_auto_goes_on_with_a_population_where_starts_disagree():
     truth = np.random.default_rng(0).uniform([1, 20], [2, 60], size=(16, 2)).astype(np.float32)
     observed = np.stack([wave(p) for p in truth])

@@ -185,6 +185,7 @@ def test_screening_steps_are_taken_on_the_coarse_objective():
     np.testing.assert_allclose(kept[1:], moved[best], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", range(3))
 def test_screened_starts_find_what_as_many_unscreened_miss(key):
     far = np.array([2.0, -1.0, 1.0], np.float32)
