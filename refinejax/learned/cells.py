@@ -102,7 +102,8 @@ class LSTMUpdate(nnx.Module):
 
     def begin(self) -> tuple[Array, Array]:
         """Return the hidden state: zeros."""
-        return jnp.zeros(self.width), jnp.zeros(self.width)
+        zeros = jnp.zeros(self.width, self.writer.kernel.dtype)
+        return zeros, zeros
 
     def __call__(
         self, reading: Any, hidden: tuple[Array, Array]
@@ -135,7 +136,8 @@ class InferenceMachine(nnx.Module):
 
     def begin(self) -> tuple[Array, Array]:
         """Return the hidden state: zeros."""
-        return jnp.zeros(self.width), jnp.zeros(self.width)
+        zeros = jnp.zeros(self.width, self.writer.kernel.dtype)
+        return zeros, zeros
 
     def __call__(
         self, reading: Any, hidden: tuple[Array, Array]

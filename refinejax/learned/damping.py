@@ -1,8 +1,8 @@
 """Levenberg–Marquardt whose damping is learned."""
 
+import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
@@ -26,10 +26,11 @@ from refinejax.refiners.least_squares import (
 from refinejax.refiners.white import White, first_model, summary
 
 OWN, SHARED = 5, 6  # numbers a network reads: of each param, and of all
-_WIDEST = 12.0  # |log λ| that a network can ask for
-_FIRST = -2.0  # log λ where the network says 0
+_WIDEST = 8.0  # |log| of the factor on λ that a network can ask for
+_FIRST = -2.0  # the first log λ where the network says 0
+_NEUTRAL = 0.25  # gain ratio at which λ stays
 _PACE = 3.0  # change of log λ for 1 of the network
-_HARDER = 1.4  # log of the factor on λ at each refusal in a row
+_MOST = 20.0  # |log λ| before the network has its say
 _SMALL = 1e-2  # share of the loss below which what a step promises is small
 _BARE = 1e-5  # λ of what is called undamped
 _TINY = 1e-12
@@ -42,6 +43,7 @@ class Memory(struct.PyTreeNode):
         gradient: of the loss, shape (n,).
         white: the quadratic model (see `refiners.white`).
         size: the largest √diag(matrix) so far, shape (n,).
+        level: log λ where the network says nothing.
         damping: log λ of the last trial, shape (n,).
         step: the last trial, in units in which its length is comparable with the residual, (n,).
         gain: of the last trial: actual over promised decrease.
@@ -54,6 +56,7 @@ class Memory(struct.PyTreeNode):
     gradient: Float[Array, " n"]
     white: White
     size: Float[Array, " n"]
+    level: Scalar
     damping: Float[Array, " n"]
     step: Float[Array, " n"]
     gain: Scalar
@@ -70,13 +73,15 @@ class LearnedDamping(LeastSquares):
     each the largest so far: `LevenbergMarquardt` with a λ for each param. A network reads what
     Levenberg–Marquardt knows (of each param: cosine of its column with the residual, last step,
     last λ, how well the others determine it, the undamped step; of all: gain ratio, cost ratio,
-    loss, what an undamped step promises, refusals) and gives log λ and σ. No number it reads has a
-    unit but for the loss, which an `InverseProblem` measures in its noise.
+    loss, what an undamped step promises, refusals, λ by the rule) and gives a factor on the λ that
+    follows the rule of `LevenbergMarquardt`, and σ, from ½ to 2. No number it reads has a unit but
+    for the loss, which an `InverseProblem` measures in its noise.
 
-    A trial that makes things worse is refused, and with each refusal in a row λ grows and σ goes to
-    1, whatever the network says: it comes down to short steps along −D⁻²g, which lower the loss.
-    Where what an undamped step promises is small beside the loss, λ falls with it and σ goes to 1:
-    the end is that of Gauss–Newton, fast and exact.
+    A trial that makes things worse is refused. The rule makes up for bad advice: with refusals λ
+    grows by 2, 4, 8 … and σ goes to 1, down to short steps along −D⁻²g, which lower the loss; where
+    steps are too short, λ falls to a third each. Where what an undamped step promises is small
+    beside the loss, λ falls with it and σ goes to 1: the end is that of Gauss–Newton, fast and
+    exact.
 
     Attributes:
         network: (numbers of each param (n, 5), numbers of all (6,)) → (n, 2).
@@ -99,6 +104,7 @@ class LearnedDamping(LeastSquares):
             gradient=model.gradient,
             white=white,
             size=model.size,
+            level=jnp.full_like(loss, _FIRST),
             damping=zeros,
             step=zeros,
             gain=zero,
@@ -129,10 +135,10 @@ class LearnedDamping(LeastSquares):
         own, shared, promised = _read(objective, state)
         out = self.network(own, shared).astype(state.loss.dtype)
         gate = promised / (promised + _SMALL)
-        log_damping = _WIDEST * jnp.tanh((_FIRST + _PACE * out[:, 0]) / _WIDEST)
-        log_damping = log_damping + jnp.log(gate) + _HARDER * memory.refused
-        share = 2 * jax.nn.sigmoid(out[:, 1])
-        return log_damping, 1 + (share - 1) * gate * 0.5**memory.refused
+        log_damping = memory.level + _WIDEST * jnp.tanh(_PACE / _WIDEST * out[:, 0])
+        # Times a number from ½ to 2; 1 where the way is clear or was refused.
+        share = 2 ** (jnp.tanh(out[:, 1]) * gate * 0.5**memory.refused)
+        return log_damping + jnp.log(gate), share
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest cosine between the residual and what the model can still do (see LM)."""
@@ -164,7 +170,7 @@ def _read(objective: Any, state: State) -> tuple[Float[Array, "n 5"], Float[Arra
         cosines,
         _signed_log(step * unit),
         _signed_log(memory.step),
-        memory.damping / _WIDEST,
+        memory.damping / 10,
         jnp.log(spread) / 5,
     )
     shared = (
@@ -173,7 +179,7 @@ def _read(objective: Any, state: State) -> tuple[Float[Array, "n 5"], Float[Arra
         memory.gain,
         memory.ratio,
         jnp.log1p(memory.refused.astype(whole.dtype)),
-        jnp.where(jnp.all(memory.damping == 0), 1.0, 0.0),
+        memory.level / 10,
     )
     own = jnp.stack(columns, axis=-1)
     return own, jnp.stack([jnp.asarray(s, own.dtype) for s in shared]), promised
@@ -201,11 +207,14 @@ def _settle(
     params, loss, gradient, white, size = select(accepted, new, old)
     whole = jnp.where(state.loss > 0, jnp.abs(state.loss), 1)
     gain = trial.gained / jnp.where(trial.promised > 0, trial.promised, 1)
+    change = jnp.log(jnp.clip(1 - ((gain - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2))
+    harder = math.log(2) * (memory.refused + 1)
     ratio = jnp.log(jnp.where(model.loss > 0, model.loss, whole) / whole)
     kept = Memory(
         gradient=gradient,
         white=white,
         size=size,
+        level=jnp.clip(memory.level + jnp.where(accepted, change, harder), -_MOST, _MOST),
         damping=log_damping,
         step=move * nonzero(memory.size) / jnp.sqrt(2 * whole),
         gain=jnp.where(trial.finite, jnp.clip(gain, -2, 2), -2),
