@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from refinejax._core import Params, Scalar, State, Status, bounds_of, project, select
 from refinejax.networks.network import Network
 from refinejax.refiners.damped import damped_model
+from refinejax.refiners.damping import reach_of, shortening
 from refinejax.refiners.dense import dot, invert_upper
 from refinejax.refiners.least_squares import (
     REFUSALS,
@@ -43,6 +44,7 @@ class Memory(struct.PyTreeNode):
         gradient: of the loss, shape (n,).
         white: the quadratic model (see `refiners.white`).
         size: the largest √diag(matrix) so far, shape (n,).
+        reach: the largest ‖Dx‖ so far.
         level: log λ where the network says nothing.
         damping: log λ of the last trial, shape (n,).
         step: the last trial, in units in which its length is comparable with the residual, (n,).
@@ -56,6 +58,7 @@ class Memory(struct.PyTreeNode):
     gradient: Float[Array, " n"]
     white: White
     size: Float[Array, " n"]
+    reach: Scalar
     level: Scalar
     damping: Float[Array, " n"]
     step: Float[Array, " n"]
@@ -84,7 +87,8 @@ class LearnedDamping(LeastSquares):
     exact.
 
     Attributes:
-        network: (numbers of each param (n, 5), numbers of all (6,)) → (n, 2).
+        network: (numbers of each param (n, 5), numbers of all (6,), cosines between the columns of J
+            (n, n)) → (n, 2).
 
     Raises:
         ValueError: in ``init``, for an objective without a residual or normal equations.
@@ -104,6 +108,7 @@ class LearnedDamping(LeastSquares):
             gradient=model.gradient,
             white=white,
             size=model.size,
+            reach=reach_of(inside, model.size),
             level=jnp.full_like(loss, _FIRST),
             damping=zeros,
             step=zeros,
@@ -122,7 +127,9 @@ class LearnedDamping(LeastSquares):
         log_damping, share = self.advise(objective, state)
         model = damped_model(objective, state, jnp.exp(log_damping))
         low, high = box(objective, state.params, x)
-        ends = jnp.clip(x + (share * model.step).astype(x.dtype), low, high)
+        move = share * model.step
+        move = move * shortening(state.inner, move)
+        ends = jnp.clip(x + move.astype(x.dtype), low, high)
         move = (ends - x).astype(state.loss.dtype)
         promised, _ = model.promised(move)
         after, white, _ = model.evaluate(objective, unravel(ends))
@@ -132,8 +139,8 @@ class LearnedDamping(LeastSquares):
     def advise(self, objective: Any, state: State) -> tuple[Array, Array]:
         """Return log λ and σ for each param, shape (n,) each."""
         memory: Memory = state.inner
-        own, shared, promised = _read(objective, state)
-        out = self.network(own, shared).astype(state.loss.dtype)
+        own, shared, cosines, promised = _read(objective, state)
+        out = self.network(own, shared, cosines).astype(state.loss.dtype)
         gate = promised / (promised + _SMALL)
         log_damping = memory.level + _WIDEST * jnp.tanh(_PACE / _WIDEST * out[:, 0])
         # Times a number from ½ to 2; 1 where the way is clear or was refused.
@@ -151,7 +158,7 @@ class LearnedDamping(LeastSquares):
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
-def _read(objective: Any, state: State) -> tuple[Float[Array, "n 5"], Float[Array, " 6"], Scalar]:
+def _read(objective: Any, state: State) -> tuple[Array, Array, Array, Scalar]:
     """Return what the network reads, and what share of the loss an undamped step promises."""
     memory: Memory = state.inner
     size = nonzero(memory.size)
@@ -182,7 +189,10 @@ def _read(objective: Any, state: State) -> tuple[Float[Array, "n 5"], Float[Arra
         memory.level / 10,
     )
     own = jnp.stack(columns, axis=-1)
-    return own, jnp.stack([jnp.asarray(s, own.dtype) for s in shared]), promised
+    matrix = memory.white.plain()[1]
+    lengths = nonzero(root(jnp.diagonal(matrix)))
+    between = matrix / lengths[:, None] / lengths[None, :]
+    return own, jnp.stack([jnp.asarray(s, own.dtype) for s in shared]), between, promised
 
 
 def _signed_log(x: Array) -> Array:
@@ -207,6 +217,7 @@ def _settle(
     params, loss, gradient, white, size = select(accepted, new, old)
     whole = jnp.where(state.loss > 0, jnp.abs(state.loss), 1)
     gain = trial.gained / jnp.where(trial.promised > 0, trial.promised, 1)
+    gain = jnp.where(trial.finite, jnp.clip(gain, -2, 2), -2)
     change = jnp.log(jnp.clip(1 - ((gain - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2))
     harder = math.log(2) * (memory.refused + 1)
     ratio = jnp.log(jnp.where(model.loss > 0, model.loss, whole) / whole)
@@ -214,10 +225,11 @@ def _settle(
         gradient=gradient,
         white=white,
         size=size,
+        reach=jnp.maximum(memory.reach, reach_of(params, size)),
         level=jnp.clip(memory.level + jnp.where(accepted, change, harder), -_MOST, _MOST),
         damping=log_damping,
         step=move * nonzero(memory.size) / jnp.sqrt(2 * whole),
-        gain=jnp.where(trial.finite, jnp.clip(gain, -2, 2), -2),
+        gain=gain,
         ratio=jnp.where(trial.finite, jnp.clip(ratio, -5, 5), 5),
         refused=jnp.where(accepted, 0, memory.refused + 1),
         lost=jnp.where(trial.finite, 0, memory.lost + 1),

@@ -27,12 +27,16 @@ class DampingNet(nnx.Module):
         self, hidden: Sequence[int] = (64, 64), *, params: int | None = None, rngs: nnx.Rngs
     ) -> None:
         self.params = params
-        inputs = 2 * OWN + SHARED if params is None else params * OWN + SHARED
+        pairs = 0 if params is None else params * (params - 1) // 2
+        inputs = 2 * OWN + SHARED if params is None else params * OWN + SHARED + pairs
         outputs = 2 if params is None else 2 * params
         self.body = MLP(inputs, hidden, outputs, last=0.1, rngs=rngs)
 
     def __call__(
-        self, own: Float[Array, "n own"], shared: Float[Array, " shared"]
+        self,
+        own: Float[Array, "n own"],
+        shared: Float[Array, " shared"],
+        cosines: Float[Array, "n n"],
     ) -> Float[Array, "n 2"]:
         """Apply the network.
 
@@ -49,4 +53,6 @@ class DampingNet(nnx.Module):
                 f"network: made for {self.params} params, got a problem of {count}; train one "
                 "for it, or one with params=None, which serves any"
             )
-        return self.body(jnp.concatenate([own.ravel(), shared])).reshape(count, 2)
+        between = cosines[jnp.triu_indices(count, 1)]
+        told = jnp.concatenate([own.ravel(), shared, between])
+        return self.body(told).reshape(count, 2)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project
 from refinejax.problems.normal import residual_of
 from refinejax.refiners.damped import damped_model
-from refinejax.refiners.damping import Memory, reach_of, settle
+from refinejax.refiners.damping import Memory, reach_of, settle, shortening
 from refinejax.refiners.dense import conjugate_gradients
 from refinejax.refiners.least_squares import (
     REFUSALS,
@@ -111,7 +111,7 @@ class LevenbergMarquardt(LeastSquares):
     def _by_matrix(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
         """Minimize the damped model in the box: what to try, what it promises, how to evaluate."""
         model = damped_model(objective, state, state.inner.damping)
-        velocity = model.step * self._shorten(state, model.step)
+        velocity = model.step * shortening(state.inner, model.step)
         promised, height = model.promised(velocity)
 
         def evaluate(params: Any) -> tuple[Model, White, Scalar]:
@@ -136,7 +136,7 @@ class LevenbergMarquardt(LeastSquares):
         most = scale.size * (1 + memory.damping)
         velocity = minimize_by_products(solver, damped, memory.gradient / scale, inside, most)
         velocity = velocity / scale
-        velocity = velocity * self._shorten(state, velocity)
+        velocity = velocity * shortening(state.inner, velocity)
         bent = apply(velocity)
         promised = promise(memory.gradient, bent, velocity)
 
@@ -155,14 +155,6 @@ class LevenbergMarquardt(LeastSquares):
         weights = jnp.square(nonzero(memory.size))
         short = 4 * (weights @ turn**2) <= 0.75**2 * (weights @ velocity**2)
         return velocity + jnp.where(short, 0.5 * turn, 0)
-
-    def _shorten(self, state: State, velocity: Array) -> Scalar:
-        """Return the factor that makes a step as long as the params were at most."""
-        longest = jnp.square(state.inner.reach)
-        length = jnp.square(state.inner.size) @ jnp.square(velocity)
-        long = (length > longest) & (longest > 0)
-        ratio = jnp.where(long, longest, 1) / jnp.where(long, length, 1)
-        return jnp.sqrt(ratio).astype(velocity.dtype)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest cosine between the residual and what the model can still do.
