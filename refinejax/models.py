@@ -120,7 +120,7 @@ def pretrained(name: str) -> Model:
             f"name: no pretrained model {name!r}; there are: {there}; a folder of your own is read "
             "with load_model"
         )
-    return load_model(_PRETRAINED / name)
+    return load_model(_PRETRAINED / name, ARCHITECTURES)
 
 
 def _build(name: Any, config: dict[str, Any], architectures: Architectures) -> Any:
