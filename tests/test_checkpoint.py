@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx, struct
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from refinejax.checkpoint import (
     Checkpoints,
@@ -79,6 +79,7 @@ class Odd(struct.PyTreeNode):
 
 def everything():
     rng = np.random.default_rng(0)
+    some = jax.random.wrap_key_data(np.arange(12, dtype=np.uint32).reshape(3, 4), impl="rbg")
     return {
         "jax": [jnp.arange(6.0).reshape(2, 3), jnp.int32(3), jnp.zeros((0, 4)), jnp.bool_(True)],
         "half": jnp.array([0.1, 3e38, -0.0], jnp.bfloat16),
@@ -93,8 +94,8 @@ def everything():
             np.array([0.5, -2], ml_dtypes.float8_e4m3fn),
             np.array([np.nan, np.inf, -np.inf, -0.0]),
         ],
-        "keys": [jax.random.key(3), jax.random.split(jax.random.key(4, impl="rbg"), 2)],
-        "no keys": jax.random.split(jax.random.key(5, impl="rbg"), 3)[:0],
+        "keys": [jax.random.key(3), some[:2]],
+        "no keys": some[:0],
         "numbers": [0.1, -0.0, float("inf"), float("nan"), 10**30, -3, True, False, 1 - 2j],
         "odd": Odd((np.ones(1), None, 2.0)),
         "partial": jax.tree_util.Partial(jnp.dot, jnp.ones(2)),
@@ -501,6 +502,7 @@ np.testing.assert_array_equal(again["rows"], numbers + 1)
 """
 
 
+@pytest.mark.slow
 def test_states_go_from_one_device_to_four_and_back(tmp_path):
     one = {
         "rows": jnp.arange(16.0).reshape(8, 2),
@@ -536,37 +538,45 @@ test_checkpoint.write_until_killed(*sys.argv[2:])
 
 def bulky(step):
     rng = np.random.default_rng(step)
-    return {"w": rng.normal(size=(50, 40)), "k": jax.random.key(step), "n": step}
+    rows = jnp.asarray(rng.normal(size=(40, 50)), jnp.float32)
+    return {"rows": rows, "x": rng.normal(size=7), "k": jax.random.key(step), "n": step}
 
 
-def write_until_killed(folder, moment=""):
-    """In a child: write step after step from where the folder stands, and say so after each."""
-    from refinejax.checkpoint import states
+def write_until_killed(folder, moment):
+    """In a child with four devices: write step after step from where the folder stands.
+
+    The rows are spread over the devices. After each step it says so.
+    """
 
     def kill(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
 
     steps = Checkpoints(folder, keep=2)
-    first = 1 + (steps.restore(bulky(0)).step if steps.steps else 0)
+    rows = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), PartitionSpec("all"))
+    shardings = {"rows": rows, "x": None, "k": None, "n": None}
+    first, state = steps.restore(bulky(0), shardings=shardings)
+    assert_same(state, bulky(first))
+    assert len(state["rows"].addressable_shards) == 4
     print("ready", flush=True)
-    for step in itertools.count(first):
-        if moment and step == first + 3:  # three are saved, of which two are kept
+    for step in itertools.count(first + 1):
+        if step == 4:
             if moment == "unsealed":
                 states.seal = kill
-            else:  # while old ones are removed
+            elif moment == "removing":
                 shutil.rmtree = kill
-        steps.save(step, bulky(step))
+        state = bulky(step)
+        steps.save(step, state | {"rows": jax.device_put(state["rows"], rows)})
         print(step, flush=True)
 
 
-def writer(folder, *moment):
-    warn = [sys.executable, "-W", "ignore", "-c", WRITER, str(Path(__file__).parent), str(folder)]
+def writer(folder, moment):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
-        [*warn, *moment],
+        [sys.executable, "-W", "ignore", "-c", WRITER, Path(__file__).parent, folder, moment],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | flags,
     )
 
 
@@ -575,12 +585,12 @@ def assert_at_most_one_is_lost(folder, child):
     out, err = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL, err
     said = [int(line) for line in out.split("\n")[:-1] if line.isdecimal()]
-    last = said[-1] if said else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*passed over")
         found = Checkpoints(folder).restore(bulky(0))
-    assert last is None or found.step in (last, last + 1)
+    assert not said or found.step in (said[-1], said[-1] + 1)
     assert_same(found.state, bulky(found.step))
+    assert len(found.state["rows"].addressable_shards) == 1
     return found.step
 
 
@@ -588,6 +598,8 @@ def assert_at_most_one_is_lost(folder, child):
     ("moment", "newest"), [("unsealed", 3), pytest.param("removing", 4, marks=pytest.mark.slow)]
 )
 def test_a_kill_loses_at_most_the_step_being_written(tmp_path, moment, newest):
+    """And a state goes from one device to four, and back."""
+    Checkpoints(tmp_path).save(0, bulky(0))
     assert assert_at_most_one_is_lost(tmp_path, writer(tmp_path, moment)) == newest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", "4"]
     Checkpoints(tmp_path, keep=2).save(9, bulky(9))
@@ -597,14 +609,12 @@ def test_a_kill_loses_at_most_the_step_being_written(tmp_path, moment, newest):
 @pytest.mark.slow
 def test_kills_at_any_moment_lose_at_most_the_step_being_written(tmp_path):
     rng, newest, inside = random.Random(0), 0, 0
+    Checkpoints(tmp_path).save(0, bulky(0))
     for _ in range(24):
-        child = writer(tmp_path)
+        child = writer(tmp_path, "any")
         assert child.stdout.readline() == "ready\n", child.communicate()[1]
-        time.sleep(rng.uniform(0.1, 0.6))
+        time.sleep(rng.uniform(0, 0.6))
         child.kill()
-        if not Checkpoints(tmp_path).steps:
-            child.communicate()
-            continue
         found = assert_at_most_one_is_lost(tmp_path, child)
         assert found >= newest
         newest = found

@@ -71,7 +71,8 @@ class Run:
             self.log = Log(self._log_path())
             self._validate()
             self.save()
-        self._advance(0)
+        if self.status is Status.RUNNING:
+            self._advance(0)
 
     def _restore(self) -> bool:
         """Take up the newest checkpoint; return whether there is one."""

@@ -103,7 +103,7 @@ def _gradient(
 
 def _step(task: Any, numbers: Numbers, live: Live, key: PRNGKeyArray, recipe: Recipe) -> Live:
     """Take a step, or skip it if the loss or the gradient is not finite."""
-    key = jax.random.fold_in(key, live.step)
+    key, again = jax.random.split(jax.random.fold_in(key, live.step))
     loss, grad, memory, metrics = _gradient(task, live.weights, live.memory, live.step, key)
     norm = optax.tree.norm(_precise(grad))
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -122,7 +122,7 @@ def _step(task: Any, numbers: Numbers, live: Live, key: PRNGKeyArray, recipe: Re
         weights=weights,
         optimizer=state,
         average=average,
-        memory=_memory(task, finite, memory, weights, key),
+        memory=_memory(task, finite, memory, weights, again),
         skipped=live.skipped + ~finite,
         lost=jnp.where(finite, 0, live.lost + 1),
         window=_count(live.window, {"loss": loss, "grad_norm": norm, **metrics}, finite),
@@ -160,8 +160,7 @@ def _memory(task: Any, finite: Any, memory: Any, weights: Any, key: PRNGKeyArray
         return memory
 
     def anew() -> Any:
-        fresh = task.begin(weights, jax.random.fold_in(key, 1))
-        return alike(fresh, memory, "memory")
+        return alike(task.begin(weights, key), memory, "memory")
 
     return jax.lax.cond(finite, lambda: memory, anew)
 
