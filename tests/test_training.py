@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -260,6 +261,7 @@ def test_float64_is_kept():
 def test_calls_and_other_numbers_do_not_trace_again():
     train(Fit(), configured())
     TRACED.clear()
+    programs = steps.advance._cache_size()
     other = Fit(truth=jnp.zeros(3), noise=0.5, bad=(1, 3), unfair=0.2)
     trained = train(
         other,
@@ -278,6 +280,7 @@ def test_calls_and_other_numbers_do_not_trace_again():
     )
     assert trained.step == 70
     assert TRACED == []
+    assert steps.advance._cache_size() == programs
 
 
 class Given(Fit):
@@ -521,19 +524,56 @@ def test_a_task_with_other_numbers_is_warned_of(tmp_path, monkeypatch):
         train(Fit(noise=0.1), configured(), tmp_path, resume=True)
 
 
-def test_a_disk_that_is_full_is_an_error_and_it_goes_on_with_room(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_is_an_error_and_with_room_it_goes_on(tmp_path, monkeypatch):
+    """A limit on the length of files has the system refuse to write, as a full disk does."""
     (tmp_path / "taken").write_text("")
     with pytest.raises(OSError, match=r"folder: cannot write .*taken"):
         train(NOISY, configured(keep=2), tmp_path / "taken")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (150, before[1]))
     with monkeypatch.context() as full:
-        crash_after(full, 4, lambda: (tmp_path / "run" / "metrics.jsonl").chmod(0o400))
-        crash_after(full, 4, crash)
+        crash_after(full, 4, limit)
+        try:
+            with pytest.raises(OSError, match=r"folder: cannot write .*File too large.*make room"):
+                train(NOISY, configured(keep=2), tmp_path / "run")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert_same(train(NOISY, configured(keep=2), tmp_path / "run", resume=True), whole())
+
+
+DEVICES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from test_training import INPUTS, NOISY, configured, train
+
+assert len(jax.devices()) == 4
+rows = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), P(None, "all"))
+task = NOISY.replace(given=jax.device_put(INPUTS, rows))
+trained = train(task, configured(keep=2), sys.argv[2], resume=True)
+print(trained.loss, trained.step)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_begun_on_one_device_ends_on_four(tmp_path, monkeypatch):
+    """With the inputs spread over them; sums are then in another order."""
+    with monkeypatch.context() as crashing:
+        crash_after(crashing, 6, crash)
         with pytest.raises(CrashError):
-            train(NOISY, configured(keep=2), tmp_path / "run")
-    (tmp_path / "run" / "metrics.jsonl").unlink()
-    (tmp_path / "run" / "metrics.jsonl").mkdir()
-    with pytest.raises(OSError, match=r"folder: cannot write .*metrics.jsonl"):
-        train(NOISY, configured(keep=2), tmp_path / "run", resume=True)
+            train(NOISY, configured(keep=2), tmp_path)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", DEVICES, Path(__file__).parent, tmp_path]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loss, step = done.stdout.split()
+    assert int(step) == 40
+    np.testing.assert_allclose(float(loss), whole().loss, rtol=1e-4)
+    again = train(NOISY, configured(keep=2), tmp_path, resume=True)  # on one
+    assert again.loss == float(loss)
+    np.testing.assert_allclose(again.weights["w"], whole().weights["w"], rtol=1e-4)
 
 
 # The log
