@@ -207,7 +207,7 @@ def test_builders_go_by_name_and_name_what_is_wrong():
     assert builder("update", {"params": 2}) == builder("update", {"params": 2})
     with pytest.raises(ValueError, match="refiner: expected one of damping, update, got 'dampin'"):
         builder("dampin", {})
-    with pytest.raises(ValueError, match="damping: unknown widht; expected params, hidden"):
+    with pytest.raises(ValueError, match="damping: unknown 'widht'; expected some of params"):
         builder("damping", {"widht": 3})
     with pytest.raises(ValueError, match="cell: expected one of residual, lstm"):
         builder("update", {"params": 2, "cell": "gru"})

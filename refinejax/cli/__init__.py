@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from refinejax import __version__
-from refinejax.cli import doctor, metalens, simulate
+from refinejax.cli import doctor, metalens, simulate, train
 from refinejax.cli.files import InputError
 from refinejax.cli.options import EXIT_CODES, INTERRUPTED, Parser
 
@@ -18,6 +18,7 @@ Refine predictions through forward models.
 commands:
   metalens           lens parameters from wrapped phase maps
   simulate metalens  make phase maps, with noise, to try it on
+  train refiner      a learned refiner, from a configuration
   doctor             versions, devices, precision, cache, and what is wrong with them
 
 example:
@@ -66,6 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="refinejax", description=_DESCRIPTION, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"refinejax {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (metalens, simulate, doctor):
+    for command in (metalens, simulate, train, doctor):
         command.add(commands)
     return parser

@@ -1,7 +1,7 @@
 """Learned refiners by name and config."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from flax import nnx
@@ -13,6 +13,7 @@ from refinejax.learned.damping import LearnedDamping
 from refinejax.learned.damping_net import DampingNet
 from refinejax.learned.maps import Phasors
 from refinejax.learned.update import LearnedUpdate
+from refinejax.networks.config import read_config
 from refinejax.networks.network import Network
 
 Builder = Callable[[PRNGKeyArray], Refiner]  # hashable: equal ones compile once
@@ -81,7 +82,7 @@ CELLS = {
     "lstm": LSTMUpdate,
     "inference_machine": InferenceMachine,
 }
-CONFIGS: dict[str, Callable[..., Builder]] = {"damping": DampingConfig, "update": UpdateConfig}
+CONFIGS: dict[str, Any] = {"damping": DampingConfig, "update": UpdateConfig}
 
 
 def builder(name: str, config: Mapping[str, Any]) -> Builder:
@@ -92,16 +93,11 @@ def builder(name: str, config: Mapping[str, Any]) -> Builder:
         config: fields of `DampingConfig` or `UpdateConfig`; lists may stand for tuples.
 
     Raises:
-        ValueError: for a name or a field that is not known.
+        ValueError: for a name or a field that is not known, or a value that does not fit.
     """
     if name not in CONFIGS:
         raise ValueError(f"refiner: expected one of {', '.join(CONFIGS)}, got {name!r}")
-    kind = CONFIGS[name]
-    known = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise ValueError(f"{name}: unknown {', '.join(unknown)}; expected {', '.join(known)}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+    return read_config(CONFIGS[name], config, name)
 
 
 def _architecture(name: str) -> Callable[[Mapping[str, Any], PRNGKeyArray], Refiner]:

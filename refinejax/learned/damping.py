@@ -87,7 +87,7 @@ class LearnedDamping(LeastSquares):
     exact.
 
     Attributes:
-        network: (numbers of each param (n, 5), numbers of all (6,), cosines between the columns of J
+        network: (numbers of each param (n, 5), numbers of all (6,), cosines between columns of J
             (n, n)) → (n, 2).
 
     Raises:
