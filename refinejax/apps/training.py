@@ -73,7 +73,7 @@ class RefinerTaskConfig:
     def tasks(self) -> Any:
         """Return the distribution of tasks."""
         if self.problems == "damped_sine":
-            return DampedSines(self.noise, self.error[0], self.size)
+            return DampedSines(self.noise, self.error[0], count=self.size)
         least, largest = self.error
         return LensTasks(PhaseNoise.only(*self.components), (least, largest), self.size)
 
