@@ -113,7 +113,7 @@ REFINERS = {
     "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=()),
     "gauss-newton": Case(GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=()),
     "learned-damping": Case(
-        DampingConfig()(jax.random.key(0)), 200, differentiable=True, skip=SQUARES
+        DampingConfig()(jax.random.key(0)), 200, differentiable=True, skip=SQUARES, quick=()
     ),
     "learned-update": Case(
         LearnedUpdate(Network.of(Descent())), 40_000, differentiable=True, quick=("face",)
