@@ -313,3 +313,31 @@ def test_a_refiner_of_two_methods_suffices():
     result = run_until(Lowering(), sphere, START, max_steps=5)
     assert (int(result.steps), int(result.status)) == (5, Status.MAX_STEPS)
     np.testing.assert_allclose(result.params, START / 32)
+
+
+def numbered(number):
+    """An objective of a class of its own, alike to all the others."""
+
+    class Numbered(struct.PyTreeNode):
+        scale: float = 1.0
+
+        def __call__(self, params):
+            return self.scale * number + jnp.sum(0 * params)
+
+    return Numbered()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["run", "run_until", "run_batch"])
+def test_classes_that_are_alike_are_not_taken_for_one_another(driver):
+    for number in range(1, 80):
+        if driver == "run_batch":
+            axes = numbered(number).replace(scale=None)
+            found = run_batch(
+                RandomSearch(), numbered(number), np.ones((2, 1)), max_steps=0, axes=axes
+            )
+            assert np.all(found.loss == number)
+            continue
+        options = {"num_steps": 0} if driver == "run" else {"max_steps": 0}
+        function = {"run": run, "run_until": run_until}[driver]
+        assert function(RandomSearch(), numbered(number), jnp.ones(1), **options).loss == number
