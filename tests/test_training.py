@@ -24,6 +24,7 @@ from refinejax.checkpoint import Checkpoints
 from refinejax.training import TrainingConfig, run, steps, train
 from refinejax.training.log import Log
 from refinejax.training.schedules import learning_rate
+from refinejax.training.state import Numbers, Recipe
 
 TRACED = []
 INPUTS = np.random.default_rng(0).uniform(-1, 1, (7, 4, 3)).astype(np.float32)
@@ -199,15 +200,16 @@ def test_without_a_clip_gradients_are_not_shortened():
 
 
 def test_the_average_is_what_is_validated_and_returned():
-    config = configured(
-        steps=20, average=0.5, optimizer="sgd", schedule="linear", validate_every=1, log_every=1
-    )
-    trained = train(Fit(), config)
+    """Steps 3 and 4 are skipped, and leave it as it is."""
+    config = configured(steps=20, average=0.5, validate_every=1, log_every=1)
+    trained = train(Fit(bad=(3, 5)), config)
     before, validated = column(trained, "w0"), column(trained, "validation_w0")
-    average, expected = before[0], [before[0]]
-    for n, w in enumerate(before[1:]):
-        decay = min(0.5, (1 + n) / (10 + n))
-        average = decay * average + (1 - decay) * w
+    average, taken, expected = before[0], 0, [before[0]]
+    for step, after in enumerate(before[1:]):
+        if step not in (3, 4):
+            after = before[5] if step == 2 else after
+            decay = min(0.5, (1 + taken) / (10 + taken))
+            average, taken = decay * average + (1 - decay) * after, taken + 1
         expected.append(average)
     np.testing.assert_allclose(validated[:-1], expected, rtol=1e-5)
     assert trained.weights["w"][0] == np.float32(validated[trained.best_step])
@@ -216,11 +218,13 @@ def test_the_average_is_what_is_validated_and_returned():
 
 def test_an_average_of_half_precision_weights_is_kept_in_full():
     """Near w, (1 − 0.99)·(w − average) is below half a unit in its last place in bfloat16."""
-    w = {"w": jnp.ones(1, jnp.bfloat16)}
-    average = steps._precise({"w": jnp.zeros(1, jnp.bfloat16)})
+    config, task = configured(average=0.99), Fit()
+    recipe, numbers = Recipe.of(config, task), Numbers.of(config)
+    average = steps.start(task, numbers, jax.random.key(0), recipe=recipe).average
+    assert average["b"].dtype == jnp.float32
     for _ in range(300):
-        average = steps._mix(average, w, jnp.float32(0.99))
-    np.testing.assert_allclose(average["w"], 1 - 0.99**300, rtol=1e-3)
+        average = steps._mix(average, {"w": average["w"], "b": jnp.ones(2, jnp.bfloat16)}, 0.99)
+    np.testing.assert_allclose(average["b"], 1 - 0.99**300, rtol=1e-3)
 
 
 def test_the_log_holds_means_over_the_steps_since_the_last_line():
@@ -311,6 +315,13 @@ def test_all_is_traced_once_and_weights_of_the_task_itself_are_left_alone():
     np.testing.assert_array_equal(task.truth, [1.0, -2.0, 0.5])
 
 
+def test_tasks_of_two_classes_are_never_taken_for_each_other():
+    """Though to JAX their structures may be equal: then a program of the other may be found."""
+    one, other = (Recipe.of(configured(), changed()) for _ in range(2))
+    assert one != other
+    assert Recipe.of(configured(), Fit()) == Recipe.of(configured(seed=3), Fit(noise=1.0))
+
+
 # When it ends
 
 
@@ -351,6 +362,7 @@ def test_without_a_finite_validation_it_says_so():
     assert trained.step == 16
     assert trained.loss == math.inf
     assert trained.best_step == 0
+    assert trained.weights["w"][0] == np.float32(column(trained, "validation_w0")[0])
     assert all(math.isnan(x) for x in column(trained, "validation_loss"))
 
 

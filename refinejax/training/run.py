@@ -42,7 +42,7 @@ class Run:
         description: Mapping[str, Any] | None,
     ) -> None:
         self.task, self.config = task, config
-        self.recipe, self.numbers = Recipe.of(config), Numbers.of(config)
+        self.recipe, self.numbers = Recipe.of(config, task), Numbers.of(config)
         self.keys = jax.random.split(as_key(config.seed), 3)
         self.status = Status.RUNNING
         self.step, self.skipped, self.saved, self.cap = 0, 0, -1, 1
@@ -64,9 +64,9 @@ class Run:
                 f"folder: {self.folder} holds a training up to step {self.checkpoints.steps[-1]}; "
                 "go on with resume=True, or name another folder"
             )
-        live = start(self.task, self.numbers, self.keys[0], recipe=self.recipe)
-        self.live = _copy(live)  # as it is donated, and the task's own arrays may be in it
-        self.best = Best(_copy(self.live.current()), float("inf"), 0, 0)
+        self.live = start(self.task, self.numbers, self.keys[0], recipe=self.recipe)
+        first = jax.tree.map(jnp.copy, self.live.current())  # as `live` is donated
+        self.best = Best(first, float("inf"), 0, 0)
         if not (resume and self._restore()):
             self.log = Log(self._log_path())
             self._validate()
@@ -165,11 +165,11 @@ class Run:
             self._note(row | self.live.window.means())
 
     def _validate(self) -> None:
-        numbers, weights = validate(self.task, self.live, self.keys[2])
+        numbers, weights = validate(self.task, self.live, self.keys[2], recipe=self.recipe)
         self.log.add({"step": self.step} | {f"validation_{name}": x for name, x in numbers.items()})
         loss = float(numbers["loss"])
         if loss < self.best.loss:
-            self.best = Best(_copy(weights), loss, self.step, 0)
+            self.best = Best(weights, loss, self.step, 0)
         else:
             self.best = self.best._replace(waited=self.best.waited + 1)
 
@@ -191,7 +191,3 @@ class Run:
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)

@@ -11,16 +11,28 @@ from refinejax.training.config import TrainingConfig
 
 
 class Recipe(NamedTuple):
-    """What of the settings is compiled in."""
+    """What is compiled in: of the settings, and the structure of the task.
+
+    Attributes:
+        optimizer, schedule: by name.
+        averaging: whether there is an average.
+        structure: the hash of the task's. To jaxlib (as of 0.10) the structures of two classes
+            registered by ``register_dataclass``, as those of flax.struct are, are equal if their
+            fields are alike, though their hashes differ; and a table of compiled programs that
+            looks at a few bits of the hash and then asks for equality now and then takes one class
+            for the other.
+    """
 
     optimizer: str
     schedule: str
     averaging: bool
+    structure: int
 
     @classmethod
-    def of(cls, config: TrainingConfig) -> "Recipe":
-        """Take it from the settings."""
-        return cls(config.optimizer, config.schedule, config.average > 0)
+    def of(cls, config: TrainingConfig, task: Any) -> "Recipe":
+        """Take it from the settings and the task."""
+        structure = hash(jax.tree.structure(task))
+        return cls(config.optimizer, config.schedule, config.average > 0, structure)
 
 
 class Numbers(struct.PyTreeNode):

@@ -25,7 +25,8 @@ def start(task: Any, numbers: Numbers, key: PRNGKeyArray, *, recipe: Recipe) -> 
     weights = firm(check_params(task.init(first), "weights"))
     memory = firm(task.begin(weights, second))
     zero = jnp.int32(0)
-    shapes = jax.eval_shape(_gradient, task, weights, memory, zero, key)
+    gradient = functools.partial(_gradient, recipe=recipe)
+    shapes = jax.eval_shape(gradient, task, weights, memory, zero, key)
     check_metrics(shapes[3])
     names = ("loss", "grad_norm", *shapes[3])
     return Live(
@@ -77,9 +78,12 @@ def advance(
     return jax.lax.while_loop(more, body, (live, rows, jnp.int32(0)))
 
 
-@jax.jit
-def validate(task: Any, live: Live, key: PRNGKeyArray) -> tuple[dict[str, Any], Any]:
+@functools.partial(jax.jit, static_argnames="recipe")
+def validate(
+    task: Any, live: Live, key: PRNGKeyArray, *, recipe: Recipe
+) -> tuple[dict[str, Any], Any]:
     """Return the numbers of a validation, and the weights they hold for."""
+    del recipe
     weights = live.current()
     numbers = task.validate(weights, key)
     check_scalars(numbers, "validate")
@@ -90,11 +94,12 @@ def validate(task: Any, live: Live, key: PRNGKeyArray) -> tuple[dict[str, Any], 
     return numbers, weights
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="recipe")
 def _gradient(
-    task: Any, weights: Any, memory: Any, step: Int[Array, ""], key: PRNGKeyArray
+    task: Any, weights: Any, memory: Any, step: Int[Array, ""], key: PRNGKeyArray, *, recipe: Recipe
 ) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Ask the task; a function of its own, so that it is traced once."""
+    del recipe
     loss, grad, after, metrics = task.loss_and_grad(weights, memory, step, key)
     check_scalars({"loss": loss}, "loss_and_grad")
     check_grad(grad, weights)
@@ -104,7 +109,9 @@ def _gradient(
 def _step(task: Any, numbers: Numbers, live: Live, key: PRNGKeyArray, recipe: Recipe) -> Live:
     """Take a step, or skip it if the loss or the gradient is not finite."""
     key, again = jax.random.split(jax.random.fold_in(key, live.step))
-    loss, grad, memory, metrics = _gradient(task, live.weights, live.memory, live.step, key)
+    loss, grad, memory, metrics = _gradient(
+        task, live.weights, live.memory, live.step, key, recipe=recipe
+    )
     norm = optax.tree.norm(_precise(grad))
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     clipped = _shorten(grad, norm, numbers.clip)
