@@ -255,6 +255,17 @@ def as_objective(objective: Any) -> Any:
     return as_pytree(objective)
 
 
+def kinds(*trees: Any) -> int:
+    """Return a number that differs where classes of pytrees do; for a static argument of a jit.
+
+    To jaxlib (0.10) the structures of two classes registered as dataclasses, which those of
+    flax.struct are, are equal where their static fields are, though their hashes differ: the table
+    of compiled programs, which looks at a few bits of the hash before it asks for equality, now and
+    then takes one class for the other.
+    """
+    return hash(tuple(jax.tree.structure(tree) for tree in trees))
+
+
 def check_refiner(refiner: Any) -> None:
     """Insist on a refiner.
 

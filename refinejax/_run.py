@@ -29,6 +29,7 @@ from refinejax._core import (
     check_refiner,
     check_scalar,
     coordinates,
+    kinds,
     select,
 )
 
@@ -180,13 +181,15 @@ def run(
     """
     check_refiner(refiner)
     check_count("num_steps", num_steps)
+    objective = as_objective(objective)
     return _run(
         refiner,
-        as_objective(objective),
+        objective,
         check_params(params),
         as_key(key),
         num_steps=num_steps,
         record=_loss if record is None else record,
+        classes=kinds(refiner, objective),
     )
 
 
@@ -220,10 +223,12 @@ def run_until(
     check_count("max_steps", max_steps)
     params = check_params(params)
     rules = as_stop(stop).resolve(jnp.result_type(*jax.tree.leaves(params)))
-    return _run_until(refiner, as_objective(objective), params, as_key(key), max_steps, rules)
+    objective, key = as_objective(objective), as_key(key)
+    classes = kinds(refiner, objective)
+    return _run_until(refiner, objective, params, key, max_steps, rules, classes=classes)
 
 
-@functools.partial(jax.jit, static_argnames=("num_steps", "record"))
+@functools.partial(jax.jit, static_argnames=("num_steps", "record", "classes"))
 def _run(
     refiner: Refiner,
     objective: Any,
@@ -232,7 +237,9 @@ def _run(
     *,
     num_steps: int,
     record: Callable[[State], Any],
+    classes: int,
 ) -> Result[Params]:
+    del classes
     check_scalar(objective, params)
     space = coordinates(objective)
     dtype = jnp.result_type(*jax.tree.leaves(params))
@@ -259,7 +266,7 @@ def _run(
     return _result(end.replace(status=status), space.decode, trace)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="classes")
 def _run_until(
     refiner: Refiner,
     objective: Any,
@@ -267,7 +274,10 @@ def _run_until(
     key: PRNGKeyArray,
     max_steps: Array,
     stop: Stop,
+    *,
+    classes: int,
 ) -> Result[Params]:
+    del classes
     check_scalar(objective, params)
     space = coordinates(objective)
     refiner = refiner.under(stop)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
+from flax import nnx, struct
 from scipy.optimize import lsq_linear
 
 from refinejax import (
@@ -30,6 +30,8 @@ from refinejax import (
     Stop,
     wrapped_difference,
 )
+from refinejax.learned import DampingConfig, LearnedUpdate
+from refinejax.networks import Network
 from refinejax.refiners import BIPOP, Memetic
 
 
@@ -71,6 +73,19 @@ class Problem(NamedTuple):
     stop: Stop | None = None
 
 
+class Descent(nnx.Module):
+    """A network for any number of params: a step along the gradient, and how many there were."""
+
+    def __init__(self):
+        self.rate = nnx.Param(jnp.array(0.5))
+
+    def begin(self):
+        return jnp.zeros((), self.rate.dtype)
+
+    def __call__(self, reading, hidden):
+        return -self.rate * jnp.exp(reading.loss) * reading.gradient, hidden + 1
+
+
 CMA = Evolution("cma_es", std=0.3)
 SGD = Gradient(optax.sgd, {"learning_rate": 0.5})
 MOMENTUM = Gradient(optax.sgd, {"learning_rate": 0.2, "momentum": 0.9})
@@ -97,6 +112,12 @@ REFINERS = {
     ),
     "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=()),
     "gauss-newton": Case(GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=()),
+    "learned-damping": Case(
+        DampingConfig()(jax.random.key(0)), 200, differentiable=True, skip=SQUARES, quick=()
+    ),
+    "learned-update": Case(
+        LearnedUpdate(Network.of(Descent())), 40_000, differentiable=True, quick=("face",)
+    ),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("corner",)),
     "cma": Case(CMA, 1_000, quick=("corner",)),
     "bipop": Case(

@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -654,7 +656,7 @@ def test_reports_that_cannot_be_made(folder, capsys, monkeypatch):
     assert refine("--json", "--report", "other") == 2
     check_failure(capsys.readouterr(), "truth: expected shape (4, 5), got (3, 5)")
     write()
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert refine("--json", "--report", "other") == 1
     check_failure(capsys.readouterr(), "matplotlib", "pip install 'refinejax[plot]'")
     assert sorted(os.listdir()) == ["maps.npz", "page"]
@@ -671,12 +673,12 @@ def test_memory_that_runs_out(folder, capsys, monkeypatch):
 
     for error in (
         MemoryError("Unable to allocate 1 TiB"),
-        cli.jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 1 TiB"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 1 TiB"),
     ):
         monkeypatch.setattr(metalens, "invert", fail(error))
         assert refine("--json") == 1
         check_failure(capsys.readouterr(), "out of memory", "1 TiB", "--memory-limit")
-    monkeypatch.setattr(metalens, "invert", fail(cli.jax.errors.JaxRuntimeError("INTERNAL: x")))
+    monkeypatch.setattr(metalens, "invert", fail(jax.errors.JaxRuntimeError("INTERNAL: x")))
     assert refine("--json") == 1
     check_failure(capsys.readouterr(), "INTERNAL: x")
     monkeypatch.setattr(metalens, "invert", fail(KeyboardInterrupt()))

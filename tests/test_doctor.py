@@ -147,7 +147,7 @@ PROBLEM = doctor.Diagnosis(
 @pytest.mark.parametrize("problems", [[], PROBLEM.problems])
 def test_exit_codes_and_output(capsys, monkeypatch, problems):
     diagnosis = PROBLEM._replace(problems=problems)
-    monkeypatch.setattr(cli, "diagnose", lambda: diagnosis)
+    monkeypatch.setattr(cli.doctor, "diagnose", lambda: diagnosis)
     code = 1 if problems else 0
     assert cli.main(["doctor"]) == code
     text = capsys.readouterr().out

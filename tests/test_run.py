@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 from cases import ADAM, LBFGS, PROBLEMS, Box
+from flax import struct
 
 from refinejax import (
     Gradient,
@@ -14,6 +15,7 @@ from refinejax import (
     Status,
     Stop,
     run,
+    run_batch,
     run_until,
 )
 
@@ -313,3 +315,31 @@ def test_a_refiner_of_two_methods_suffices():
     result = run_until(Lowering(), sphere, START, max_steps=5)
     assert (int(result.steps), int(result.status)) == (5, Status.MAX_STEPS)
     np.testing.assert_allclose(result.params, START / 32)
+
+
+def numbered(number):
+    """An objective of a class of its own, alike to all the others."""
+
+    class Numbered(struct.PyTreeNode):
+        scale: float = 1.0
+
+        def __call__(self, params):
+            return self.scale * number + jnp.sum(0 * params)
+
+    return Numbered()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["run", "run_until", "run_batch"])
+def test_classes_that_are_alike_are_not_taken_for_one_another(driver):
+    for number in range(1, 20 if driver == "run_batch" else 60):
+        if driver == "run_batch":
+            axes = numbered(number).replace(scale=None)
+            found = run_batch(
+                RandomSearch(), numbered(number), np.ones((2, 1)), max_steps=0, axes=axes
+            )
+            assert np.all(found.loss == number)
+            continue
+        options = {"num_steps": 0} if driver == "run" else {"max_steps": 0}
+        function = {"run": run, "run_until": run_until}[driver]
+        assert function(RandomSearch(), numbered(number), jnp.ones(1), **options).loss == number

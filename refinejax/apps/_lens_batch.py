@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from refinejax._core import Status, Stop
+from refinejax._interrupt import Deadline
 from refinejax.apps._lens_cascade import Cascade
 from refinejax.apps._lens_exact import exact_problem, losses, take
 from refinejax.apps._lens_leap import LONGEST, leap
-from refinejax.batch.interrupt import Deadline
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.plan import make_plan
 from refinejax.batch.progress import Bar

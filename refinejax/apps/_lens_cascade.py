@@ -17,11 +17,11 @@ import jax
 import numpy as np
 
 from refinejax._core import Status, Stop
+from refinejax._interrupt import Deadline
 from refinejax.apps._lens_climb import CLEAN, MOVES, climb
 from refinejax.apps._lens_exact import losses, pistons, take
 from refinejax.apps._lens_slopes import fit_slopes
 from refinejax.batch import BatchResult, run_batch
-from refinejax.batch.interrupt import Deadline
 from refinejax.problems import InverseProblem, ParameterSpace, thinned
 from refinejax.problems.phase import free_piston, held_piston
 from refinejax.refiners import LevenbergMarquardt

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._core import Refiner, Status, Stop, as_key, as_stop, check_seconds
+from refinejax._interrupt import Deadline
 from refinejax._methods import METHODS, POPULATIONS, choose
 from refinejax._refine import refine
 from refinejax._run import run
@@ -26,7 +27,6 @@ from refinejax.apps._lens_scale import (
     reference_space,
 )
 from refinejax.batch import BatchResult
-from refinejax.batch.interrupt import Deadline
 from refinejax.diagnostics import Fit
 from refinejax.physics import metalens
 from refinejax.physics.noise import PhaseNoise, apply_noise

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._core import Status
-from refinejax.batch.interrupt import Deadline
+from refinejax._interrupt import Deadline
 from refinejax.batch.lanes import (
     Lanes,
     Layout,

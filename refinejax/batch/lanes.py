@@ -28,12 +28,14 @@ REORDER = {
 class Layout(NamedTuple):
     """Which leaves of a problem belong to a sample and which to all; hashable, so static.
 
-    ``reorder`` is the problem's word that its arithmetic may be reordered (see `Objective`).
+    ``reorder`` is the problem's word that its arithmetic may be reordered (see `Objective`), and
+    ``classes`` tells problems apart whose classes are alike (see `kinds`).
     """
 
     structure: Any
     batched: tuple[bool, ...]
     reorder: bool = False
+    classes: int = 0
 
     def join(self, batched: list[Any], shared: list[Any]) -> Any:
         """Put a problem together from its two kinds of leaves."""
@@ -90,6 +92,7 @@ class Rules(struct.PyTreeNode):
         stage_steps: most steps in this stage of a `Sequential`.
         shared: leaves of the problem that all samples share.
         stage: "early" or "last" for a stage of a `Sequential`, else ""; static.
+        classes: of the refiner, see `kinds`; static.
     """
 
     refiner: Refiner
@@ -99,6 +102,7 @@ class Rules(struct.PyTreeNode):
     stage_steps: Array
     shared: list[Any]
     stage: str = struct.field(pytree_node=False, default="")
+    classes: int = struct.field(pytree_node=False, default=0)
 
 
 class Lanes(struct.PyTreeNode):

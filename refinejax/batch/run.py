@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from refinejax._core import Refiner, Stop, as_key, as_objective, as_stop, bounds_of, check_seconds
+from refinejax._interrupt import Deadline
 from refinejax.batch.engine import Engine, Finished
-from refinejax.batch.interrupt import Deadline
 from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.output import Output

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from refinejax._core import Refiner, Stop
+from refinejax._core import Refiner, Stop, kinds
 from refinejax._run import UNLIMITED
 from refinejax.batch.lanes import Packed, Rules
 from refinejax.refiners.sequential import Sequential
@@ -41,4 +41,5 @@ def rules_of(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules
         stage_steps=jnp.int32(stage.steps),
         shared=shared,
         stage=stage.place,
+        classes=kinds(stage.refiner),
     )

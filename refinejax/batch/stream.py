@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from refinejax._core import Refiner, Stop, as_key, as_objective, bounds_of
+from refinejax._interrupt import Deadline
 from refinejax._run import UNLIMITED
 from refinejax.batch.engine import Engine, Finished
-from refinejax.batch.interrupt import Deadline
 from refinejax.batch.output import Output
 from refinejax.batch.plan import make_plan
 from refinejax.batch.result import BatchResult

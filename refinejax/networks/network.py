@@ -40,3 +40,7 @@ class Network(struct.PyTreeNode):
     def __call__(self, *args: Any) -> Any:
         """Apply the module."""
         return nnx.merge(self.graph, self.weights, copy=True)(*args)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Call a method of the module by its name."""
+        return getattr(nnx.merge(self.graph, self.weights, copy=True), method)(*args)

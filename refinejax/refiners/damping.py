@@ -92,6 +92,15 @@ def reach_of(params: Any, size: Array) -> Scalar:
     return root(jnp.sum(jnp.square(size * x)))
 
 
+def shortening(memory: Any, velocity: Array) -> Scalar:
+    """Return the factor that makes a step as long as the params were at most, ‖Ds‖ ≤ max ‖Dx‖."""
+    longest = jnp.square(memory.reach)
+    length = jnp.square(memory.size) @ jnp.square(velocity)
+    long = (length > longest) & (longest > 0)
+    ratio = jnp.where(long, longest, 1) / jnp.where(long, length, 1)
+    return jnp.sqrt(ratio).astype(velocity.dtype)
+
+
 def _floor(state: State) -> Scalar:
     """Return how far the loss is known, for rounding: of itself, and of params or prediction.
 

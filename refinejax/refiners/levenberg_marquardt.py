@@ -11,23 +11,16 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project
 from refinejax.problems.normal import residual_of
-from refinejax.refiners.damping import Memory, reach_of, settle
-from refinejax.refiners.dense import (
-    cholesky_upper,
-    conjugate_gradients,
-    dot,
-    reduced,
-    solve_factored,
-)
+from refinejax.refiners.damped import damped_model
+from refinejax.refiners.damping import Memory, reach_of, settle, shortening
+from refinejax.refiners.dense import conjugate_gradients
 from refinejax.refiners.least_squares import (
     REFUSALS,
-    Box,
     LeastSquares,
     Model,
     box,
     cosine,
     judge,
-    minimize,
     minimize_by_products,
     nonzero,
     products,
@@ -36,7 +29,7 @@ from refinejax.refiners.least_squares import (
     root,
     slope,
 )
-from refinejax.refiners.white import White, first_model, model_along
+from refinejax.refiners.white import White, first_model, summary
 
 
 class LevenbergMarquardt(LeastSquares):
@@ -113,42 +106,21 @@ class LevenbergMarquardt(LeastSquares):
         if count > self.largest and _has_products(objective):
             return slope(objective, params), None
         loss, white = first_model(objective, params)
-        return _summary(loss, white), white
+        return summary(loss, white), white
 
     def _by_matrix(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
         """Minimize the damped model in the box: what to try, what it promises, how to evaluate."""
-        memory: Any = state.inner
-        size = nonzero(memory.size)
-        inside = room(objective, state, size)
-        bounded = inside.low is not None
-        white = memory.white.loosened(inside.held, size) if bounded else memory.white
-        basis = white.basis
-        long = size[:, None] * basis
-        damped = reduced(white.matrix + memory.damping * (dot(long.T, long)), ~inside.held)
-        upper = cholesky_upper(damped)
-
-        def solver(right: Array) -> Array:
-            return solve_factored(upper, jnp.where(inside.held, 0, right))
-
-        velocity = dot(basis, solver(-white.gradient))
-        if bounded:
-            velocity = _within(memory, white, velocity, inside, size)
-        velocity = velocity * self._shorten(state, velocity)
-        z = dot(white.triangle, velocity)
-        bent = dot(white.matrix, z)
-        promised = promise(white.gradient, bent, z)
-        triangle = dot(upper, white.triangle)
+        model = damped_model(objective, state, state.inner.damping)
+        velocity = model.step * shortening(state.inner, model.step)
+        promised, height = model.promised(velocity)
 
         def evaluate(params: Any) -> tuple[Model, White, Scalar]:
-            loss, white = model_along(objective, params, triangle)
-            left = jnp.sum(jnp.where(inside.held, 0, white.gradient) ** 2) / 2
-            return _summary(loss, white), white, left
+            return model.evaluate(objective, params)
 
         if not self.acceleration:
             return velocity, promised, evaluate
-        bend = _bend(objective, state, velocity, z @ bent)
-        turn = dot(basis, solver(-dot(bend, basis)))
-        return self._bent(memory, velocity, turn), promised, evaluate
+        turn = model.solve(-_bend(objective, state, velocity, height))
+        return self._bent(state.inner, velocity, turn), promised, evaluate
 
     def _by_products(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
         """The same by products with the matrix."""
@@ -164,7 +136,7 @@ class LevenbergMarquardt(LeastSquares):
         most = scale.size * (1 + memory.damping)
         velocity = minimize_by_products(solver, damped, memory.gradient / scale, inside, most)
         velocity = velocity / scale
-        velocity = velocity * self._shorten(state, velocity)
+        velocity = velocity * shortening(state.inner, velocity)
         bent = apply(velocity)
         promised = promise(memory.gradient, bent, velocity)
 
@@ -183,14 +155,6 @@ class LevenbergMarquardt(LeastSquares):
         weights = jnp.square(nonzero(memory.size))
         short = 4 * (weights @ turn**2) <= 0.75**2 * (weights @ velocity**2)
         return velocity + jnp.where(short, 0.5 * turn, 0)
-
-    def _shorten(self, state: State, velocity: Array) -> Scalar:
-        """Return the factor that makes a step as long as the params were at most."""
-        longest = jnp.square(state.inner.reach)
-        length = jnp.square(state.inner.size) @ jnp.square(velocity)
-        long = (length > longest) & (longest > 0)
-        ratio = jnp.where(long, longest, 1) / jnp.where(long, length, 1)
-        return jnp.sqrt(ratio).astype(velocity.dtype)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest cosine between the residual and what the model can still do.
@@ -214,21 +178,6 @@ def _has_products(objective: Any) -> bool:
     if offer(objective, "curvature") is not None:
         return True
     return offer(objective, "normal") is None and offer(objective, "residual") is not None
-
-
-def _summary(loss: Scalar, white: White) -> Model:
-    """Return what `judge` looks at."""
-    return Model(loss, dot(white.gradient, white.triangle), white.matrix, white.sizes())
-
-
-def _within(memory: Memory, white: White, step: Array, inside: Box, size: Array) -> Array:
-    """Return the step if it ends inside, else the minimizer within the box, by plain params."""
-    gradient, matrix = white.plain()
-    unit = matrix / size[:, None] / size[None, :]
-    unit = unit + memory.damping * jnp.eye(size.size, dtype=unit.dtype)
-    within = inside.contains(step * size)
-    other = minimize(unit, gradient / size, inside, ~within)
-    return jnp.where(within, step, other / size)
 
 
 def _bend(objective: Any, state: State, velocity: Array, height: Scalar) -> Array:

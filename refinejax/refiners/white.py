@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from refinejax._core import Scalar
 from refinejax.problems.normal import Normal, normal_equations
 from refinejax.refiners.dense import dot, invert_upper
-from refinejax.refiners.least_squares import nonzero, root
+from refinejax.refiners.least_squares import Model, nonzero, root
 
 
 class White(struct.PyTreeNode):
@@ -78,6 +78,11 @@ def model_along(objective: Any, params: Any, triangle: Array) -> tuple[Scalar, W
     model = normal_equations(objective, params, basis.astype(ravel_pytree(params)[0].dtype))
     gradient, matrix, count = _like(model)
     return model.loss, White(gradient, matrix, triangle, basis, count)
+
+
+def summary(loss: Scalar, white: White) -> Model:
+    """Return what `judge` looks at."""
+    return Model(loss, dot(white.gradient, white.triangle), white.matrix, white.sizes())
 
 
 def _like(model: Normal) -> tuple[Array, Array, Array]:

@@ -1,0 +1,179 @@
+"""Leaves to files and back: the only module that imports Orbax."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Sharding
+
+from refinejax.checkpoint.leaves import Leaf, describe
+
+_ARRAYS, _META = "arrays", "meta"
+_ANYWHERE = object()  # a place in `shardings` that leaves it to `like`
+
+
+def check_one_process(name: str) -> None:
+    """Insist on being the only process of the computation.
+
+    Raises:
+        ValueError: if not.
+    """
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{name}: expected a single process, got {jax.process_count()}; use the devices of one "
+            "machine"
+        )
+
+
+def write_step(folder: Path, step: int, tree: Any, meta: Mapping[str, Any]) -> None:
+    """Write a pytree and a table as a step of an Orbax ``CheckpointManager``.
+
+    What a killed process was writing is removed.
+    """
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    items: dict[str, Any] = {_META: ocp.args.JsonSave(dict(meta))}
+    if data := _data(tree):
+        items[_ARRAYS] = ocp.args.PyTreeSave(data)
+    with _quiet(), ocp.CheckpointManager(folder, options=options) as manager:
+        manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+
+def read_meta(folder: Path, step: int) -> dict[str, Any]:
+    """Read the table of a step."""
+    return _restore(folder, step, _META, ocp.args.JsonRestore())
+
+
+def read_step(folder: Path, step: int, saved: list[Leaf], like: Any, shardings: Any = None) -> Any:
+    """Read the pytree of a step, of which the leaves are ``saved``; see `_assemble`."""
+
+    def read(item: Any, how: Any) -> Any:
+        return _restore(folder, step, _ARRAYS, ocp.args.PyTreeRestore(item=item, restore_args=how))
+
+    return _assemble(read, saved, like, shardings)
+
+
+def _restore(folder: Path, step: int, item: str, args: Any) -> Any:
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=False, read_only=True, create=False, save_interval_steps=0
+    )
+    with _quiet(), ocp.CheckpointManager(folder, options=options) as manager:
+        return manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
+
+
+def write_tree(folder: Path, tree: Any) -> None:
+    """Write a pytree to a folder that is not there yet."""
+    if data := _data(tree):
+        with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            checkpointer.save(folder, args=ocp.args.PyTreeSave(data))
+    else:
+        folder.mkdir()
+
+
+def read_tree(folder: Path, saved: list[Leaf], like: Any) -> Any:
+    """Read what `write_tree` wrote, of which the leaves are ``saved``; see `_assemble`."""
+
+    def read(item: Any, how: Any) -> Any:
+        args = ocp.args.PyTreeRestore(item=item, restore_args=how)
+        with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(folder, args=args)
+
+    return _assemble(read, saved, like, None)
+
+
+def _data(tree: Any) -> dict[str, Any]:
+    """Return the arrays to be written, by number: Orbax takes no empty array, and no key."""
+    found = {}
+    for i, leaf in enumerate(jax.tree.leaves(tree)):
+        if not hasattr(leaf, "dtype") or not leaf.size:
+            continue
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        leaf = jax.random.key_data(leaf) if is_key else leaf
+        found[str(i)] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    return found
+
+
+def _assemble(read: Callable[[Any, Any], Any], saved: list[Leaf], like: Any, shardings: Any) -> Any:
+    """Read all leaves, give them the types of ``like`` and put them where they belong."""
+    models, structure = jax.tree.flatten(like)
+    paths = [leaf.path for leaf in describe(like, "")]
+    model = dict(zip(paths, models, strict=True))
+    place = {
+        path: _target(model[path], sharding)
+        for path, sharding in zip(paths, _spread(shardings, like), strict=True)
+    }
+    how: dict[str, Any] = {}
+    for i, leaf in enumerate(saved):
+        if leaf.kind != "number" and 0 not in leaf.shape:
+            direct = leaf.kind == "array" and place[leaf.path] is not None
+            how[str(i)] = (
+                ocp.ArrayRestoreArgs(sharding=place[leaf.path])
+                if direct
+                else ocp.RestoreArgs(restore_type=np.ndarray)
+            )
+    data = read(dict.fromkeys(how, 0), how) if how else {}
+    found = {
+        leaf.path: _restored(leaf, data.get(str(i)), model[leaf.path], place[leaf.path])
+        for i, leaf in enumerate(saved)
+    }
+    return jax.tree.unflatten(structure, [found[path] for path in paths])
+
+
+def _spread(shardings: Any, like: Any) -> list[Sharding | None]:
+    """Return the sharding given for each leaf, None where none is."""
+    marked = jax.tree.map(
+        lambda s: _ANYWHERE if s is None else s, shardings, is_leaf=lambda s: s is None
+    )
+    found = jax.tree.leaves(jax.tree.broadcast(marked, like))
+    return [None if sharding is _ANYWHERE else sharding for sharding in found]
+
+
+def _target(like: Any, sharding: Sharding | None) -> Sharding | None:
+    """Return where to put an array; None where JAX may choose, or for NumPy."""
+    if sharding is not None or not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
+        return sharding
+    # An array that JAX may move must stay one: in a program with others on many devices it is
+    # copied to them, where a committed one is an error.
+    free = isinstance(like, jax.Array) and not like.committed
+    return None if free else like.sharding
+
+
+def _restored(leaf: Leaf, data: Any, like: Any, target: Sharding | None) -> Any:
+    """Give a leaf the type of ``like``: NumPy array or scalar, JAX array, typed key, number."""
+    if leaf.kind == "number":
+        return leaf.number()
+    if leaf.kind == "key":
+        data = _keys(leaf, data)
+    elif data is None:
+        data = np.zeros(leaf.shape, jnp.dtype(leaf.dtype))
+    if isinstance(like, np.ndarray | np.generic) and target is None:
+        return data if isinstance(like, np.ndarray) else data[()]
+    if isinstance(data, np.ndarray):
+        data = jnp.array(data)
+    return data if target is None else jax.device_put(data, target)
+
+
+def _keys(leaf: Leaf, data: Any) -> jax.Array:
+    if data is None:
+        one = jax.random.key_data(jax.random.key(0, impl=leaf.value))
+        data = np.zeros((*leaf.shape, *one.shape), one.dtype)
+    return jax.random.wrap_key_data(jnp.array(data), impl=leaf.value)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax from logging what is raised anyway, with the traces of its threads."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,125 @@
+"""A pytree as a list of named leaves: what each is, and whether it is what was expected."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_NUMBERS = {bool: "bool", int: "int", float: "float", complex: "complex"}
+_KINDS = {
+    "bool": jnp.bool_,
+    "int": jnp.integer,
+    "float": jnp.floating,
+    "complex": np.complexfloating,
+}
+_DTYPES = re.compile(
+    r"bool|int4|u?int(8|16|32|64)|bfloat16|float(16|32|64)|float8_\w+|complex(64|128)"
+)
+
+
+class Leaf(NamedTuple):
+    """What a leaf is, in words that JSON can hold.
+
+    Attributes:
+        path: where in the tree, as ``jax.tree_util.keystr`` writes it.
+        kind: "array", "key" (typed PRNG keys) or "number" (a Python number).
+        dtype: of the array; for keys "key<...>", for numbers the Python type.
+        shape: of the array.
+        value: the number, exactly, as text; for keys the name of the generator.
+    """
+
+    path: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+    value: str | None = None
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> "Leaf":
+        """Inverse of ``_asdict()``, after JSON."""
+        path, kind, dtype, shape, value = (entry[name] for name in cls._fields)
+        return cls(path, kind, dtype, tuple(shape), value)
+
+    def number(self) -> Any:
+        """Return the Python number."""
+        if self.value is None:
+            raise ValueError(f"{self.path}: holds no number")
+        if self.dtype == "complex":
+            real, imaginary = self.value.split()
+            return complex(float.fromhex(real), float.fromhex(imaginary))
+        if self.dtype == "float":
+            return float.fromhex(self.value)
+        return int(self.value) if self.dtype == "int" else self.value == "True"
+
+    def __str__(self) -> str:
+        """Write it for an error message."""
+        return f"a Python {self.dtype}" if self.kind == "number" else f"{self.dtype}{[*self.shape]}"
+
+
+def describe(tree: Any, name: str) -> list[Leaf]:
+    """Say what the leaves of ``tree`` are; ``jax.ShapeDtypeStruct`` stands for an array.
+
+    Raises:
+        ValueError: for a leaf that is no array, typed key or Python number; names it, in ``name``.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [_leaf(jax.tree_util.keystr(path), leaf, name) for path, leaf in leaves]
+
+
+def _leaf(path: str, leaf: Any, name: str) -> Leaf:
+    if (kind := _NUMBERS.get(type(leaf))) is not None:
+        return Leaf(path, "number", kind, value=_text(leaf))
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
+        raise ValueError(
+            f"{name}{path}: expected an array, a typed key or a Python number, got "
+            f"{type(leaf).__name__}; make it static (a field with pytree_node=False)"
+        )
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        impl = str(jax.random.key_impl(leaf)) if isinstance(leaf, jax.Array) else None
+        return Leaf(path, "key", str(leaf.dtype), leaf.shape, impl)
+    if not _DTYPES.fullmatch(leaf.dtype.name):
+        raise ValueError(
+            f"{name}{path}: arrays of dtype {leaf.dtype} cannot be saved; convert it first"
+        )
+    return Leaf(path, "array", leaf.dtype.name, leaf.shape)
+
+
+def _text(number: Any) -> str:
+    if isinstance(number, complex):
+        return f"{number.real.hex()} {number.imag.hex()}"
+    return number.hex() if isinstance(number, float) else str(number)
+
+
+def compare(there: Iterable[Leaf], expected: Iterable[Leaf], source: str, name: str) -> None:
+    """Insist that what is there, in ``source``, is what was expected, in ``name``.
+
+    A Python number that is expected stands for any single number of its kind.
+
+    Raises:
+        ValueError: if not; names the leaf, what is there and what was expected.
+    """
+    have, want = ({leaf.path: leaf for leaf in leaves} for leaves in (there, expected))
+    for path, leaf in want.items():
+        if path not in have:
+            raise ValueError(
+                f"{name}{path}: expected {leaf}, but {source} has no such leaf{_few(have)}"
+            )
+        if not _fits(have[path], leaf):
+            raise ValueError(f"{name}{path}: expected {leaf}, but {source} has {have[path]}")
+    for path, leaf in have.items():
+        if path not in want:
+            raise ValueError(f"{name}{path}: {source} has {leaf} there, and none was expected")
+
+
+def _few(have: dict[str, Leaf]) -> str:
+    names = sorted(have)
+    return f" (there: {', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
+
+
+def _fits(there: Leaf, expected: Leaf) -> bool:
+    if expected.kind == "number" and there.kind == "array" and there.shape == ():
+        return bool(jnp.issubdtype(jnp.dtype(there.dtype), _KINDS[expected.dtype]))
+    return there[1:4] == expected[1:4]

@@ -1,0 +1,76 @@
+"""Checksums of folders, and JSON files that are whole or not there."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_SEAL = "sha256.json"
+
+
+def checksums(folder: Path) -> list[list[str]]:
+    """Return path (from ``folder``) and SHA-256 of every file below it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [[path.relative_to(folder).as_posix(), _digest(path)] for path in files]
+
+
+def damage(folder: Path, sums: Iterable[list[str]]) -> str | None:
+    """Return what is wrong with the files that `checksums` named, or None."""
+    for name, expected in sums:
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _digest(path) != expected:
+            return f"{name} is not as it was written: its checksum differs"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Put the checksums of all files beside them: ``folder`` is finished."""
+    write_json(folder / _SEAL, checksums(folder))
+
+
+def sealed(folder: Path) -> bool:
+    """Return whether ``folder`` was finished."""
+    return (folder / _SEAL).is_file()
+
+
+def unseal(folder: Path) -> None:
+    """Make ``folder`` one that was not finished, before it is removed."""
+    (folder / _SEAL).unlink(missing_ok=True)
+
+
+def fault(folder: Path) -> str | None:
+    """Return why ``folder`` cannot be used, or None."""
+    if not sealed(folder):
+        return "its writing was not finished"
+    try:
+        sums = json.loads((folder / _SEAL).read_text())
+    except ValueError as error:
+        return f"{_SEAL} cannot be read: {error}"
+    is_list = isinstance(sums, list) and all(isinstance(x, list) and len(x) == 2 for x in sums)
+    if not is_list or not sums:
+        return f"{_SEAL} is not as it was written"
+    return damage(folder, sums)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("w") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

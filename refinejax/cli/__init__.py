@@ -1,0 +1,72 @@
+"""The command line. The only place that prints."""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+
+import jax
+
+from refinejax import __version__
+from refinejax.cli import doctor, metalens, simulate, train
+from refinejax.cli.files import InputError
+from refinejax.cli.options import EXIT_CODES, INTERRUPTED, Parser
+
+_DESCRIPTION = """\
+Refine predictions through forward models.
+
+commands:
+  metalens           lens parameters from wrapped phase maps
+  simulate metalens  make phase maps, with noise, to try it on
+  train refiner      a learned refiner, from a configuration
+  doctor             versions, devices, precision, cache, and what is wrong with them
+
+example:
+  refinejax simulate metalens --count 64 --size 64 --noise grain --error 0.05 --output maps.npz
+  refinejax metalens maps.npz --output refined.npz --report report
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks µ is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (InputError, ValueError) as error:
+        return _fail(str(error), 2)
+    except OSError as error:
+        named = error.filename is not None
+        return _fail(f"{error.filename}: {error.strerror}" if named else str(error), 1)
+    except ImportError as error:
+        return _fail(str(error), 1)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        return _fail(_memory(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+
+
+def _fail(text: str, code: int) -> int:
+    print("refinejax: error: " + " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+def _memory(error: Exception) -> str:
+    """Say what to do if memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"out of memory ({error}); --lanes or --memory-limit refine fewer maps at once, and "
+            "--count makes fewer"
+        )
+    return str(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="refinejax", description=_DESCRIPTION, epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"refinejax {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    for command in (metalens, simulate, train, doctor):
+        command.add(commands)
+    return parser

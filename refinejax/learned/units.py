@@ -1,0 +1,41 @@
+"""Params in units in which their bounds are −1 and 1."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from refinejax.refiners.least_squares import box
+
+
+class Units(struct.PyTreeNode):
+    """x = middle + half·u; where bounds are infinite, x = u.
+
+    Attributes:
+        middle, half: shape (n,).
+        unravel: from flat params to those of the objective; static.
+    """
+
+    middle: Float[Array, " n"]
+    half: Float[Array, " n"]
+    unravel: Callable[[Array], Any] = struct.field(pytree_node=False)
+
+    def encode(self, params: Any) -> Float[Array, " n"]:
+        """Return u."""
+        return (ravel_pytree(params)[0] - self.middle) / self.half
+
+    def decode(self, u: Float[Array, " n"]) -> Any:
+        """Return the params at u."""
+        return self.unravel(self.middle + self.half * u)
+
+
+def units_of(objective: Any, params: Any) -> Units:
+    """Return the units of an objective, by its bounds."""
+    flat, unravel = ravel_pytree(params)
+    low, high = box(objective, params, flat)
+    finite = jnp.isfinite(high - low)
+    middle = jnp.where(finite, low + (high - low) / 2, 0)
+    return Units(middle, jnp.where(finite, (high - low) / 2, 1), unravel)

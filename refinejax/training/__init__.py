@@ -1,0 +1,6 @@
+"""The loop by which everything is trained, and its settings."""
+
+from refinejax.training.config import TrainingConfig as TrainingConfig
+from refinejax.training.loop import train as train
+from refinejax.training.result import Trained as Trained
+from refinejax.training.task import TrainingTask as TrainingTask

@@ -1,0 +1,81 @@
+"""Complaints about what a task returns, made while it is traced, where they cost nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+RESERVED = ("step", "loss", "grad_norm", "learning_rate", "skipped", "rate")
+
+
+def firm(tree: Any) -> Any:
+    """Make every leaf an array of its dtype, also where it was a Python number or like one."""
+
+    def leaf(x: Any) -> Any:
+        x = x if hasattr(x, "dtype") else jnp.asarray(x)
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return x if is_key else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def alike(new: Any, old: Any, name: str, *, cast: bool = False) -> Any:
+    """Return ``new`` with the types of ``old``, which it must have (its dtypes only by ``cast``).
+
+    Raises:
+        ValueError: if it has another structure, or a leaf another shape or dtype; names the leaf.
+    """
+    new = firm(new)
+    there, expected = (jax.tree_util.tree_flatten_with_path(tree) for tree in (new, old))
+    if there[1] != expected[1]:
+        raise ValueError(
+            f"{name}: expected a pytree of the same structure after a step, {expected[1]}, got "
+            f"{there[1]}"
+        )
+    for (path, a), (_, b) in zip(there[0], expected[0], strict=True):
+        if a.shape != b.shape or (a.dtype != b.dtype and not cast):
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected {b.dtype}{[*b.shape]} after a step "
+                f"as before, got {a.dtype}{[*a.shape]}"
+            )
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), new, old) if cast else new
+
+
+def check_grad(grad: Any, weights: Any) -> None:
+    """Insist on a gradient with the structure and shapes of the weights.
+
+    Raises:
+        ValueError: if it has others; names the leaf.
+    """
+    alike(grad, weights, "grad", cast=True)
+
+
+def check_scalars(numbers: Any, method: str) -> None:
+    """Insist on a dict of single real numbers.
+
+    Raises:
+        ValueError: if it is none; names the number.
+    """
+    if not isinstance(numbers, Mapping):
+        raise ValueError(
+            f"task: {method} must return numbers by name, got {type(numbers).__name__}"
+        )
+    for name, value in numbers.items():
+        if jnp.shape(value) != () or not jnp.isrealobj(value):
+            raise ValueError(
+                f"task: {method} returned {name!r} of shape {jnp.shape(value)}; expected a single "
+                "real number"
+            )
+
+
+def check_metrics(metrics: Any) -> None:
+    """Insist on numbers for the log whose names are not taken.
+
+    Raises:
+        ValueError: if one is no single number, or its name is taken.
+    """
+    check_scalars(metrics, "loss_and_grad")
+    for name in metrics:
+        if name in RESERVED or name.startswith("validation_"):
+            raise ValueError(f"task: loss_and_grad returned {name!r}, a name of the log's own")
