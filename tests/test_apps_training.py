@@ -127,6 +127,7 @@ def test_a_missing_file_and_an_unknown_kind_are_named(tmp_path, capsys):
         train_model("x", {}, tmp_path)
 
 
+@pytest.mark.slow
 def test_lens_tasks_are_maps_of_their_lenses_and_starts_within_the_ranges():
     tasks = LensTasks(PhaseNoise.none(), (0.01, 0.3), size=16)
     keys = jax.random.split(jax.random.key(0), 300)

@@ -93,7 +93,9 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "cell", [pytest.param(c, marks=() if c == "lstm" else pytest.mark.slow) for c in CELLS]
+)
 def test_no_update_makes_anything_worse_wherever_it_starts_and_however_bad_it_is(cell):
     refiner = CELLS[cell](jax.random.key(0))
     wild = jax.tree.map(lambda w: 30 * w, refiner)
@@ -239,6 +241,7 @@ def imitation(**options):
     )
 
 
+@pytest.mark.slow
 def test_examples_are_the_teachers_way_and_repeat_with_the_key():
     task = imitation()
     sine, examples = task.examples(jax.random.key(3))
@@ -251,6 +254,7 @@ def test_examples_are_the_teachers_way_and_repeat_with_the_key():
     np.testing.assert_array_equal(examples.points, again.points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["imitation", "unrolled"])
 def test_training_lowers_what_is_trained(kind):
     unrolled = Unrolled(TASKS, UpdateConfig(5, width=8, depth=1), 2, 8, 4, held_out=32)
