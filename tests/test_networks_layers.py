@@ -170,6 +170,21 @@ def test_the_key_gives_the_weights():
     assert not all(np.array_equal(a, b) for a, b in zip(made[0], made[2], strict=True))
 
 
+def test_kernels_are_drawn_with_one_over_the_root_of_the_fan_in_and_nothing_else_is():
+    network = build("unet", widths=(8, 16), hidden=32, context=2)
+    found = jax.tree_util.tree_leaves_with_path(network.weights)
+    for path, leaf in found:
+        name = jax.tree_util.keystr(path)
+        if "kernel" in name:
+            gain = 0.1 if "last" in name else 1
+            spread = np.prod(leaf.shape[:-1]) ** 0.5 * np.std(leaf) / gain
+            assert abs(spread - 1) < 4 / np.sqrt(2 * leaf.size), name
+        else:
+            assert np.all(leaf == ("scale" in name)), name
+    first = [np.ravel(leaf)[0] for path, leaf in found if "kernel" in jax.tree_util.keystr(path)]
+    assert len(set(first)) == len(first)
+
+
 def test_convolutions_are_products():
     """Those of XLA are slow within a loop on CPU, and with a batch of weights."""
     network = jax.eval_shape(builder("resnet"), jax.random.key(0))

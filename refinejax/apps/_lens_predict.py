@@ -139,13 +139,15 @@ def sample_lenses(
     """Draw lenses [µm] to start from, within the ranges. Arguments as in `predict_lens`."""
     kind = kind_of(predictor)
     length = None if wavelength is None else jnp.asarray(wavelength, phase.dtype)
-    bounds = _at(REFERENCE if length is None else length) if kind == "ratios" else None
-    drawn = predictor.sample(key, phase, n, context(kind, length), bounds)
+    drawn = predictor.sample(key, phase, n, context(kind, length), _bounds(kind, length))
     return jax.vmap(lambda params: _within(to_lens(kind, params, length)))(drawn)
 
 
-def _at(length: Any) -> Bounds:
-    """Return the bounds of ratios for lenses of one wavelength."""
+def _bounds(kind: str, wavelength: Array | None) -> Bounds | None:
+    """Return the bounds of ratios for lenses of one wavelength: narrower than those for all."""
+    if kind != "ratios":
+        return None
+    length = REFERENCE if wavelength is None else wavelength
     lower, upper = (jnp.array([end[i] for i in OTHERS]) / length for end in (LOWER, UPPER))
     return lower, upper
 

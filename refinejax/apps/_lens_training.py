@@ -19,7 +19,7 @@ from refinejax.apps._lens_predict import (
     targets,
     to_lens,
 )
-from refinejax.apps._lens_scale import WAVELENGTH
+from refinejax.apps._lens_scale import OTHERS, WAVELENGTH
 from refinejax.networks import ARCHITECTURES
 from refinejax.networks.config import read_config
 from refinejax.networks.losses import (
@@ -30,7 +30,7 @@ from refinejax.networks.losses import (
     physics_consistency,
     standardized_mse,
 )
-from refinejax.networks.predictor import Moments, Predictor
+from refinejax.networks.predictor import Moments, Predictor, mixture
 from refinejax.physics import metalens
 from refinejax.physics.metalens import LOWER, NAMES, UPPER
 from refinejax.physics.noise import COMPONENTS, PhaseNoise, apply_noise
@@ -148,20 +148,6 @@ class PredictorTask(struct.PyTreeNode):
             ValueError: names the keys that are unknown or do not fit.
         """
         config = read_config(PredictorTaskConfig, task, "task")
-        space = lens_space(config.wavelength)
-        model = {
-            "size": config.size,
-            "names": space.names,
-            "lower": [float(x) for x in space.lower],
-            "upper": [float(x) for x in space.upper],
-            "units": space.units,
-            "features": config.features,
-            "block": config.block,
-            "context": int(config.wavelength == "known"),
-            "members": config.members,
-            "heteroscedastic": config.loss == "nll",
-            "network": dict(network),
-        }
         made = cls(
             noise=PhaseNoise.only(*config.noise).replace(grain_kind=config.grain),
             levels=config.levels,
@@ -172,7 +158,7 @@ class PredictorTask(struct.PyTreeNode):
             batch=config.batch,
             validation=config.validation,
             loss=config.loss,
-            model=json.dumps(model),
+            model=json.dumps(_model(config, network)),
         )
         jax.eval_shape(made.init, jax.random.key(0))  # complains of the network
         return made
@@ -215,34 +201,33 @@ class PredictorTask(struct.PyTreeNode):
     def validate(self, weights: Predictor, key: PRNGKeyArray) -> dict[str, Scalar]:
         """Return the loss and how far predictions are off, over maps drawn from the key.
 
-        "loss": without the physics consistency; "mae_…": mean absolute error in % of the range,
-        the wavelength being known; "rmse": residual [rad]; "calibration": mean squared error in
-        units of the variance predicted, 1 if that is right.
+        "loss": of the mixture, without β and the physics; "mae_…": mean absolute error in % of the
+        range, the wavelength being known; "rmse": residual [rad]; "calibration": mean squared error
+        in units of the variance predicted, 1 if that is right.
         """
-        kind = kind_of(weights)
-        low, high = jnp.array(LOWER), jnp.array(UPPER)
-
-        def one(key: PRNGKeyArray) -> dict[str, Array]:
-            sample = self.simulate(key)
-            length = sample.lens[WAVELENGTH]
-            moments = weights.moments(sample.phase, context(kind, length))
-            lens, std = predict_lens(weights, sample.phase, length)
-            error = lens - sample.lens
-            found = {
-                "loss": jnp.mean(jax.vmap(lambda m: self.error(weights, m, sample.lens))(moments)),
-                "rmse": phase_rmse(metalens.phase(lens, self.size), sample.phase),
-                "calibration": jnp.mean(jnp.delete(error / std, WAVELENGTH) ** 2),
-            }
-            if kind == "predicted":
-                error = error.at[WAVELENGTH].set(weights(sample.phase)[WAVELENGTH] - length)
-            percent = 100 * jnp.abs(error) / (high - low)
-            told = {f"mae_{name}": percent[i] for i, name in enumerate(NAMES)}
-            if kind != "predicted":
-                del told[f"mae_{NAMES[WAVELENGTH]}"]
-            return {**found, **told}
-
         keys = jax.random.split(key, self.validation)
-        return jax.tree.map(jnp.mean, jax.lax.map(one, keys, batch_size=_CHUNK))
+        scores = jax.lax.map(lambda key: self._score(weights, key), keys, batch_size=_CHUNK)
+        return jax.tree.map(jnp.mean, scores)
+
+    def _score(self, predictor: Predictor, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the numbers of a validation for one map."""
+        sample, kind = self.simulate(key), kind_of(predictor)
+        length = sample.lens[WAVELENGTH]
+        whole = mixture(predictor.moments(sample.phase, context(kind, length)))
+        lens, std = predict_lens(predictor, sample.phase, length)
+        error = lens - sample.lens
+        percent = 100 * jnp.abs(error) / (jnp.array(UPPER) - jnp.array(LOWER))
+        scores = {f"mae_{NAMES[i]}": percent[i] for i in OTHERS}
+        if kind == "predicted":
+            own = jnp.abs(predict_lens(predictor, sample.phase).params[WAVELENGTH] - length)
+            width = UPPER[WAVELENGTH] - LOWER[WAVELENGTH]
+            scores[f"mae_{NAMES[WAVELENGTH]}"] = 100 * own / width
+        return {
+            "loss": self.error(predictor, whole, sample.lens, beta=0.0),
+            "rmse": phase_rmse(metalens.phase(lens, self.size), sample.phase),
+            "calibration": jnp.mean(jnp.delete(error / std, WAVELENGTH) ** 2),
+            **scores,
+        }
 
     def _total(
         self, predictor: Predictor, samples: Sample, weight: Scalar
@@ -252,7 +237,7 @@ class PredictorTask(struct.PyTreeNode):
         moments = jax.vmap(lambda s, w: predictor.moments(s, context(kind, w)))(
             samples.phase, lengths
         )
-        each = jax.vmap(jax.vmap(lambda m, p: self.error(predictor, m, p), (0, None)))
+        each = jax.vmap(jax.vmap(lambda m, p: self.error(predictor, m, p, self.beta), (0, None)))
         data = jnp.mean(each(moments, samples.lens))
         both = jax.vmap(jax.vmap(lambda m, s: self._physics(predictor, m, s), (0, None)))
         physics = jax.lax.cond(
@@ -263,8 +248,10 @@ class PredictorTask(struct.PyTreeNode):
         )
         return data + weight * physics, {"data": data, "physics": physics}
 
-    def error(self, predictor: Predictor, moments: Moments, lens: Float[Array, "5"]) -> Scalar:
-        """Return the loss of what one member says of a map, without the physics."""
+    def error(
+        self, predictor: Predictor, moments: Moments, lens: Float[Array, "5"], beta: Any
+    ) -> Scalar:
+        """Return the loss of what is said of a map, shape (n,), without the physics."""
         kind, space = kind_of(predictor), predictor.space
         target = space.to_unit(targets(kind, lens))
         if kind == "predicted":
@@ -272,7 +259,7 @@ class PredictorTask(struct.PyTreeNode):
         mean, log_variance = moments
         match self.loss:
             case "nll":
-                return gaussian_nll(mean, log_variance, target, self.beta)
+                return gaussian_nll(mean, log_variance, target, beta)
             case "uncertainty":
                 return learned_uncertainty(mean - target, log_variance)
             case _:
@@ -285,6 +272,24 @@ class PredictorTask(struct.PyTreeNode):
         length = None if kind == "predicted" else sample.lens[WAVELENGTH]
         lens = to_lens(kind, predictor.space.from_unit(mean), length)
         return physics_consistency(metalens.phase(lens, self.size), sample.phase)
+
+
+def _model(config: PredictorTaskConfig, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of the predictor."""
+    space = lens_space(config.wavelength)
+    return {
+        "size": config.size,
+        "names": space.names,
+        "lower": [float(x) for x in space.lower],
+        "upper": [float(x) for x in space.upper],
+        "units": space.units,
+        "features": config.features,
+        "block": config.block,
+        "context": int(config.wavelength == "known"),
+        "members": config.members,
+        "heteroscedastic": config.loss == "nll",
+        "network": dict(network),
+    }
 
 
 def _at_wavelength(predictor: Predictor, moments: Moments, lens: Float[Array, "5"]) -> Moments:

@@ -41,7 +41,7 @@ class Moments(NamedTuple):
     """Normal distributions in unit coordinates, in which the bounds are 0 and 1.
 
     Attributes:
-        mean: μ; not clipped.
+        mean: μ; not within bounds.
         log_variance: log σ².
     """
 
@@ -66,8 +66,9 @@ class Predictor(struct.PyTreeNode):
 
     The network gives means and log variances (or means alone, beside log variances that are the
     same for all observations) in the unit coordinates of the bounds. They are not squeezed into the
-    bounds, where a sigmoid would have no gradient; only what is handed out is clipped. So a
-    squared error or a likelihood is that of a plain regression.
+    bounds, where a sigmoid would have no gradient: a squared error or a likelihood is that of a
+    plain regression. Only what is handed out is clipped; not the mean of a truncated distribution,
+    as a mean that was learned from params within the bounds knows of them.
 
     An ensemble is a leading axis of the weights: a mixture of normal distributions of equal weight
     (Lakshminarayanan et al. 2017, Simple and Scalable Predictive Uncertainty Estimation Using Deep
@@ -102,19 +103,22 @@ class Predictor(struct.PyTreeNode):
     def moments(self, observation: Any, context: Array | None = None) -> Moments:
         """Return what each member says, shape (members, n), in unit coordinates.
 
+        In float32 at least: to an observation of half precision, too, belong precise params.
+
         Args:
             observation: of one sample.
             context: what else is known, shape (k,), for a network that was built for it; about 1.
         """
         seen = self.features(observation)
         outputs = jax.vmap(lambda network: network(seen, context))(self.network)
+        outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         size = len(self.box.names)
         mean = outputs[:, :size] + jnp.asarray(0.5, outputs.dtype)
         free = outputs[:, size:] if self.log_variance is None else self.log_variance
         return Moments(mean, _bounded(free + jnp.asarray(_PRIOR, outputs.dtype)))
 
     def predict(self, observation: Any, context: Array | None = None) -> Prediction:
-        """Return the mean and standard deviation of the mixture. Arguments as in `moments`."""
+        """Return mean and standard deviation of the mixture. Arguments as in `moments`."""
         whole = mixture(self.moments(observation, context))
         params = self.space.from_unit(whole.mean)
         width = (self.space.upper - self.space.lower).astype(params.dtype)
