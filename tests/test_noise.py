@@ -429,3 +429,17 @@ def test_bad_number_of_a_component_is_named(component, name, value):
 def test_bad_phase_is_named(phase):
     with pytest.raises(ValueError, match="phase"):
         apply_noise(PhaseNoise.none(), KEY, phase)
+
+
+def test_a_level_scales_every_amplitude_and_0_is_no_noise():
+    key, phase = jax.random.key(0), 3 * jnp.ones((8, 8))
+    noise = PhaseNoise.all().replace(dead_density=0.5)
+    half = noise.scaled(0.5)
+    assert half.components == noise.components
+    assert (half.warp_std, half.field_std) == (0.5 * noise.warp_std, 0.5 * noise.field_std)
+    assert (half.grain_std, half.dead_density) == (0.5 * noise.grain_std, 0.25)
+    assert half.sinusoid_amplitude == 0.5 * noise.sinusoid_amplitude
+    assert half.field_correlation == noise.field_correlation
+    np.testing.assert_allclose(apply_noise(noise.scaled(0.0), key, phase), phase, rtol=1e-6)
+    with pytest.raises(ValueError, match="dead_density must be between 0 and 1"):
+        noise.scaled(3.0)

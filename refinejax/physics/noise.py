@@ -27,6 +27,7 @@ Number: TypeAlias = float | Array  # an array of shape (), traced or not
 
 COMPONENTS = ("warp", "field", "sinusoid", "grain", "dead")
 GRAINS = ("gaussian", "poisson")
+_AMPLITUDES = ("warp_std", "field_std", "sinusoid_amplitude", "grain_std", "dead_density")
 
 # the ranges that numbers may be required to lie in, NaN in none of them
 _RANGES = {
@@ -111,6 +112,14 @@ class PhaseNoise(struct.PyTreeNode):
             ValueError: a name is not in COMPONENTS.
         """
         return cls(components=names)
+
+    def scaled(self, level: Number) -> "PhaseNoise":
+        """The same noise, every amplitude times a level, and the density of dead pixels too.
+
+        Raises:
+            ValueError: a density above 1, a negative number.
+        """
+        return self.replace(**{name: level * getattr(self, name) for name in _AMPLITUDES})
 
 
 def apply_noise(

@@ -1,0 +1,133 @@
+"""The encoder of a U-Net that regresses numbers from an image."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from refinejax.networks.config import read_config
+from refinejax.networks.fourier import FourierLayer
+from refinejax.networks.layers import (
+    Conv,
+    GroupNorm,
+    Head,
+    check_shape,
+    check_widths,
+    drawn,
+    pooled,
+)
+from refinejax.networks.network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a `UNetEncoder`.
+
+    Attributes:
+        shape: (H, W, C) of the input.
+        outputs: numbers to regress.
+        context: other inputs of the head.
+        widths: channels of each level; each after the first has half the rows and columns.
+        kernel: pixels along each side of the convolutions.
+        stem_stride: of the first convolution.
+        modes: of a `FourierLayer` at the coarsest level; 0 for none.
+        groups: of channels, for `GroupNorm`.
+        pool: what the head sees of the last level: "flatten", all, or "mean", over the pixels.
+        hidden: width of the head.
+
+    Raises:
+        ValueError: names the size that does not fit.
+    """
+
+    shape: tuple[int, int, int]
+    outputs: int
+    context: int = 0
+    widths: tuple[int, ...] = (16, 32, 64)
+    kernel: int = 3
+    stem_stride: int = 1
+    modes: int = 0
+    groups: int = 8
+    pool: str = "flatten"
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        """Check."""
+        names = ("outputs", "kernel", "stem_stride", "groups", "hidden")
+        check_shape(self.shape, {name: getattr(self, name) for name in names})
+        check_widths(self.widths, self.groups, self.pool)
+
+
+class UNetEncoder(nnx.Module):
+    """The contracting path of a U-Net (Ronneberger et al. 2015, fig. 1) and a regression head.
+
+    Each level is two convolutions, and 2 × 2 max pooling leads to the next. What a U-Net hands
+    across to its decoder the head gets as means over the pixels of each level but the last.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: UNetConfig):
+        rows, columns, width = config.shape
+        levels = []
+        for place, wider in enumerate(config.widths):
+            stride = 1 if place else config.stem_stride
+            levels.append(Level(width, wider, stride, config))
+            step = 2 if place else stride
+            width, rows, columns = wider, -(-rows // step), -(-columns // step)
+        self.levels = nnx.List(levels)
+        shape = (rows, columns, width)
+        self.fourier = FourierLayer(shape, config.modes) if config.modes else None
+        self.pool = config.pool
+        inputs = sum(config.widths[:-1]) + width * (rows * columns if self.pool == "flatten" else 1)
+        self.head = Head(inputs, config.context, config.hidden, config.outputs)
+
+    def __call__(self, x: Float[Array, "h w c"], context: Array | None = None) -> Array:
+        """Return the outputs, in the dtype of the image."""
+        y, seen = x, []
+        for place, level in enumerate(self.levels):
+            if place:
+                seen.append(pooled(y, "mean"))
+                y = _halved(y)
+            y = level(y)
+        y = y if self.fourier is None else self.fourier(y)
+        numbers = jnp.concatenate([*seen, pooled(y, self.pool)])
+        return self.head(numbers, context).astype(x.dtype)
+
+
+class Level(nnx.Module):
+    """Two convolutions, each normalized and activated."""
+
+    def __init__(self, width: int, wider: int, stride: int, config: UNetConfig) -> None:
+        kernel, groups = config.kernel, config.groups
+        self.first = Conv(width, wider, kernel, stride, bias=False)
+        self.first_norm = GroupNorm(wider, groups)
+        self.second = Conv(wider, wider, kernel, bias=False)
+        self.second_norm = GroupNorm(wider, groups)
+
+    def __call__(self, x: Float[Array, "h w c"]) -> Float[Array, "k l d"]:
+        """Apply."""
+        y = jax.nn.silu(self.first_norm(self.first(x)))
+        return jax.nn.silu(self.second_norm(self.second(y)))
+
+
+def _halved(x: Float[Array, "h w c"]) -> Float[Array, "k l c"]:
+    """Return the greatest of each 2 × 2 pixels; of an odd last row or column, what there is."""
+    rows, columns, channels = x.shape
+    odd = [(0, rows % 2), (0, columns % 2), (0, 0)]
+    even = jnp.pad(x, odd, constant_values=-jnp.inf)
+    return even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2, channels).max((1, 3))
+
+
+def build_unet(config: Mapping[str, Any], key: PRNGKeyArray) -> Network:
+    """Return a `UNetEncoder` of the sizes of a `UNetConfig`, with random weights.
+
+    Raises:
+        ValueError: for unknown keys and sizes that do not fit.
+    """
+    network = Network.of(UNetEncoder(read_config(UNetConfig, config, "network")))
+    return network.replace(weights=drawn(network.weights, key))
