@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from refinejax import learned
+from refinejax import learned, networks
 from refinejax.checkpoint import load_card, load_tree, save_tree
 from refinejax.checkpoint.leaves import compare, describe
 from refinejax.checkpoint.settings import canonical
@@ -17,7 +17,7 @@ from refinejax.checkpoint.versions import changes
 Architectures = Mapping[str, Callable[[dict[str, Any], Any], Any]]
 
 # name: build(config, key) -> the model with new weights
-ARCHITECTURES: Architectures = {**learned.ARCHITECTURES}
+ARCHITECTURES: Architectures = {**networks.ARCHITECTURES, **learned.ARCHITECTURES}
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
 

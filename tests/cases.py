@@ -33,6 +33,7 @@ from refinejax import (
 from refinejax.learned import DampingConfig, LearnedUpdate
 from refinejax.networks import Network
 from refinejax.refiners import BIPOP, Memetic
+from refinejax.refiners.strategies import NAMES
 
 
 class Case(NamedTuple):
@@ -148,6 +149,26 @@ REFINERS = {
         skip=(*SQUARES, "valley"),
         quick=(),
     ),
+}
+
+
+OTHERS = ("quadratic", "rosenbrock", "nested", "valley", "decay", "ramp", "face")
+# The spread of these is the same in all generations, and small: else they come only so near.
+FIXED = ("ARS", "ASEBO", "ESMC", "HillClimbing", "Open_ES", "SimpleGA", "SimulatedAnnealing")
+# Made for many params, LM-MA-ES learns noise of two, the more so the more candidates.
+SIZES = {"LM_MA_ES": 4}
+# The σ of all groups may have vanished before the corner is reached.
+TOLERANCES = {"GESMR_GA": 1e-2}
+REFINERS |= {
+    name: Case(
+        Evolution(name, population_size=SIZES.get(name), std=0.03 if name in FIXED else 0.3),
+        steps=4_000,
+        tolerance=TOLERANCES.get(name, 1e-5),
+        skip=OTHERS,
+        quick=(),
+    )
+    for name in NAMES
+    if name not in ("CMA_ES", "DifferentialEvolution", "de", "ga")  # they are above
 }
 
 

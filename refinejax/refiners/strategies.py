@@ -1,4 +1,4 @@
-"""Strategies of evolution by name: the only importer of evosax.
+"""Strategies of evolution by name.
 
 All work in coordinates z of their own, in which the initial distribution is N(0, I): whatever a
 strategy's default spread is, a unit of z is a standard deviation of the user's.
@@ -11,116 +11,20 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import evosax.algorithms as catalog
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from evosax.algorithms.base import EvolutionaryAlgorithm
-from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
-from evosax.algorithms.distribution_based.cma_es import CMA_ES
-from evosax.algorithms.population_based.mr15_ga import MR15_GA
-from evosax.algorithms.population_based.mr15_ga import Params as MutationParams
-from evosax.core.fitness_shaping import weights_fitness_shaping_fn
-from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax.refiners.ranks import Order
-from refinejax.refiners.regrowth import Sizes
-
-
-class SafeCMA(CMA_ES):
-    """CMA-ES as evosax has it, but for two things.
-
-    Its decomposition follows the scale of C: evosax adds 1e-8 to each eigenvalue in every
-    generation and cuts them off there, which a C of condition 1e6 feels; here the floor is ε times
-    the largest. And its learning rates are those of the tutorial's later edition, of pycma too
-    (`Sizes`): a few per cent fewer generations. With the same numbers, evosax's trajectory is the
-    same to rounding.
-    """
-
-    @property
-    def _default_params(self) -> Any:
-        size = self.population_size
-        return Sizes(size, self.num_dims)(size, super()._default_params)
-
-    def _ask(self, key: PRNGKeyArray, state: Any, params: Any) -> tuple[Array, Any]:
-        symmetric = (state.C + state.C.T) / 2
-        values, B = jnp.linalg.eigh(symmetric)
-        floor = jnp.finfo(values.dtype).eps * values[-1]
-        D = jnp.sqrt(jnp.maximum(values, jnp.maximum(floor, jnp.finfo(values.dtype).tiny)))
-        z = jax.random.normal(key, (self.population_size, self.num_dims))
-        steps = (z * D) @ B.T  # Eqs. (38), (39)
-        return state.mean + state.std * steps, state.replace(C=symmetric, B=B, D=D)
-
-
-@struct.dataclass
-class GeneticParams(MutationParams):
-    """Those of evosax's MR15_GA, and how much a child takes from its second parent."""
-
-    crossover_rate: float
-
-
-class Genetic(MR15_GA):
-    """A genetic algorithm: truncation selection, uniform crossover, normal mutation, elitism.
-
-    Two parents are drawn from the best share (``elite_ratio``) of the population; each param is
-    the second's with probability ``crossover_rate``; σ·N(0, 1) is added. Parents and children
-    compete, (μ + λ), and σ doubles or halves by the success rule: both as in evosax's MR15_GA,
-    which has no crossover and lets every member mutate. Its SimpleGA has crossover, but keeps no
-    parent and no σ but the first.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.elite_ratio = 0.5
-
-    @property
-    def _default_params(self) -> Any:
-        return GeneticParams(**vars(super()._default_params), crossover_rate=0.5)
-
-    def _ask(self, key: PRNGKeyArray, state: Any, params: Any) -> tuple[Array, Any]:
-        pick, cross, mutate = jax.random.split(key, 3)
-        best = jnp.argsort(state.fitness)
-        pairs = jax.random.randint(pick, (2, self.population_size), 0, self.num_elites)
-        first, second = state.population[best[pairs]]
-        swap = jax.random.bernoulli(cross, params.crossover_rate, first.shape)
-        noise = jax.random.normal(mutate, first.shape, first.dtype)
-        return jnp.where(swap, second, first) + state.std * noise, state
-
-
-# Not here: those that read pickles (LES, LGA, EvoTF_ES, CMAAnchoredLES), that hold several
-# distributions at once (SV_CMA_ES, SV_Open_ES), that need an unrolled inner problem (PersistentES,
-# NoiseReuseES), that plan their whole course beforehand (DiffusionEvolution), or that draw from a
-# function and not around a point (RandomSearch; `refinejax.RandomSearch` does).
-_NAMES = (
-    "ARS",
-    "ASEBO",
-    "CMA_ES",
-    "CR_FM_NES",
-    "DES",
-    "DifferentialEvolution",
-    "ESMC",
-    "GESMR_GA",
-    "GradientlessDescent",
-    "GuidedES",
-    "HillClimbing",
-    "iAMaLGaM_Full",
-    "iAMaLGaM_Univariate",
-    "LM_MA_ES",
-    "MA_ES",
-    "MR15_GA",
-    "Open_ES",
-    "PGPE",
-    "PSO",
-    "Rm_ES",
-    "SAMR_GA",
-    "Sep_CMA_ES",
-    "SimpleES",
-    "SimpleGA",
-    "SimulatedAnnealing",
-    "SNES",
-    "xNES",
+from refinejax.refiners.algorithms import (
+    ALGORITHMS,
+    CMA_ES,
+    Algorithm,
+    FromMean,
+    as_weights,
+    mended,
+    weigh,
 )
 
 
@@ -128,15 +32,12 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-STRATEGIES = {_plain(name): catalog.algorithms[name] for name in _NAMES}
-STRATEGIES |= {"ga": Genetic, "de": STRATEGIES["differentialevolution"]}
-NAMES = ("de", "ga", *_NAMES)
+NAMES = tuple(ALGORITHMS)
+STRATEGIES = {_plain(name): kind for name, kind in ALGORITHMS.items()}
 # Their default is a learning rate of 1e-3 units of std: they would hardly move.
-_CRAWLERS = tuple(
-    catalog.algorithms[name] for name in ("ARS", "ASEBO", "ESMC", "GuidedES", "Open_ES")
-)
+_CRAWLERS = tuple(ALGORITHMS[name] for name in ("ARS", "ASEBO", "ESMC", "Open_ES"))
 _RATE = {"learning_rate": 0.1}
-_MIRRORED = (*_CRAWLERS, catalog.algorithms["CR_FM_NES"], catalog.algorithms["PGPE"])
+_MIRRORED = (*_CRAWLERS, ALGORITHMS["CR_FM_NES"], ALGORITHMS["PGPE"])
 
 
 class Strategy(NamedTuple):
@@ -155,7 +56,7 @@ class Strategy(NamedTuple):
     @property
     def starts_from_mean(self) -> bool:
         """Whether it starts from a mean; else from a population with losses."""
-        return isinstance(self.algorithm, DistributionBasedAlgorithm)
+        return isinstance(self.algorithm, FromMean)
 
     def settle(self, hyper: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return (parameters, numbers of the optimizer) with ``hyper`` in place of defaults."""
@@ -233,14 +134,14 @@ def condition(state: Any) -> Array:
     return (jnp.max(axes) / jnp.min(axes)) ** 2
 
 
-def resolve(strategy: Any) -> type[EvolutionaryAlgorithm]:
+def resolve(strategy: Any) -> type[Algorithm]:
     """Return the class that a name stands for.
 
     Raises:
         ValueError: for a name that is none, or what is no strategy.
     """
-    if inspect.isclass(strategy) and issubclass(strategy, EvolutionaryAlgorithm):
-        return SafeCMA if strategy is CMA_ES else strategy
+    if inspect.isclass(strategy) and issubclass(strategy, Algorithm):
+        return mended(strategy)
     found = STRATEGIES.get(_plain(strategy)) if isinstance(strategy, str) else None
     if found is None:
         by_plain = {_plain(name): name for name in NAMES}
@@ -250,10 +151,14 @@ def resolve(strategy: Any) -> type[EvolutionaryAlgorithm]:
             f"strategy: expected one of {', '.join(NAMES)}, or a class of evosax, got "
             f"{strategy!r}{hint}"
         )
-    return SafeCMA if found is CMA_ES else found
+    return found
 
 
-def changes_size(kind: type[EvolutionaryAlgorithm]) -> bool:
+def _title(kind: type[Algorithm]) -> str:
+    return next((name for name in NAMES if ALGORITHMS[name] is kind), kind.__name__)
+
+
+def changes_size(kind: type[Algorithm]) -> bool:
     """Whether it is CMA-ES proper, whose populations may change size under way."""
     return issubclass(kind, CMA_ES) and kind._tell is CMA_ES._tell
 
@@ -262,13 +167,17 @@ def default_size(strategy: Any, n: int) -> int:
     """Return the population of a strategy in n dimensions, if none is asked for.
 
     4 + ⌊3 ln n⌋ for those that start from a mean (Hansen, arXiv:1604.00772, Eq. 48), or the next
-    even number where they mirror their candidates; for the others ten times n within 20 … 100.
+    even number where they mirror their candidates, or 10√n where they fit a whole covariance to
+    them; for the others ten times n within 20 … 100, and one more where the best stays beside
+    groups of one size.
     """
     kind = resolve(strategy)
-    if issubclass(kind, DistributionBasedAlgorithm):
+    if kind is ALGORITHMS["iAMaLGaM_Full"]:
+        return max(int(10 * n**0.5), 6)
+    if issubclass(kind, FromMean):
         size = 4 + int(3 * np.log(n))
         return size + size % 2 * issubclass(kind, _MIRRORED)
-    return min(max(10 * n, 20), 100)
+    return min(max(10 * n, 20), 100) + issubclass(kind, ALGORITHMS["GESMR_GA"])
 
 
 @functools.lru_cache(maxsize=256)
@@ -296,11 +205,11 @@ def build(
             factory = optax.adam if optimizer is None else optimizer
             algorithm.optimizer = optax.inject_hyperparams(factory)(**rates)
         elif optimizer is not None:
-            raise ValueError(f"optimizer: {kind.__name__} has none; leave it out")
+            raise ValueError(f"optimizer: {_title(kind)} has none; leave it out")
         elif unknown := [name for name in hyper if name not in own]:
             known = ", ".join(own) or "none"
             raise ValueError(
-                f"hyper: {kind.__name__} has no number {unknown[0]!r}; it has {known}, and with "
+                f"hyper: {_title(kind)} has no number {unknown[0]!r}; it has {known}, and with "
                 "optimizer=, if it has one, the numbers of that"
             )
         if elite_ratio is not None:
@@ -312,19 +221,13 @@ def build(
 
 def _make(kind: type[Any], population_size: int, n: int) -> Any:
     shaping = inspect.signature(kind.__init__).parameters.get("fitness_shaping_fn")
-    weighs = shaping is not None and shaping.default is weights_fitness_shaping_fn
+    weighs = shaping is not None and shaping.default is as_weights
     try:
         return kind(population_size, np.zeros(n), **{"fitness_shaping_fn": weigh} if weighs else {})
     except AssertionError as why:
         raise ValueError(
-            f"population_size: {kind.__name__} cannot have {population_size} ({why})"
+            f"population_size: {_title(kind)} cannot have {population_size} ({why})"
         ) from None
-
-
-def weigh(population: Array, losses: Array, state: Any, params: Any) -> Array:
-    """Return weights by rank: evosax's ``weights_fitness_shaping_fn``, sooner."""
-    del population, state
-    return params.weights[Order(losses).ranks().astype(jnp.int32)]
 
 
 def _rates(kind: type[Any], optimizer: Any, names: list[str]) -> dict[str, float] | None:
