@@ -43,6 +43,10 @@ class Layout(NamedTuple):
         leaves = [next(own) if mine else next(common) for mine in self.batched]
         return jax.tree.unflatten(self.structure, leaves)
 
+    def lasting(self) -> "Layout":
+        """Return what is the same in every process, which ``classes``, a hash, is not."""
+        return self._replace(classes=0)
+
     def split(self, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
         """Take the leaves of a problem apart: (batched, shared)."""
         pairs = list(zip(leaves, self.batched, strict=True))

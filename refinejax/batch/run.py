@@ -91,9 +91,8 @@ def run_batch(
     ledger = None
     if checkpoint is not None:
         numbers = jax.tree.leaves((refiner, rules, key, max_steps, shared))
-        job = fingerprint(
-            (layout, structure, jax.tree.structure(refiner)), [*numbers, *starts], data
-        )
+        statics = (layout.lasting(), structure, jax.tree.structure(refiner))
+        job = fingerprint(statics, [*numbers, *starts], data)
         ledger = Ledger(share.folder(checkpoint), job)
         for columns in ledger.load():
             output.restore(Finished.from_columns(columns))
