@@ -37,6 +37,7 @@ notebooks: $(READY)  ## run them all and the README; nothing is opened, nothing 
 bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.adam_tto --json benchmarks/results/adam_tto.json
 	$(BIN)/python -m benchmarks.bbob --json benchmarks/results/bbob.json
+	$(BIN)/python -m benchmarks.compiled --json benchmarks/results/compiled.json
 	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
 	$(BIN)/python -m benchmarks.evolution --json benchmarks/results/evolution.json
 	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json

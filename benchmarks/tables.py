@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks._common import RESULTS, plus_minus
 from benchmarks._markdown import machine, markdown, percent, seeds
 from benchmarks._table_least_squares import least_squares
-from benchmarks._table_populations import bbob, populations
+from benchmarks._table_populations import bbob, compiled, evolution, populations
 
 README = Path(__file__).parent.parent / "README.md"
 _WAVELENGTH = {"five": "unknown", "known": "known"}
@@ -221,7 +221,9 @@ def one_pass(data: Mapping[str, Any]) -> str:
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "adam_tto": adam_tto,
     "bbob": bbob,
+    "compiled": compiled,
     "continuous_batching": continuous_batching,
+    "evolution": evolution,
     "least_squares": least_squares,
     "metalens": metalens,
     "one_pass": one_pass,

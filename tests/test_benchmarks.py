@@ -112,6 +112,7 @@ def populations_data():
 
 def evolution_data():
     agreement = {"function": "cigar", "n": 5, "ours": spread(7.0, 9.0), "pycma": spread(8.0)}
+    rastrigin = {"method": "CMA-ES", "budget": 10_000, "functions": 32}
     bound = {"where": "inside", "way": "ours", "evaluations": spread(70.0), "solved": 1.0}
     return {
         "environment": ENVIRONMENT,
@@ -119,9 +120,16 @@ def evolution_data():
         "agreement": [{**agreement, "of": 3}],
         "bounds": [bound, {**bound, "where": "in a corner", "way": "penalty", "evaluations": None}],
         "rastrigin": [
-            {"n": n, "method": "CMA-ES", "budget": 10_000, "loss": spread(1.8)} for n in (2, 10)
+            {**rastrigin, "n": 2, "loss": spread(1.8)},
+            {**rastrigin, "n": 10, "loss": spread(28.0)},
         ],
     }
+
+
+def compiled_data():
+    row = {"job": "CMA-ES", "maps": 32, "begin_cold": spread(9.0, 11.0), "begin_warm": spread(2.0)}
+    row |= {"begin_ratio": spread(0.2), "whole_ratio": spread(0.4)}
+    return {"environment": ENVIRONMENT, "settings": {"seeds": 2, "quick": False}, "rows": [row]}
 
 
 def bbob_data():
@@ -134,6 +142,7 @@ def bbob_data():
 def folder(tmp_path):
     (tmp_path / "populations.json").write_text(json.dumps(populations_data()))
     (tmp_path / "evolution.json").write_text(json.dumps(evolution_data()))
+    (tmp_path / "compiled.json").write_text(json.dumps(compiled_data()))
     (tmp_path / "bbob.json").write_text(json.dumps(bbob_data()))
     (tmp_path / "README.md").write_text(f"before\n{MARKED}after\n")
     (tmp_path / "adam_tto.json").write_text(json.dumps(adam_data()))
@@ -168,6 +177,7 @@ def test_tables_hold_the_numbers(folder):
     assert "| refinejax LM | 500 | 53 of 54 | 44 of 54 |" in text
     assert "refinejax misses cube 8 with bounds." in text
     assert "quick" not in text
+    assert "| CMA-ES | 10.0 ± 1.4 | 2.00 | 0.200 | 0.400 |" in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
 
@@ -176,6 +186,8 @@ def test_the_table_of_evolution_holds_the_numbers():
     text = _table_populations.evolution(evolution_data())
     assert "| cigar, 5-D | 8.00 ± 1.41 | 8.00 | 2 and 1 of 3 |" in text
     assert "| penalty | — | none (100) |" in text
+    assert "| CMA-ES | 1.80 | 28.0 |" in text
+    assert "Means over 32 functions" in text
 
 
 @pytest.mark.parametrize("missing", ["adam_tto.json", "marker"])
