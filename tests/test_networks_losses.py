@@ -12,6 +12,7 @@ from refinejax.networks.losses import (
     gaussian_nll,
     learned_uncertainty,
     physics_consistency,
+    slope_consistency,
     standardized_mse,
 )
 from refinejax.physics import metalens
