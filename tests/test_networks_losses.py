@@ -81,6 +81,18 @@ def test_missing_pixels_have_no_part_in_it_nor_in_its_gradient():
     assert physics_consistency(prediction, jnp.full((4, 4), jnp.nan)) == 0
 
 
+def test_slope_consistency_is_that_of_differences_and_blind_to_a_piston():
+    prediction, observation = 2 * numbers(5, 6), wrap(2 * numbers(5, 6)).at[2, 2].set(jnp.nan)
+    terms = []
+    for axis in (0, 1):
+        difference = np.diff(np.asarray(prediction) - np.asarray(observation), axis=axis)
+        terms.append(np.nanmean(1 - np.cos(difference)))
+    np.testing.assert_allclose(slope_consistency(prediction, observation), np.mean(terms), 1e-5)
+    slope = jax.grad(lambda shift: slope_consistency(prediction + shift, observation))(1.0)
+    np.testing.assert_allclose(slope, 0, atol=1e-5)
+    assert slope_consistency(observation, observation) == 0
+
+
 @pytest.mark.parametrize(("step", "share"), [(0, 0), (100, 0), (150, 0.5), (200, 1), (10**6, 1)])
 def test_the_curriculum_rises_from_0_to_1(step, share):
     assert curriculum(step, 100, 200) == pytest.approx(share)
