@@ -12,6 +12,7 @@ from refinejax.networks.losses import (
     gaussian_nll,
     learned_uncertainty,
     physics_consistency,
+    slope_consistency,
     standardized_mse,
 )
 from refinejax.physics import metalens
@@ -78,6 +79,18 @@ def test_missing_pixels_have_no_part_in_it_nor_in_its_gradient():
     assert not np.any(slope[0])
     assert np.all(slope[1:])
     assert physics_consistency(prediction, jnp.full((4, 4), jnp.nan)) == 0
+
+
+def test_slope_consistency_is_that_of_differences_and_blind_to_a_piston():
+    prediction, observation = 2 * numbers(5, 6), wrap(2 * numbers(5, 6)).at[2, 2].set(jnp.nan)
+    terms = []
+    for axis in (0, 1):
+        difference = np.diff(np.asarray(prediction) - np.asarray(observation), axis=axis)
+        terms.append(np.nanmean(1 - np.cos(difference)))
+    np.testing.assert_allclose(slope_consistency(prediction, observation), np.mean(terms), 1e-5)
+    slope = jax.grad(lambda shift: slope_consistency(prediction + shift, observation))(1.0)
+    np.testing.assert_allclose(slope, 0, atol=1e-5)
+    assert slope_consistency(observation, observation) == 0
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0), (100, 0), (150, 0.5), (200, 1), (10**6, 1)])

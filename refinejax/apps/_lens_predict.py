@@ -3,9 +3,10 @@
 A map determines a lens up to a factor common to all five params (see `physics.metalens`). Three
 kinds of predictor deal with it:
 
-- "ratios" predicts xc, yc, S and f divided by the wavelength, which is what a map determines. It
-  serves for any wavelength, known or not.
-- "known" predicts them in µm, and is told the wavelength.
+- "known" predicts xc, yc, S and f in µm, and is told the wavelength; where that is not known, a
+  reference wavelength.
+- "ratios" predicts them divided by the wavelength, which is what a map determines. It serves for
+  any wavelength alike, and does not know what the wavelength says of the ranges.
 - "predicted" predicts them and the wavelength, in µm; where it is known they are all scaled by it.
 """
 
@@ -21,7 +22,7 @@ from refinejax.networks.predictor import Prediction, Predictor
 from refinejax.physics.metalens import LOWER, NAMES, UNITS, UPPER
 from refinejax.problems import ParameterSpace
 
-KINDS = ("ratios", "known", "predicted")
+KINDS = ("known", "ratios", "predicted")
 _NAMES = {
     "ratios": tuple(f"{NAMES[i]}/wavelength" for i in OTHERS),
     "known": tuple(NAMES[i] for i in OTHERS),
@@ -74,20 +75,12 @@ def targets(kind: str, lens: Float[Array, "5"]) -> Float[Array, " n"]:
 
 
 def context(kind: str, wavelength: Array | None) -> Array | None:
-    """Return what a predictor of a kind is told: for "known", the wavelength, from −1 to 1.
-
-    Raises:
-        ValueError: if that is not given.
-    """
+    """Return what a predictor of a kind is told: for "known", the wavelength, from −1 to 1."""
     if kind != "known":
         return None
-    if wavelength is None:
-        raise ValueError(
-            "wavelength: the predictor needs to know it, got None; give it, or use a predictor "
-            "of ratios"
-        )
+    length = jnp.asarray(REFERENCE) if wavelength is None else wavelength
     low, high = LOWER[WAVELENGTH], UPPER[WAVELENGTH]
-    return jnp.reshape((2 * wavelength - low - high) / (high - low), (1,))
+    return jnp.reshape((2 * length - low - high) / (high - low), (1,))
 
 
 def to_lens(kind: str, params: Float[Array, " n"], wavelength: Array | None) -> Float[Array, "5"]:
@@ -110,11 +103,11 @@ def predict_lens(
         predictor: of any kind.
         phase: one map [rad]; NaN is missing.
         wavelength: λ [µm]; None if unknown: then the lens is at the wavelength predicted, or at a
-            reference wavelength, where all multiples of it explain the map as well. Its standard
-            deviation is 0 if it is given, or not predicted.
+            reference wavelength, and all multiples of it explain the map as well. The standard
+            deviation of λ is 0 but where it is predicted.
 
     Raises:
-        ValueError: if the predictor needs a wavelength, or is none of lenses.
+        ValueError: if the predictor is none of lenses.
     """
     kind = kind_of(predictor)
     length = None if wavelength is None else jnp.asarray(wavelength, phase.dtype)

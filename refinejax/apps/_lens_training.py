@@ -28,6 +28,7 @@ from refinejax.networks.losses import (
     gaussian_nll,
     learned_uncertainty,
     physics_consistency,
+    slope_consistency,
     standardized_mse,
 )
 from refinejax.networks.predictor import Moments, Predictor, mixture
@@ -37,6 +38,7 @@ from refinejax.physics.noise import COMPONENTS, PhaseNoise, apply_noise
 from refinejax.physics.phase import phase_rmse
 
 LOSSES = ("nll", "uncertainty", "mse")
+PHYSICS = {"slopes": slope_consistency, "phase": physics_consistency}
 _CHUNK = 64  # maps of a validation at once
 
 
@@ -55,7 +57,9 @@ class PredictorTaskConfig:
         loss: "nll", the likelihood of means and variances of each map; "uncertainty", of means and
             one variance for each param; "mse", the squared error.
         beta: of "nll", see `networks.losses.gaussian_nll`.
-        physics_weight: of the physics consistency, beside the loss; 0 for none.
+        physics: the consistency of map and prediction, of their "slopes" or of the "phase" itself,
+            see `networks.losses`.
+        physics_weight: of it, beside the loss; 0 for none.
         ramp: steps between which that is switched on, see `networks.losses.curriculum`.
         noise: components, see `physics.noise`.
         grain: its kind.
@@ -68,12 +72,13 @@ class PredictorTaskConfig:
     size: int = 64
     batch: int = 128
     validation: int = 1024
-    wavelength: str = "ratios"
+    wavelength: str = "known"
     features: tuple[str, ...] = ("slopes", "curvatures")
     block: int = 8
     members: int = 1
     loss: str = "nll"
     beta: float = 0.5
+    physics: str = "slopes"
     physics_weight: float = 0.0
     ramp: tuple[int, int] = (0, 10_000)
     noise: tuple[str, ...] = COMPONENTS
@@ -87,6 +92,8 @@ class PredictorTaskConfig:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if self.physics not in PHYSICS:
+            raise ValueError(f"physics: expected one of {', '.join(PHYSICS)}, got {self.physics!r}")
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta: expected 0 to 1, got {self.beta}")
         if not self.physics_weight >= 0:
@@ -122,6 +129,7 @@ class PredictorTask(struct.PyTreeNode):
         batch: likewise; static.
         validation: likewise; static.
         loss: likewise; static.
+        physics: likewise; static.
         model: configuration of the predictor as JSON; static.
     """
 
@@ -134,6 +142,7 @@ class PredictorTask(struct.PyTreeNode):
     batch: int = struct.field(pytree_node=False)
     validation: int = struct.field(pytree_node=False)
     loss: str = struct.field(pytree_node=False)
+    physics: str = struct.field(pytree_node=False)
     model: str = struct.field(pytree_node=False)
 
     @classmethod
@@ -158,6 +167,7 @@ class PredictorTask(struct.PyTreeNode):
             batch=config.batch,
             validation=config.validation,
             loss=config.loss,
+            physics=config.physics,
             model=json.dumps(_model(config, network)),
         )
         jax.eval_shape(made.init, jax.random.key(0))  # complains of the network
@@ -271,7 +281,7 @@ class PredictorTask(struct.PyTreeNode):
         kind = kind_of(predictor)
         length = None if kind == "predicted" else sample.lens[WAVELENGTH]
         lens = to_lens(kind, predictor.space.from_unit(mean), length)
-        return physics_consistency(metalens.phase(lens, self.size), sample.phase)
+        return PHYSICS[self.physics](metalens.phase(lens, self.size), sample.phase)
 
 
 def _model(config: PredictorTaskConfig, network: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,26 @@ def physics_consistency(
     return jnp.sum(terms) / jnp.maximum(jnp.sum(seen), 1)
 
 
+def slope_consistency(
+    prediction: Float[Array, "rows columns"], observation: Float[Array, "rows columns"]
+) -> Scalar:
+    """Return the `physics_consistency` of the differences of neighboring pixels, along both axes.
+
+    Where a phase runs through many turns, that of the phase itself has a minimum for every fringe,
+    and a gradient a thousand times that of an error in the params, which points anywhere. Slopes
+    are free of the fringes.
+
+    Args:
+        prediction: a phase map, wrapped or not [rad].
+        observation: likewise; NaN is missing.
+    """
+    across, down = (
+        physics_consistency(jnp.diff(prediction, axis=axis), jnp.diff(observation, axis=axis))
+        for axis in (1, 0)
+    )
+    return (across + down) / 2
+
+
 def curriculum(step: Any, start: Any, end: Any) -> Scalar:
     """Return λ of a curriculum: 0 up to a step, 1 from another on, linear between.
 
