@@ -47,6 +47,7 @@ class ReportData:
             [rad]; NaN after a sample's end.
         title: of the page.
         margins: of each discrete choice (name → (B,)), the log of the odds of what was chosen.
+        start: what the initial params are called, such as "predicted".
         notes: what a reader must know, such as a parameter that is not determined.
     """
 
@@ -66,6 +67,7 @@ class ReportData:
     margins: Mapping[str, ArrayLike] = field(default_factory=dict)
     method: str = ""
     title: str = "Refinement report"
+    start: str = "initial"
     notes: Sequence[str] = ()
 
 
@@ -361,7 +363,7 @@ def _params(data: ReportData, sample: int) -> str:
     columns = [np.asarray(data.initial, float)[sample], np.asarray(data.params, float)[sample]]
     unknown = np.full(len(data.names), np.nan)
     std = unknown if data.std is None else np.asarray(data.std, float)[sample]
-    head = ["parameter", "unit", "initial", "refined", "± std"]
+    head = ["parameter", "unit", data.start, "refined", "± std"]
     if data.truth is not None:
         truth = np.asarray(data.truth, float)[sample]
         columns += [truth, columns[1] - truth]

@@ -11,6 +11,7 @@ from refinejax._interrupt import Deadline
 from refinejax.apps._lens_cascade import Cascade
 from refinejax.apps._lens_exact import exact_problem, losses, take
 from refinejax.apps._lens_leap import LONGEST, leap
+from refinejax.apps._lens_slopes import SlopeFit, fit_slopes
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.plan import make_plan
 from refinejax.batch.progress import Bar
@@ -30,6 +31,7 @@ def solve(
     space: ParameterSpace,
     *,
     given: bool,
+    slopes: SlopeFit = fit_slopes,
     max_steps: int | None = None,
     stop: Stop | None = None,
     lanes: int | None = None,
@@ -46,6 +48,7 @@ def solve(
         start: shape (B, 4); what is returned is not worse.
         space: the bounds.
         given: whether the start is somebody's, and worth trying.
+        slopes: the first stage.
         max_steps: the most steps of each fit.
         stop: ends the last fit.
         lanes: as for `run_batch`.
@@ -69,8 +72,13 @@ def solve(
     kept = _Kept(start)
     ledger = None
     if checkpoint is not None:
-        numbers = jax.tree.leaves((max_steps, stop, space))
-        job = fingerprint(("cascade with margins", given), [*numbers, start, wavelength], [maps])
+        learned = None if slopes is fit_slopes else slopes
+        numbers = jax.tree.leaves((max_steps, stop, space, learned))
+        job = fingerprint(
+            ("cascade with margins", given, learned is not None),
+            [*numbers, start, wavelength],
+            [maps],
+        )
         ledger = Ledger(checkpoint, job)
         for columns in ledger.load():
             kept.put(*columns)
@@ -89,7 +97,7 @@ def solve(
                 and maps.dtype == np.float32
                 and (max_steps is None or max_steps >= LONGEST)
             ):
-                columns, left = _leap(rows, problem, space, start[rows], given)
+                columns, left = _leap(rows, problem, space, start[rows], given, slopes)
             if len(left):
                 cascade = Cascade(
                     take(problem, left),
@@ -100,6 +108,7 @@ def solve(
                     stop=stop,
                     lanes=lanes,
                     deadline=deadline,
+                    slopes=slopes,
                 )
                 cascade.solve()
                 columns.append(_columns(rows[left], cascade))
@@ -114,10 +123,16 @@ def solve(
 
 
 def _leap(
-    rows: np.ndarray, problem: InverseProblem, space: ParameterSpace, start: np.ndarray, given: bool
+    rows: np.ndarray,
+    problem: InverseProblem,
+    space: ParameterSpace,
+    start: np.ndarray,
+    given: bool,
+    slopes: SlopeFit,
 ) -> tuple[list[list[np.ndarray]], np.ndarray]:
     """Return the columns of the maps that are solved the short way, and which are left."""
-    found, initial_loss = leap(problem, space, start, given=given), losses(problem, start)
+    found = leap(problem, space, start, given=given, slopes=slopes)
+    initial_loss = losses(problem, start)
     solved = found.solved & (found.loss <= initial_loss)
     status = np.full(len(rows), int(Status.CONVERGED_LOSS), np.int8)
     columns = [

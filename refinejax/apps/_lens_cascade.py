@@ -20,7 +20,7 @@ from refinejax._core import Status, Stop
 from refinejax._interrupt import Deadline
 from refinejax.apps._lens_climb import CLEAN, MOVES, climb
 from refinejax.apps._lens_exact import losses, pistons, take
-from refinejax.apps._lens_slopes import fit_slopes
+from refinejax.apps._lens_slopes import SlopeFit, fit_slopes
 from refinejax.batch import BatchResult, run_batch
 from refinejax.problems import InverseProblem, ParameterSpace, thinned
 from refinejax.problems.phase import free_piston, held_piston
@@ -54,6 +54,7 @@ class Cascade:
         stop: ends the last fit.
         lanes: as for `run_batch`.
         deadline: says when to end early.
+        slopes: the first stage.
 
     Attributes:
         lenses, loss, status, steps: the best so far; at first the start.
@@ -74,12 +75,13 @@ class Cascade:
         stop: Stop | None = None,
         lanes: int | None = None,
         deadline: Deadline | None = None,
+        slopes: SlopeFit = fit_slopes,
     ) -> None:
         self.problem, self.start, self.given, self.lanes = problem, start, given, lanes
         self.space = space
         self.few = thinned(problem, _FEW)
         self.most = _STEPS if max_steps is None else max_steps
-        self.stop = stop
+        self.stop, self.slopes = stop, slopes
         self.deadline = Deadline(None) if deadline is None else deadline
         count = len(start)
         self.lenses = start.copy()
@@ -103,7 +105,7 @@ class Cascade:
             self.status[~converged & (self.status > 0)] = int(verdict)
 
     def _solve(self) -> None:
-        found, misfit = fit_slopes(
+        found, misfit = self.slopes(
             self.problem, self.space, self.start, given=self.given, steps=_SLOPE_STEPS
         )
         tries = misfit <= _TIE * misfit[:, :1]

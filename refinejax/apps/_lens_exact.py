@@ -16,7 +16,7 @@ from refinejax.problems.phase import RADIAN, piston, turn_problem
 
 
 @functools.cache
-def _model(size: int, dtype: Any) -> Pointwise:
+def lens_model(size: int, dtype: Any) -> Pointwise:
     """Return the phase of a lens [turns]: (params, wavelength) → (n, n)."""
     u, v = metalens.pixel_grid(size, dtype)
     return Pointwise(metalens.turns_at, (u[:1], v[:, :1]), reorder=True)
@@ -27,7 +27,9 @@ def exact_problem(
 ) -> InverseProblem:
     """Return the problem of B maps [rad] with known wavelengths [µm]."""
     turns = maps * np.asarray(RADIAN, maps.dtype)
-    return turn_problem(_model(maps.shape[-1], maps.dtype), turns, space=space, context=wavelength)
+    return turn_problem(
+        lens_model(maps.shape[-1], maps.dtype), turns, space=space, context=wavelength
+    )
 
 
 def take(problem: InverseProblem, rows: slice | np.ndarray) -> InverseProblem:

@@ -12,7 +12,7 @@ import numpy as np
 from refinejax.apps._lens_climb import CLEAN, bounds, climb
 from refinejax.apps._lens_exact import pistons, take
 from refinejax.apps._lens_rungs import Ladder, choose, ladder
-from refinejax.apps._lens_slopes import fit_slopes
+from refinejax.apps._lens_slopes import SlopeFit, fit_slopes
 from refinejax.problems import InverseProblem, ParameterSpace, thinned
 
 LONGEST = 5  # steps of a fit, at most
@@ -39,7 +39,14 @@ class Leap(NamedTuple):
     steps: np.ndarray
 
 
-def leap(problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, given: bool) -> Leap:
+def leap(
+    problem: InverseProblem,
+    space: ParameterSpace,
+    start: np.ndarray,
+    *,
+    given: bool,
+    slopes: SlopeFit = fit_slopes,
+) -> Leap:
     """Solve those of B maps that are solved fast.
 
     Args:
@@ -47,6 +54,7 @@ def leap(problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, g
         space: its bounds.
         start: shape (B, 4) [µm].
         given: whether the start is somebody's, and worth trying.
+        slopes: the first stage.
     """
     count = len(start)
     found = Leap(
@@ -56,7 +64,7 @@ def leap(problem: InverseProblem, space: ParameterSpace, start: np.ndarray, *, g
         np.full(count, np.nan),
         np.zeros(count, np.int32),
     )
-    lenses, misfit = fit_slopes(problem, space, start, given=given, steps=_SLOPE_STEPS)
+    lenses, misfit = slopes(problem, space, start, given=given, steps=_SLOPE_STEPS)
     rows, lenses = np.flatnonzero(np.isfinite(misfit[:, 0])), lenses[:, 0]
     if not len(rows):
         return found

@@ -10,13 +10,16 @@ kinds of predictor deal with it:
 - "predicted" predicts them and the wavelength, in µm; where it is known they are all scaled by it.
 """
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Bounds
+from refinejax._core import Bounds, kinds
+from refinejax.apps._chunks import by_chunks
 from refinejax.apps._lens_scale import OTHERS, REFERENCE, WAVELENGTH, reference_space
 from refinejax.networks.predictor import Prediction, Predictor
 from refinejax.physics.metalens import LOWER, NAMES, UNITS, UPPER
@@ -120,6 +123,50 @@ def predict_lens(
     else:
         std = jnp.insert(std * (lens[WAVELENGTH] if kind == "ratios" else 1), WAVELENGTH, 0)
     return Prediction(_within(lens), std)
+
+
+def predict_maps(
+    predictor: Predictor, maps: np.ndarray, wavelength: np.ndarray | None
+) -> Prediction:
+    """Return the lenses seen in B maps, and standard deviations, both of shape (B, 5) [µm].
+
+    Args:
+        predictor: of any kind.
+        maps: shape (B, N, N) [rad].
+        wavelength: shape (B,) [µm]; None if unknown.
+
+    Raises:
+        ValueError: if the predictor is none of lenses, or for maps of another size.
+    """
+    kind_of(predictor)
+    size, known = maps.shape[-1], wavelength is not None
+    lengths = np.full(len(maps), np.nan) if wavelength is None else wavelength
+    lengths = lengths.astype(maps.dtype)
+    one = jax.ShapeDtypeStruct((size, size), maps.dtype)
+    try:
+        jax.eval_shape(lambda image: predict_lens(predictor, image, REFERENCE), one)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"initial: the predictor is not made for maps of {size} × {size} pixels; train one "
+            f"with size = {size}"
+        ) from error
+    classes = kinds(predictor)
+    return by_chunks(
+        lambda rows: _predict(predictor, maps[rows], lengths[rows], known=known, classes=classes),
+        len(maps),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("known", "classes"))
+def _predict(
+    predictor: Predictor, maps: Array, wavelength: Array, *, known: bool, classes: int
+) -> Prediction:
+    del classes  # see `kinds`
+
+    def one(phase: Array, length: Array) -> Prediction:
+        return predict_lens(predictor, phase, length if known else None)
+
+    return jax.vmap(one)(maps, wavelength)
 
 
 def sample_lenses(

@@ -1,7 +1,7 @@
 """Lenses that fit the slopes of phase maps, without a start: the first stage of the cascade."""
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,22 @@ _CANDIDATES = 3  # aliases of the slopes that are tried, the most plausible
 _MOST_ALIASES = 4  # turns a pixel
 _STEEP = 1.03  # κ/|g| of one more lens: most windows are far from the axis
 _PREFERENCE = 0.8  # factor on the loss of the fit that began at the user's start: it wins ties
+
+
+class SlopeFit(Protocol):
+    """Finds lenses that fit the slopes of maps: `fit_slopes`, or a learned one."""
+
+    def __call__(
+        self,
+        problem: InverseProblem,
+        space: ParameterSpace,
+        start: np.ndarray,
+        *,
+        given: bool,
+        steps: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return lenses (B, k, 4) [µm], the best first, and losses (B, k)."""
+        ...
 
 
 def fit_slopes(

@@ -18,7 +18,9 @@ from refinejax._refine import refine
 from refinejax._run import run
 from refinejax.apps import _lens_batch, _lens_population
 from refinejax.apps._lens_cascade import SMALLEST
+from refinejax.apps._lens_learned import LearnedSlopes
 from refinejax.apps._lens_lines import choose_lines, nearest_line
+from refinejax.apps._lens_predict import predict_maps
 from refinejax.apps._lens_scale import (
     OTHERS,
     REFERENCE,
@@ -26,8 +28,12 @@ from refinejax.apps._lens_scale import (
     nearest_multiple,
     reference_space,
 )
+from refinejax.apps._lens_slopes import SlopeFit, fit_slopes
+from refinejax.apps._lens_tasks import SMALLEST as SMALLEST_LEARNED
 from refinejax.batch import BatchResult
 from refinejax.diagnostics import Fit
+from refinejax.models import pretrained
+from refinejax.networks.predictor import Prediction, Predictor
 from refinejax.physics import metalens
 from refinejax.physics.noise import PhaseNoise, apply_noise
 from refinejax.physics.phase import phase_rmse, wrapped_difference
@@ -50,6 +56,8 @@ NOTE_START = (
     "no initial params: started from the middle of the ranges, where few samples are solved"
 )
 CASCADE = "cascade: slopes, then phase but for a piston, then all, each by Levenberg–Marquardt"
+LEARNED = "learned: slopes by a learned refiner; then as the cascade"
+PREDICTOR, UPDATE = "metalens_predictor", "metalens_update"  # pretrained
 _KNOWN = 1.0  # rad; above it a fit explains little (π/√3 = 1.81 is a random phase)
 
 
@@ -93,10 +101,13 @@ def invert(
         lines: wavelengths [µm] one of which it is, such as `physics.metalens.LASER_LINES`, in place
             of ``wavelength``; by the cascade only. As a lens can be scaled, the ranges of the other
             params are all that tells them apart (see `apps._lens_lines`), often not enough.
-        initial: where to start, shape (B, 5) (or (5,)): xc, yc, S, wavelength, focal_length [µm].
-            The cascade needs none; other methods then start from the middle of the ranges.
+        initial: where to start, shape (B, 5) (or (5,)): xc, yc, S, wavelength, focal_length [µm];
+            or a predictor of lenses, such as ``pretrained("metalens_predictor").value``. The
+            cascade needs none; other methods then start from the middle of the ranges.
         method: as for `refine`; or "cascade", which is "auto" for maps of 12 × 12 pixels or more: a
-            lens is found from the slopes of the map, then refined (see `apps._lens_cascade`).
+            lens is found from the slopes of the map, then refined (see `apps._lens_cascade`); or
+            "learned": the slopes are fitted by a pretrained refiner in a few steps from ``initial``
+            (and from draws of the predictor, if that is one), the rest is as in the cascade.
         key: as for `refine`.
         max_steps: as for `refine`; in the cascade, of each of its fits.
         stop: as for `refine`; in the cascade, of the last fit.
@@ -125,6 +136,10 @@ def invert(
     check_seconds("time_limit", time_limit)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
     cascade = _is_cascade(method, maps.shape[-1])
+    predictor = initial if isinstance(initial, Predictor) else None
+    if predictor is not None:
+        initial = predict_maps(predictor, maps, known).params
+    slopes = _learned(predictor, maps, initial) if method == "learned" else fit_slopes
     among = None if lines is None else _lines(lines, wavelength, cascade)
     starts, notes = _starts(initial, known, len(maps), maps.dtype)
     options: dict[str, Any] = {
@@ -138,7 +153,8 @@ def invert(
     }
     if cascade:
         given = initial is not None
-        result, notes = _cascade(maps, known, starts, lines=among, given=given, **options), []
+        options |= {"slopes": slopes, "lines": among, "given": given}
+        result, notes = _cascade(maps, known, starts, **options), []
     elif isinstance(method, str) and known is not None and _is_population(method, maps.shape[-1]):
         result = _evolve(maps, known, starts, method=method, key=key, **options)
     else:
@@ -156,6 +172,46 @@ def invert(
     return result.squeeze() if single else result
 
 
+def predict_lenses(
+    phase: Any, *, wavelength: Any = None, predictor: Predictor | None = None
+) -> Prediction:
+    """Predict lens params from wrapped phase maps by a network, without refining them.
+
+    Args:
+        phase: as for `invert`.
+        wavelength: as for `invert`.
+        predictor: of lenses; by default the pretrained one, for maps of 64 × 64 pixels.
+
+    Returns:
+        ``params`` and their standard deviations ``std``, both of shape (B, 5), or (5,) for one map
+        [µm]; the latter 0 for a wavelength that is not predicted.
+
+    Raises:
+        ValueError: names the argument that does not fit.
+    """
+    maps, single = check_maps(phase)
+    known = None if wavelength is None else _wavelengths(wavelength, len(maps))
+    chosen = pretrained(PREDICTOR).value if predictor is None else predictor
+    found = predict_maps(chosen, maps, known)
+    return Prediction(*(part[0] for part in found)) if single else found
+
+
+def _learned(predictor: Predictor | None, maps: np.ndarray, initial: Any) -> LearnedSlopes:
+    """Return the first stage of "learned"."""
+    size = maps.shape[-1]
+    if initial is None:
+        raise ValueError(
+            'initial: method "learned" needs a start: expected params of shape (B, 5), or a '
+            f'predictor such as pretrained("{PREDICTOR}").value, got None'
+        )
+    if size < SMALLEST_LEARNED:
+        raise ValueError(
+            f'method: "learned" needs maps of {SMALLEST_LEARNED} × {SMALLEST_LEARNED} pixels or '
+            f'more, got {size} × {size}; use "cascade"'
+        )
+    return LearnedSlopes(pretrained(UPDATE).value, predictor)
+
+
 def _undecided(result: BatchResult, *, given: bool) -> list[str]:
     """Return notes on choices that the maps do not decide."""
     found = []
@@ -169,12 +225,12 @@ def _undecided(result: BatchResult, *, given: bool) -> list[str]:
 def _is_cascade(method: str | Refiner, size: int) -> bool:
     if not isinstance(method, str):
         return False
-    names = ["auto", "cascade", *METHODS]
+    names = ["auto", "cascade", "learned", *METHODS]
     if method not in names:
         raise ValueError(
             f"method: expected one of {', '.join(names)}, or a Refiner, got {method!r}"
         )
-    return method == "cascade" or (method == "auto" and size >= SMALLEST)
+    return method in ("cascade", "learned") or (method == "auto" and size >= SMALLEST)
 
 
 def _is_population(method: str, size: int) -> bool:
@@ -217,6 +273,7 @@ def _cascade(
     *,
     lines: np.ndarray | None,
     given: bool,
+    slopes: SlopeFit,
     **options: Any,
 ) -> BatchResult:
     """Solve by slopes, piston and rungs; with an unknown wavelength, at one for all."""
@@ -237,7 +294,9 @@ def _cascade(
     else:
         box, length, scaled = space(wavelength=False), known, starts
     begin = np.asarray(box.clip(jnp.asarray(scaled[:, OTHERS], maps.dtype)))
-    result = _lens_batch.solve(maps, length.astype(maps.dtype), begin, box, given=given, **options)
+    result = _lens_batch.solve(
+        maps, length.astype(maps.dtype), begin, box, given=given, slopes=slopes, **options
+    )
     again = functools.partial(_again, maps, result, end, options)
     if lines is not None:
         result = choose_lines(maps, result, lines, starts, again)
@@ -254,7 +313,8 @@ def _cascade(
         result.loss[worse] = result.initial_loss[worse]
     fixed = known is not None or lines is not None
     at_bound = _touches_bound(result.params, known=fixed)
-    return replace(result, at_bound=at_bound, method=CASCADE)
+    said = CASCADE if slopes is fit_slopes else LEARNED
+    return replace(result, at_bound=at_bound, method=said)
 
 
 def _insert(lenses: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
@@ -370,7 +430,7 @@ def convergence(
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
     starts, _ = _starts(initial, known, len(maps), maps.dtype)
     if _is_cascade(method, maps.shape[-1]):
-        return _stages(maps, known, starts, num_steps)
+        return _stages(maps, known, starts, num_steps, method)
     columns = list(range(5)) if known is None else OTHERS
     box, model = space(wavelength=known is None), _model(maps.shape[-1], known is not None)
     refiner = choose(method, differentiable=True, size=len(columns)).refiner
@@ -387,13 +447,15 @@ def convergence(
 
 
 def _stages(
-    maps: np.ndarray, known: np.ndarray | None, starts: np.ndarray, num_steps: int
+    maps: np.ndarray,
+    known: np.ndarray | None,
+    starts: np.ndarray,
+    num_steps: int,
+    method: str | Refiner,
 ) -> np.ndarray:
     """Return the residual RMSE at the start, after the slopes, and of the fit from then on."""
-    fits = [
-        invert(maps, wavelength=known, initial=starts, max_steps=limit, uncertainty=False)
-        for limit in (0, None)
-    ]
+    options: dict[str, Any] = {"wavelength": known, "initial": starts, "method": method}
+    fits = [invert(maps, max_steps=limit, uncertainty=False, **options) for limit in (0, None)]
     stages = [residual_rmse(maps, params) for params in (starts, *(fit.params for fit in fits))]
     columns = [stages[min(step, 2)] for step in range(num_steps + 1)]
     return np.minimum.accumulate(np.stack(columns, axis=1), axis=1)

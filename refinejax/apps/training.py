@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import optax
 
 from refinejax.apps._lens_tasks import LensTasks
+from refinejax.apps._lens_training import PredictorTask
 from refinejax.learned import Imitation, Unrolled, builder
 from refinejax.models import save_model
 from refinejax.networks.config import read_config
@@ -105,8 +106,9 @@ def train_model(
     ``model``, for `refinejax.models.load_model`.
 
     Args:
-        kind: "refiner".
-        config: tables "training" (`TrainingConfig`), "task" and "refiner".
+        kind: "predictor", of lenses from phase maps, or "refiner".
+        config: tables "training" (`TrainingConfig`) and "task", and "network" for a predictor
+            (see `PredictorTask.of`), "refiner" for a refiner (see `learned.builder`).
         folder: where.
         resume: go on with what was interrupted.
         progress: draw a progress bar on stderr.
@@ -148,6 +150,12 @@ def train_model(
     return trained
 
 
+def plan_predictor(config: Mapping[str, Any]) -> Plan:
+    """Return how a predictor of lenses is trained."""
+    task = PredictorTask.of(config.get("task", {}), config.get("network", {}))
+    return Plan(task, *task.architecture)
+
+
 def plan_refiner(config: Mapping[str, Any]) -> Plan:
     """Return how a learned refiner is trained."""
     task = read_config(RefinerTaskConfig, config.get("task", {}), "task")
@@ -169,5 +177,8 @@ def _check_name(what: str, name: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
 
 
-PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {"refiner": plan_refiner}
-_TABLES = {"refiner": ("refiner",)}
+PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {
+    "predictor": plan_predictor,
+    "refiner": plan_refiner,
+}
+_TABLES = {"predictor": ("network",), "refiner": ("refiner",)}

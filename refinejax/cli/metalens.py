@@ -15,6 +15,8 @@ from refinejax.batch.result import BatchResult
 from refinejax.cli.files import InputError, print_json, read, writable, write
 from refinejax.cli.options import EXIT_CODES, INTERRUPTED, count, seed
 from refinejax.compiled import keep_compiled
+from refinejax.models import load_model, pretrained
+from refinejax.networks.predictor import Predictor
 from refinejax.physics.metalens import LASER_LINES, NAMES, UNITS
 
 _TRACED = 64  # samples whose way is shown in a report
@@ -42,9 +44,18 @@ def add(commands: Any) -> None:
     option(
         "--output", metavar="OUT.npz", type=Path, required=True, help="where to write the result"
     )
-    names = ", ".join(["auto", "cascade", *METHODS])
+    names = ", ".join(["auto", "cascade", "learned", *METHODS])
     methods = f"one of {names} (default: auto, the cascade, which needs no start)"
     option("--method", metavar="M", default="auto", help=methods)
+    option(
+        "--predict",
+        metavar="MODEL",
+        nargs="?",
+        const=metalens.PREDICTOR,
+        help="start from what a network predicts, and not from the file: a folder with a trained "
+        f"predictor, or the name of one that comes with refinejax (default: {metalens.PREDICTOR}, "
+        "for maps of 64 × 64 pixels)",
+    )
     option(
         "--wavelength",
         metavar="W",
@@ -102,12 +113,15 @@ def _metalens(options: argparse.Namespace) -> int:
     maps, _ = metalens.check_maps(arrays["phase"])
     if options.report is not None:
         _reportable(options.report, arrays, len(maps))
+    given = arrays.get("initial")
+    if options.predict is not None:
+        given = _predictor(options.predict)
     progress = options.progress
     result = metalens.invert(
         maps,
         wavelength=wavelength,
         lines=lines,
-        initial=arrays.get("initial"),
+        initial=given,
         method=options.method,
         key=options.seed,
         max_steps=options.max_steps,
@@ -119,6 +133,9 @@ def _metalens(options: argparse.Namespace) -> int:
     )
     if lines:
         wavelength = result.params[:, NAMES.index("wavelength")]
+    if isinstance(given, Predictor):
+        found = metalens.predict_lenses(maps, wavelength=wavelength, predictor=given)
+        arrays["initial"] = np.asarray(found.params)
     initial = metalens.starts(arrays.get("initial"), wavelength, maps)
     rmse, initial_rmse = (metalens.residual_rmse(maps, p) for p in (result.params, initial))
     _save(options.output, result, rmse, initial_rmse)
@@ -187,9 +204,20 @@ def _report(
             method=result.method,
             trace=trace,
             title=f"refinejax metalens: {options.input.name}",
+            start="initial" if options.predict is None else "predicted",
             notes=list(result.notes),
         ),
     )
+
+
+def _predictor(name: str) -> Predictor:
+    """Load a predictor from a folder, or one that comes with the package."""
+    model = load_model(name) if Path(name).is_dir() else pretrained(name)
+    if not isinstance(model.value, Predictor):
+        raise InputError(
+            f"--predict: {name} is a model of kind {model.architecture!r}; expected a predictor"
+        )
+    return model.value
 
 
 def _print_metalens(

@@ -7,5 +7,6 @@ from refinejax.learned.builders import builder as builder
 from refinejax.learned.damping import LearnedDamping as LearnedDamping
 from refinejax.learned.imitation import Imitation as Imitation
 from refinejax.learned.maps import Phasors as Phasors
+from refinejax.learned.maps import Relative as Relative
 from refinejax.learned.unrolled import Unrolled as Unrolled
 from refinejax.learned.update import LearnedUpdate as LearnedUpdate

@@ -11,7 +11,7 @@ from refinejax._core import Refiner
 from refinejax.learned.cells import InferenceMachine, LSTMUpdate, ResidualUpdate
 from refinejax.learned.damping import LearnedDamping
 from refinejax.learned.damping_net import DampingNet
-from refinejax.learned.maps import Phasors
+from refinejax.learned.maps import Phasors, Relative
 from refinejax.learned.update import LearnedUpdate
 from refinejax.networks.config import read_config
 from refinejax.networks.network import Network
@@ -48,6 +48,8 @@ class UpdateConfig:
         cell: "residual", "lstm" or "inference_machine".
         slope: whether the gradient of the loss is read.
         blocks: along each side of the map of the residual that is read; 0 for none.
+        residual: numbers in a residual that is read as it is, but for its size, in proportion to
+            which the steps then are: where the model is linear, they can be exact; 0 for none.
     """
 
     params: int
@@ -56,25 +58,31 @@ class UpdateConfig:
     cell: str = "residual"
     slope: bool = True
     blocks: int = 0
+    residual: int = 0
 
     def __post_init__(self) -> None:
-        """Insist on a known cell, and on something to read.
+        """Insist on a known cell, and on one residual to read at most.
 
         Raises:
-            ValueError: for an unknown cell.
+            ValueError: names what does not fit.
         """
         if self.cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
+        if self.blocks and self.residual:
+            raise ValueError(
+                f"blocks, residual: the residual is read in one way, got {self.blocks} blocks and "
+                f"{self.residual} numbers; leave one of them out"
+            )
 
     def __call__(self, key: PRNGKeyArray) -> LearnedUpdate:
         """Return the refiner, untrained."""
         options: dict[str, Any] = {"width": self.width, "slope": self.slope, "rngs": nnx.Rngs(key)}
-        reads = Phasors(self.blocks) if self.blocks else None
-        options["seen"] = 6 * self.blocks**2
+        reads = Phasors(self.blocks) if self.blocks else Relative() if self.residual else None
+        options["seen"] = 6 * self.blocks**2 + self.residual
         if self.cell == "residual":
             options["depth"] = self.depth
         net = CELLS[self.cell](self.params, **options)
-        return LearnedUpdate(Network.of(net), reads, self.slope)
+        return LearnedUpdate(Network.of(net), reads, self.slope, bool(self.residual))
 
 
 CELLS = {

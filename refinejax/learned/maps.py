@@ -1,12 +1,27 @@
-"""What a network sees of a map of phase residuals: a coarse map of phasors."""
+"""What a network sees of a residual: its numbers, or of a map of phases a coarse map of phasors."""
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from refinejax.physics.slopes import circle
 from refinejax.problems.phase import RADIAN
+
+
+@dataclass(frozen=True)
+class Relative:
+    """The residual over its root mean square: what there is to explain, whatever its size.
+
+    Where the residual is 0 throughout, it is 0. For a residual of few numbers.
+    """
+
+    def __call__(self, residual: PyTree) -> Float[Array, " m"]:
+        """Return the numbers in one array."""
+        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(residual)])
+        mean = jnp.mean(flat**2)
+        return flat * jnp.where(mean > 0, jax.lax.rsqrt(jnp.where(mean > 0, mean, 1)), 0)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,9 @@ class LearnedUpdate(Refiner):
         reads: what the network sees of ``objective.residual(params)``, say `Phasors()`; or None for
             nothing. Static, and hashable.
         slope: whether the network reads the gradient; static.
+        relative: whether steps are in proportion to the root of the loss, Δ = √L·network(…):
+            where the residual is linear and the network is told its direction (`Relative`), such a
+            network can be exact at any distance from the optimum; static.
 
     Raises:
         ValueError: in ``init``, where ``reads`` is given and the objective has no residual.
@@ -77,6 +80,7 @@ class LearnedUpdate(Refiner):
     network: Network
     reads: Callable[[PyTree], PyTree] | None = struct.field(pytree_node=False, default=None)
     slope: bool = struct.field(pytree_node=False, default=True)
+    relative: bool = struct.field(pytree_node=False, default=False)
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate the loss, its gradient and the map of the residual."""
@@ -98,6 +102,8 @@ class LearnedUpdate(Refiner):
         memory: Memory = state.inner
         units = units_of(objective, state.params)
         move, hidden = self.network(memory.reading, memory.hidden)
+        if self.relative:
+            move = move * jnp.exp(0.5 * memory.reading.loss)
         here = units.encode(state.params)
         there = here + (move * 0.5**memory.refused).astype(here.dtype)
         ends: Any = project(units.decode(there), bounds_of(objective))

@@ -1,0 +1,108 @@
+"""Lenses that fit the slopes of phase maps, by a learned refiner: the first stage of "learned"."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from refinejax._core import Refiner, coordinates, kinds
+from refinejax.apps._chunks import by_chunks
+from refinejax.apps._lens_predict import sample_lenses
+from refinejax.apps._lens_scale import OTHERS, REFERENCE
+from refinejax.apps._lens_tasks import measured_slopes, reference_problem
+from refinejax.networks.predictor import Predictor
+from refinejax.problems import InverseProblem, ParameterSpace
+from refinejax.problems.phase import RADIAN
+
+STEPS = 5
+DRAWS = 3
+
+
+class LearnedSlopes(struct.PyTreeNode):
+    """Some steps of a learned refiner from each of several starts, in place of `fit_slopes`.
+
+    Beside the start that is given, lenses are drawn from what the predictor, if there is one, says
+    of the map: as far apart as it is uncertain.
+
+    Attributes:
+        refiner: trained on `LensTasks`.
+        predictor: of lenses; or None.
+        steps: of the refiner; static.
+        draws: from the predictor; static.
+    """
+
+    refiner: Refiner
+    predictor: Predictor | None = None
+    steps: int = struct.field(pytree_node=False, default=STEPS)
+    draws: int = struct.field(pytree_node=False, default=DRAWS)
+
+    def __call__(
+        self,
+        problem: InverseProblem,
+        space: ParameterSpace,
+        start: np.ndarray,
+        *,
+        given: bool,
+        steps: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return lenses (B, k, 4) [µm], the best first, and their losses (B, k)."""
+        del given, steps  # it needs a start, and few steps
+        classes = kinds(self.refiner, self.predictor)
+        return by_chunks(
+            lambda rows: _fit(
+                self,
+                problem.observation[rows],
+                problem.context[rows],
+                space,
+                start[rows],
+                classes=classes,
+            ),
+            len(start),
+        )
+
+    def fit(
+        self, turns: Float[Array, "n n"], wavelength: Array, space: ParameterSpace, start: Array
+    ) -> tuple[Float[Array, "k 4"], Float[Array, " k"]]:
+        """Fit one map."""
+        starts = start[None]
+        if self.predictor is not None and self.draws:
+            phase = turns / jnp.asarray(RADIAN, turns.dtype)
+            key = jax.random.key(0)
+            lenses = sample_lenses(self.predictor, key, phase, self.draws, wavelength)
+            starts = jnp.concatenate([starts, lenses[:, jnp.array(OTHERS)]])
+        scale = (REFERENCE / wavelength).astype(turns.dtype)
+        inner = coordinates(reference_problem(*measured_slopes(turns), turns.shape[-1]))
+        lenses, losses = jax.vmap(lambda lens: self._advance(inner, lens * scale))(starts)
+        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+        order = jnp.argsort(losses)
+        found = space.clip(lenses[order] / scale)
+        return jnp.where(jnp.isfinite(found), found, start), losses[order]
+
+    def _advance(self, inner: Any, lens: Array) -> tuple[Array, Array]:
+        """Refine a lens at the reference wavelength."""
+        refiner, key = self.refiner, jax.random.key(0)
+
+        def step(_: Array, state: Any) -> Any:
+            return refiner.step(inner.objective, state, key)
+
+        state = refiner.init(inner.objective, inner.encode(lens), key)
+        state = jax.lax.fori_loop(0, self.steps, step, state)
+        return inner.decode(state.params), state.loss
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _fit(
+    learned: LearnedSlopes,
+    turns: Float[Array, "b n n"],
+    wavelength: Float[Array, " b"],
+    space: ParameterSpace,
+    start: Float[Array, "b 4"],
+    *,
+    classes: int,
+) -> tuple[Float[Array, "b k 4"], Float[Array, "b k"]]:
+    del classes  # see `kinds`
+    return jax.vmap(lambda t, w, s: learned.fit(t, w, space, s))(turns, wavelength, start)
