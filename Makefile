@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint format bench notebooks clean
+.PHONY: demo test test-slow lint format bench notebooks pretrained clean
 
 demo: $(READY)  ## simulate noisy phase maps, refine them, report
 	mkdir -p demo-output
@@ -46,6 +46,16 @@ bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.populations --json benchmarks/results/populations.json
 	$(BIN)/python -m benchmarks.tables
 
+PRETRAINED := predictor/metalens_predictor refiner/metalens_update refiner/damped_sine_damping
+
+pretrained: $(READY)  ## train the models that come with the package
+	for model in $(PRETRAINED); do \
+		kind=$$(dirname $$model); name=$$(basename $$model); \
+		$(BIN)/refinejax train $$kind --config refinejax/configs/$$name.toml --out training/$$name \
+		&& rm -rf refinejax/pretrained/$$name \
+		&& cp -r training/$$name/model refinejax/pretrained/$$name || exit 1; \
+	done
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
 	@if command -v uv > /dev/null; then \
@@ -62,4 +72,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv demo-output .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv demo-output training .pytest_cache .ruff_cache .import_linter_cache

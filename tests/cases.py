@@ -128,7 +128,7 @@ REFINERS = {
     "ga": Case(Evolution("ga", std=0.5), 5_000, tolerance=1e-3, skip=FLOORS, quick=()),
     "memetic": Case(Memetic(CMA, LBFGS, period=5), 1_000, quick=()),
     "cma-lbfgs": Case(Sequential(CMA, LBFGS, steps=10), 100, quick=()),
-    "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
+    "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100, quick=()),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
     "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100, quick=()),
     "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True, quick=()),

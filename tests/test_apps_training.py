@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from refinejax import cli, run
+from refinejax.apps import metalens
+from refinejax.apps._lens_exact import exact_problem
+from refinejax.apps._lens_learned import LearnedSlopes
+from refinejax.apps._lens_scale import OTHERS, REFERENCE
 from refinejax.apps._lens_tasks import LensTasks
+from refinejax.apps._lens_training import PredictorTask
 from refinejax.apps.training import train_model
 from refinejax.learned import LearnedUpdate
 from refinejax.models import load_model
 from refinejax.physics.metalens import LOWER, UPPER, phase
 from refinejax.physics.noise import PhaseNoise
 from refinejax.problems.damped_sine import DampedSines
+from refinejax.refiners import LevenbergMarquardt
 
 CONFIG = """\
 [training]
@@ -127,20 +133,128 @@ def test_a_missing_file_and_an_unknown_kind_are_named(tmp_path, capsys):
         train_model("x", {}, tmp_path)
 
 
+PREDICTOR = """\
+[training]
+steps = 2
+validate_every = 0
+
+[task]
+size = 12
+batch = 2
+validation = 2
+block = 6
+
+[network]
+widths = [4]
+groups = 2
+hidden = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predictor")
+    (folder / "config.toml").write_text(PREDICTOR)
+    arguments = ["--config", str(folder / "config.toml"), "--out", str(folder / "out"), "--json"]
+    assert cli.main(["train", "predictor", *arguments]) == 0
+    return folder / "out" / "model"
+
+
+def test_a_trained_predictor_gives_the_starts_of_the_command(predictor, tmp_path, capsys):
+    model = load_model(predictor)
+    assert model.architecture == "predictor"
+    assert model.provenance["configuration"]["network"]["widths"] == [4]
+    made = metalens.simulate(3, 12, error=0.01)
+    np.savez(tmp_path / "maps.npz", **made)
+    options = ["--predict", str(predictor), "--method", "lm", "--max-steps", "1", "--json"]
+    options += ["--output", str(tmp_path / "out.npz")]
+    assert cli.main(["metalens", str(tmp_path / "maps.npz"), *options]) == 0
+    capsys.readouterr()
+    found = metalens.predict_lenses(
+        made["phase"], wavelength=made["wavelength"], predictor=model.value
+    )
+    before = metalens.residual_rmse(made["phase"], found.params)
+    with np.load(tmp_path / "out.npz") as out:
+        np.testing.assert_allclose(out["initial_rmse"], before, rtol=1e-5)
+        assert np.all(out["rmse"] <= out["initial_rmse"] * (1 + 1e-6))
+
+
+def test_what_is_no_predictor_of_these_maps_is_named(predictor, trained, tmp_path, capsys):
+    np.savez(tmp_path / "maps.npz", **metalens.simulate(2, 18))
+    arguments = ["metalens", str(tmp_path / "maps.npz"), "--output", str(tmp_path / "out.npz")]
+    for model, message in (
+        (predictor, "not made for maps of 18 × 18 pixels"),
+        (trained / "out" / "model", "kind 'update'; expected a predictor"),
+        ("nothing", "no pretrained model 'nothing'"),
+    ):
+        assert cli.main([*arguments, "--predict", str(model)]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.slow
-def test_lens_tasks_are_maps_of_their_lenses_and_starts_within_the_ranges():
-    tasks = LensTasks(PhaseNoise.none(), (0.01, 0.3), size=16)
+def test_lens_tasks_are_slopes_of_their_lenses_and_starts_within_the_ranges():
+    tasks = LensTasks(PhaseNoise.none(), (0.01, 0.3), size=64)
     keys = jax.random.split(jax.random.key(0), 300)
     drawn = jax.vmap(tasks.sample)(keys)
-    xc, yc, side, focal = np.asarray(drawn.truth[0])
-    lens = np.array([xc, yc, side, drawn.wavelength[0], focal])
-    turns = (np.asarray(phase(lens, 16)) - drawn.phase[0]) / (2 * np.pi)
-    np.testing.assert_allclose(turns, np.round(turns), atol=2e-3)
-    np.testing.assert_array_less(jax.vmap(lambda t: tasks.objective(t)(t.truth))(drawn), 1e-4)
-    starts = np.asarray(jax.vmap(tasks.initial)(drawn, keys))
+    scale = np.asarray(drawn.scale)[:, None]
+    xc, yc, side, focal = np.asarray(drawn.truth[0]) / scale[0]
+    lens = np.array([xc, yc, side, REFERENCE / scale[0, 0], focal])
+    turns = np.asarray(phase(lens, 64)) / (2 * np.pi)
+    steps = np.diff(turns, axis=1)[3:-4, 3:-4]  # blocks of 7 pixels in the middle
+    wrapped = np.exp(2j * np.pi * steps[:56, :56]).reshape(8, 7, 8, 7).sum((1, 3))
+    np.testing.assert_allclose(drawn.across[0], np.angle(wrapped) / (2 * np.pi), atol=0.02)
+    losses = jax.vmap(lambda t: tasks.objective(t)(t.truth))(drawn)
+    assert np.median(losses) < 1e-3
+    starts = np.asarray(jax.vmap(tasks.initial)(drawn, keys)) / scale
     low, high = (np.delete(np.array(bound), 3) for bound in (LOWER, UPPER))
-    assert np.all(starts >= low.astype(np.float32))
-    assert np.all(starts <= high.astype(np.float32))
-    inside = np.abs(drawn.truth[:, :2]) < 200  # whose starts are not clipped
-    share = np.abs(starts - drawn.truth)[:, :2][inside] / 1000 / np.sqrt(2 / np.pi)
+    assert np.all(starts >= low - 1e-3)
+    assert np.all(starts <= high + 1e-3)
+    truth = np.asarray(drawn.truth) / scale
+    inside = np.abs(truth[:, :2]) < 200  # whose starts are not clipped
+    share = np.abs(starts - truth)[:, :2][inside] / 1000 / np.sqrt(2 / np.pi)
     np.testing.assert_allclose(np.mean(share), 0.29 / np.log(30), rtol=0.2)
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return metalens.simulate(16, 64, error=0.02, key=3)
+
+
+def fit(learned, maps, space=None):
+    space = metalens.space(wavelength=False) if space is None else space
+    start = maps["initial"][:, OTHERS]
+    problem = exact_problem(maps["phase"], maps["wavelength"], space)
+    return learned(problem, space, start, given=True, steps=0)
+
+
+def test_the_first_stage_by_any_refiner_fits_the_slopes(maps):
+    lenses, losses = fit(LearnedSlopes(LevenbergMarquardt(), steps=8), maps)
+    assert lenses.shape == (16, 1, 4)
+    before, _ = fit(LearnedSlopes(LevenbergMarquardt(), steps=0), maps)
+    np.testing.assert_allclose(before[:, 0], maps["initial"][:, OTHERS], rtol=1e-5, atol=1e-3)
+    truth = maps["truth"][:, OTHERS]
+    side = np.abs(lenses[:, 0, 2] / truth[:, 2] - 1)
+    assert np.median(side) < 0.1 * np.median(np.abs(before[:, 0, 2] / truth[:, 2] - 1))
+    assert np.median(losses) < 1e-2
+
+
+@pytest.mark.slow
+def test_draws_of_a_predictor_are_tried_too_and_the_best_comes_first(maps):
+    task = PredictorTask.of({"block": 16}, {"widths": [4], "groups": 2, "hidden": 4})
+    predictor = task.init(jax.random.key(0))
+    learned = LearnedSlopes(LevenbergMarquardt(), predictor, steps=8)
+    lenses, losses = fit(learned, maps)
+    assert lenses.shape == (16, 4, 4)
+    assert np.all(np.diff(losses, axis=1) >= 0)
+    alone, loss = fit(learned.replace(predictor=None), maps)
+    assert np.all(losses[:, 0] <= loss[:, 0] * 1.01)
+    again, _ = fit(learned, jax.tree.map(lambda x: x[5:6], maps))
+    np.testing.assert_allclose(again[0], lenses[5], rtol=1e-3, atol=1e-2)
+    del alone
+
+
+def test_the_learned_method_needs_a_start_and_pixels(maps):
+    with pytest.raises(ValueError, match='initial: method "learned" needs a start'):
+        metalens.invert(maps["phase"], method="learned")
+    with pytest.raises(ValueError, match="needs maps of 33 × 33 pixels or more, got 20 × 20"):
+        metalens.invert(maps["phase"][0, :20, :20], initial=maps["initial"][0], method="learned")

@@ -55,6 +55,7 @@ def test_the_program_stays_within_the_limit_and_more_memory_gives_more_lanes(mon
     np.testing.assert_allclose(small.params, large.params, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_more_lanes_are_taken_than_there_are_samples(monkeypatch):
     _, lanes, _ = fit("100 GB", monkeypatch)
     assert lanes <= 2 * COUNT

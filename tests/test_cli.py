@@ -359,6 +359,7 @@ def test_nan_beside_the_maps_is_a_status(folder, capsys, name):
     assert np.all(out["rmse"][others] <= out["initial_rmse"][others] + ROUNDING)
 
 
+@pytest.mark.slow
 def test_all_maps_missing(folder, capsys):
     write(phase=np.full((COUNT, SIZE, SIZE), np.nan, np.float32))
     quick = ("--method", "random", "--max-steps", 3, "--report", "page")

@@ -258,6 +258,7 @@ def test_the_way_to_the_optimum_is_told():
 # As a person uses it
 
 
+@pytest.mark.slow
 def test_results_of_refine_answer_for_one_and_for_many(tmp_path):
     observations = observe(3).astype(np.float32)
     many = refine(decay, observations, truths(3), noise=np.float32([0.05, 0.1, 0.2]))

@@ -58,6 +58,7 @@ def test_they_are_where_the_least_sum_of_squares_has_risen_enough():
         np.testing.assert_allclose([low[1], high[1]], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_they_do_not_depend_on_how_the_params_are_written():
     fit = optimum().astype(np.float32)
     problem = InverseProblem(decay, OBSERVED.astype(np.float32))

@@ -143,6 +143,7 @@ def test_optima_inside_on_a_face_and_in_a_corner_are_found(center):
     assert np.all(np.abs(result.params) <= 1)
 
 
+@pytest.mark.slow
 def test_bounds_cost_nothing_where_they_are_not_met():
     start = jnp.array([0.1, -0.1])
     refiner = Evolution("cma_es", std=0.05)

@@ -94,7 +94,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize(
-    "cell", [pytest.param(c, marks=() if c == "lstm" else pytest.mark.slow) for c in CELLS]
+    "cell", [pytest.param(c, marks=() if c == "residual" else pytest.mark.slow) for c in CELLS]
 )
 def test_no_update_makes_anything_worse_wherever_it_starts_and_however_bad_it_is(cell):
     refiner = CELLS[cell](jax.random.key(0))

@@ -446,6 +446,7 @@ def test_limits_and_rules_are_kept(made, solved):
         solve(made, memory_limit="1kB")
 
 
+@pytest.mark.slow
 def test_small_maps_go_another_way():
     made = metalens.simulate(4, 8, error=1e-4, key=1)
     result = solve(made, initial=made["initial"])

@@ -183,6 +183,7 @@ def test_a_step_is_the_mean_over_members_maps_and_params(members):
     assert step(made, weights, 7, jax.random.key(6))[0] != loss
 
 
+@pytest.mark.slow
 def test_the_physics_comes_in_with_the_curriculum():
     made, weights, key = task(**LATER), first(), jax.random.key(0)
     data, before = (step(made, weights, at, key) for at in (0, 10))
@@ -372,7 +373,7 @@ def test_networks_that_do_not_fit_are_refused():
         PredictorTask.of(SMALL, {**NETWORK, "width": 3})
 
 
-@pytest.mark.parametrize("name", ["metalens_predictor_64", "metalens_predictor_128_gpu"])
+@pytest.mark.parametrize("name", ["metalens_predictor", "metalens_predictor_128_gpu"])
 def test_the_configurations_that_come_with_the_package(name):
     path = Path(refinejax.__file__).parent / "configs" / f"{name}.toml"
     tables = tomllib.loads(path.read_text())

@@ -304,6 +304,7 @@ def test_a_start_outside_is_moved_onto_the_bounds_and_not_worse_than_there():
     assert result.at_bound.all()
 
 
+@pytest.mark.slow
 def test_no_result_lies_outside_bounds_for_any_method():
     observed, initial, _ = decays(count=20)
     lower, upper = np.float32([1.2, 0.8]), np.float32([1.5, 1.2])

@@ -99,7 +99,8 @@ def measured_slopes(turns: Float[Array, "n n"]) -> tuple[Array, Array]:
 def reference_problem(across: Array, down: Array, size: int) -> InverseProblem:
     """Return the problem of a lens at the reference wavelength with these slopes.
 
-    Its residual is in turns across the window, and alike for maps of any number of pixels.
+    Its residual is in turns along 1/63 of the window, a pixel of a map of 64 × 64, whatever the
+    number of pixels: to a network all maps are alike.
     """
     problem = slope_problem(
         lens_model(size, across.dtype),
@@ -108,4 +109,4 @@ def reference_problem(across: Array, down: Array, size: int) -> InverseProblem:
         space=reference_space(),
         context=jnp.asarray(REFERENCE, across.dtype),
     )
-    return problem.replace(noise=np.asarray(1 / (size - 1), across.dtype))
+    return problem.replace(noise=np.asarray(63 / (size - 1), across.dtype))

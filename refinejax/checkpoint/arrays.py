@@ -73,6 +73,7 @@ def write_tree(folder: Path, tree: Any) -> None:
     if data := _data(tree):
         with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder, args=ocp.args.PyTreeSave(data))
+        (folder / "commit_success.txt").unlink(missing_ok=True)  # names the writer's folders
     else:
         folder.mkdir()
 

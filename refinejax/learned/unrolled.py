@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from refinejax._core import Refiner, Scalar, coordinates
 from refinejax.learned.builders import Builder
 from refinejax.learned.masked import masked_mean_gradient
+from refinejax.learned.update import unguarded
 
 _TINY = 1e-30
 
@@ -19,8 +20,8 @@ class Unrolled(struct.PyTreeNode):
 
     The mean over tasks and steps k = 1 … K of log L(x_k), differentiated through all steps
     (Andrychowicz et al. 2016, arXiv:1606.04474, eq. 3, with logarithms, so that a task far from its
-    optimum does not outweigh the others). Parts of the batch whose gradient is not finite are left
-    out, and counted.
+    optimum does not outweigh the others). The guard of `LearnedUpdate` is off: a refused step
+    teaches nothing. Parts of the batch whose gradient is not finite are left out, and counted.
 
     Attributes:
         tasks: distribution of tasks (see `problems.tasks`).
@@ -57,7 +58,7 @@ class Unrolled(struct.PyTreeNode):
         return loss, gradient, memory, {"finite": share}
 
     def _loss(self, refiner: Refiner, key: PRNGKeyArray) -> Scalar:
-        losses = jnp.maximum(trajectory(refiner, self.tasks, key, self.horizon), _TINY)
+        losses = jnp.maximum(trajectory(unguarded(refiner), self.tasks, key, self.horizon), _TINY)
         return jnp.mean(jnp.log(losses))
 
     def validate(self, weights: Refiner, key: PRNGKeyArray) -> dict[str, Scalar]:

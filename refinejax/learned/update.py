@@ -72,6 +72,8 @@ class LearnedUpdate(Refiner):
         relative: whether steps are in proportion to the root of the loss, Δ = √L·network(…):
             where the residual is linear and the network is told its direction (`Relative`), such a
             network can be exact at any distance from the optimum; static.
+        guarded: whether a trial that does not lower the loss is refused; static. In training it is
+            not: from a step that is not taken nothing can be learned.
 
     Raises:
         ValueError: in ``init``, where ``reads`` is given and the objective has no residual.
@@ -81,6 +83,7 @@ class LearnedUpdate(Refiner):
     reads: Callable[[PyTree], PyTree] | None = struct.field(pytree_node=False, default=None)
     slope: bool = struct.field(pytree_node=False, default=True)
     relative: bool = struct.field(pytree_node=False, default=False)
+    guarded: bool = struct.field(pytree_node=False, default=True)
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate the loss, its gradient and the map of the residual."""
@@ -109,7 +112,7 @@ class LearnedUpdate(Refiner):
         ends: Any = project(units.decode(there), bounds_of(objective))
         loss, reading = self._read(objective, ends, units)
         finite = jnp.isfinite(loss) & _all_finite(reading)
-        accepted = finite & (loss < state.loss)
+        accepted = finite & (loss < state.loss) if self.guarded else finite
         old = (state.params, state.loss, memory.reading, memory.hidden)
         params, loss, reading, hidden = select(accepted, (ends, loss, reading, hidden), old)
         return State(params, loss, self._remember(state, accepted, finite, reading, hidden, loss))
@@ -157,6 +160,11 @@ class LearnedUpdate(Refiner):
         memory: Memory = state.inner
         stalled = jnp.where(memory.refused >= _PATIENT, Status.STALLED, Status.RUNNING)
         return jnp.where(memory.lost >= REFUSALS, Status.NONFINITE, stalled).astype(jnp.int32)
+
+
+def unguarded(refiner: Refiner) -> Refiner:
+    """Return the refiner without its guard, for training; others as they are."""
+    return refiner.replace(guarded=False) if isinstance(refiner, LearnedUpdate) else refiner
 
 
 def _all_finite(tree: PyTree) -> Array:
