@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import tomllib
+from importlib import resources
 
 import jax
 import jax.numpy as jnp
@@ -183,3 +185,25 @@ def test_without_pretrained_models_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "_PRETRAINED", tmp_path / "nothing")
     with pytest.raises(ValueError, match="there are: none in this version"):
         pretrained("any")
+
+
+PRETRAINED = ("damped_sine_damping", "metalens_predictor", "metalens_update")
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_what_comes_with_the_package_loads_and_says_where_it_is_from(name):
+    model = pretrained(name)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(model.value))
+    assert np.isfinite(model.provenance["validation"]["validation_loss"])
+    path = resources.files("refinejax") / "configs" / f"{name}.toml"
+    given = tomllib.loads(path.read_text())
+    made = model.provenance["configuration"]
+    assert given["task"].items() <= made["task"].items()
+    assert given["training"]["steps"] == model.provenance["steps"]
+
+
+def test_what_comes_with_the_package_is_small_and_knows_no_folders():
+    files = [path for path in models._PRETRAINED.rglob("*") if path.is_file()]
+    assert {path.relative_to(models._PRETRAINED).parts[0] for path in files} == set(PRETRAINED)
+    assert sum(path.stat().st_size for path in files) < 3e6
+    assert not [path for path in files if path.name == "commit_success.txt"]

@@ -13,20 +13,24 @@ from refinejax._core import Refiner, coordinates, kinds
 from refinejax.apps._chunks import by_chunks
 from refinejax.apps._lens_predict import sample_lenses
 from refinejax.apps._lens_scale import OTHERS, REFERENCE
+from refinejax.apps._lens_slopes import closed_form, possible_aliases
 from refinejax.apps._lens_tasks import measured_slopes, reference_problem
+from refinejax.batch.lanes import REORDER
 from refinejax.networks.predictor import Predictor
+from refinejax.physics.slopes import Blocks, block_phasors
 from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.problems.phase import RADIAN
 
-STEPS = 5
+STEPS = 3
 DRAWS = 3
 
 
 class LearnedSlopes(struct.PyTreeNode):
     """Some steps of a learned refiner from each of several starts, in place of `fit_slopes`.
 
-    Beside the start that is given, lenses are drawn from what the predictor, if there is one, says
-    of the map: as far apart as it is uncertain.
+    Beside the start that is given: lenses with slopes and curvatures of the map in closed form, as
+    there, and lenses drawn from what the predictor, if there is one, says of the map, as far apart
+    as it is uncertain.
 
     Attributes:
         refiner: trained on `LensTasks`.
@@ -51,7 +55,7 @@ class LearnedSlopes(struct.PyTreeNode):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return lenses (B, k, 4) [µm], the best first, and their losses (B, k)."""
         del given, steps  # it needs a start, and few steps
-        classes = kinds(self.refiner, self.predictor)
+        classes, aliases = kinds(self.refiner, self.predictor), possible_aliases(problem, space)
         return by_chunks(
             lambda rows: _fit(
                 self,
@@ -59,16 +63,24 @@ class LearnedSlopes(struct.PyTreeNode):
                 problem.context[rows],
                 space,
                 start[rows],
+                aliases=aliases,
                 classes=classes,
             ),
             len(start),
         )
 
     def fit(
-        self, turns: Float[Array, "n n"], wavelength: Array, space: ParameterSpace, start: Array
+        self,
+        turns: Float[Array, "n n"],
+        wavelength: Array,
+        space: ParameterSpace,
+        start: Array,
+        aliases: int,
     ) -> tuple[Float[Array, "k 4"], Float[Array, " k"]]:
         """Fit one map."""
-        starts = start[None]
+        blocks = Blocks.of(turns.shape[-1])
+        lenses = closed_form(block_phasors(turns, blocks), blocks, wavelength, space, aliases)
+        starts = jnp.concatenate([start[None], lenses])
         if self.predictor is not None and self.draws:
             phase = turns / jnp.asarray(RADIAN, turns.dtype)
             key = jax.random.key(0)
@@ -94,7 +106,7 @@ class LearnedSlopes(struct.PyTreeNode):
         return inner.decode(state.params), state.loss
 
 
-@functools.partial(jax.jit, static_argnames="classes")
+@functools.partial(jax.jit, static_argnames=("aliases", "classes"), compiler_options=REORDER)
 def _fit(
     learned: LearnedSlopes,
     turns: Float[Array, "b n n"],
@@ -102,7 +114,8 @@ def _fit(
     space: ParameterSpace,
     start: Float[Array, "b 4"],
     *,
+    aliases: int,
     classes: int,
 ) -> tuple[Float[Array, "b k 4"], Float[Array, "b k"]]:
     del classes  # see `kinds`
-    return jax.vmap(lambda t, w, s: learned.fit(t, w, space, s))(turns, wavelength, start)
+    return jax.vmap(lambda t, w, s: learned.fit(t, w, space, s, aliases))(turns, wavelength, start)

@@ -55,16 +55,14 @@ def fit_slopes(
         Lenses of shape (B, k, 4) [µm] and losses of shape (B, k); infinite losses where the map has
         no slopes.
     """
-    size = problem.observation.shape[-1]
-    steepest = float(space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
-    aliases = min(int(np.ceil(steepest / (size - 1) - 0.5)), _MOST_ALIASES)
+    size, aliases = problem.observation.shape[-1], possible_aliases(problem, space)
     return by_chunks(
         lambda rows: _fit(
             problem.replace(observation=problem.observation[rows], context=problem.context[rows]),
             space,
             start[rows],
             blocks=Blocks.of(size),
-            aliases=max(aliases, 0),
+            aliases=aliases,
             given=given,
             steps=np.int32(steps),
         ),
@@ -89,7 +87,7 @@ def _fit(
 
     def one(turns: Array, wavelength: Array, start: Array) -> tuple[Array, Array]:
         phasors = block_phasors(turns, blocks)
-        lenses = _closed_form(phasors, blocks, wavelength, space, aliases)
+        lenses = closed_form(phasors, blocks, wavelength, space, aliases)
         lenses = jnp.concatenate([start[None], lenses]) if given else lenses
         known = slopes(phasors[0]), slopes(phasors[1])
         task = slope_problem(problem.forward, known, blocks, space=space, context=wavelength)
@@ -113,7 +111,14 @@ def _fit(
     return jax.vmap(one)(problem.observation, problem.context, start)
 
 
-def _closed_form(
+def possible_aliases(problem: InverseProblem, space: ParameterSpace) -> int:
+    """Return how many turns a pixel the slopes of lenses within bounds can be off by wrapping."""
+    size = problem.observation.shape[-1]
+    steepest = float(space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
+    return max(min(int(np.ceil(steepest / (size - 1) - 0.5)), _MOST_ALIASES), 0)
+
+
+def closed_form(
     phasors: tuple[Array, Array],
     blocks: Blocks,
     wavelength: Array,
