@@ -71,7 +71,7 @@ def sign_flip(deltas: ArrayLike, seed: int = 0) -> SignFlip:
 
     p is the share of the 2ⁿ ways to flip their signs that give a mean as large (two-sided: as far
     from 0) as the one seen. Up to 16 deltas all are counted; beyond, p = (1 + hits)/(1 + draws) of
-    19,999 random flips, which is never too small on average (Phipson and Smyth 2010, eq. 2).
+    19,999 random flips, which is never too small on average (Phipson and Smyth 2010).
 
     Args:
         deltas: shape (n,), n ≥ 2.

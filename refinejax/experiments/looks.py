@@ -29,7 +29,7 @@ def spent(share: float, alpha: float, spending: Spending = "pocock") -> float:
     """Return the part of ``alpha`` that is spent once this share of the pairs is in.
 
     ``pocock``: α ln(1 + (e − 1)t), which lets early looks decide; ``obrien_fleming``:
-    4 − 4Φ(z_{1−α/4}/√t), which hardly lets them. Lan and DeMets (1983), §3, for each of two sides.
+    4 − 4Φ(z_{1−α/4}/√t), which hardly lets them. Lan and DeMets (1983), for each of two sides.
 
     Raises:
         ValueError: for another name.
@@ -104,7 +104,7 @@ def repeated_p(
     """Return the p of a look at n pairs, mended for the looks that were planned.
 
     It is the least α with which the bound of this look is crossed (Jennison and Turnbull 2000,
-    §9.2). Without planned looks it is ``nominal``.
+    ch. 9). Without planned looks it is ``nominal``.
 
     Args:
         nominal: p as if this were the only look.

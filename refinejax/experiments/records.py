@@ -35,7 +35,7 @@ def from_json(content: Any) -> Record:
             f"a record: expected an object whose kind is one of {', '.join(KINDS)}, got {content!r}"
         )
     cls = KINDS[content["kind"]]
-    given = {
+    given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in content.items()
         if name not in ("kind", "time")
