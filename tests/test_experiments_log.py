@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 from test_experiments import KNOWN, known, run
 
+from refinejax import cli
 from refinejax import experiments as ex
 from refinejax.experiments import Assumption, Experiment, Log, RefusedError, lines
 
@@ -319,3 +321,71 @@ def test_every_line_is_json_with_kind_and_time(log):
     log.add(plan(log))
     for line in log.path.read_text().splitlines():
         assert {"kind", "time"} <= json.loads(line).keys()
+
+
+def command(capsys, *arguments):
+    """Run `refinejax experiments`: exit code, standard output, standard error."""
+    try:
+        code = cli.main(["experiments", *map(str, arguments)])
+    except SystemExit as exit_:
+        code = exit_.code
+    return code, *capsys.readouterr()
+
+
+def test_the_command(log, tmp_path, capsys, monkeypatch):
+    records = tmp_path / "new.json"
+    ids = {group.name: key for key, group in log.read().groups.items()}
+    arms = {"baseline": ids["baseline"], "candidate": ids["new"]}
+    said = {"id": "E1", "hypothesis": "h", "change": "c", "metric": "pro", "looks": [3, 6]}
+    records.write_text(json.dumps([{"kind": "experiment", **said, **arms}]))
+    code, out, _ = command(capsys, "add", log.path, records)
+    assert (code, out.splitlines()[0]) == (0, f"group {ids['baseline']}  baseline, seeds 1, 2, 3")
+    code, out, _ = command(capsys, "compare", log.path, "E1")
+    assert code == 0
+    assert out == f"{ex.judge(log.read(), 'E1')}\n"
+    assert "KEEP: the interval lies above 0" in out
+    found = json.loads(command(capsys, "compare", log.path, "E1", "--json")[1])
+    assert (found["verdict"], found["experiment"], found["pairs"]) == ("KEEP", "E1", [1, 2, 3])
+    assert len(log.read().decisions) == 1
+    page = tmp_path / "LOG.md"
+    assert command(capsys, "log", log.path, "--output", page, "--check")[0] == 1
+    assert command(capsys, "log", log.path, "--output", page)[:2] == (0, f"written: {page}\n")
+    assert command(capsys, "log", log.path, "--output", page, "--check")[0] == 0
+    assert command(capsys, "log", log.path)[1].strip() == page.read_text().strip()
+    assert command(capsys, "table", log.path)[1].strip() in page.read_text()
+    row = json.loads(command(capsys, "table", log.path, "--json")[1])["experiments"][0]
+    assert (row["id"], row["verdict"], row["seeds"]) == ("E1", "KEEP", [1, 2, 3])
+    assert row["p"] == row["p_holm"] == found["p"]
+    line = {"kind": "assumption", "id": "A1", "choice": "c", "why": "w"}
+    lines_ = [json.dumps(line | {"alternatives": "a", "notice": n}) for n in ("one", "two")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines_)))
+    code, out, _ = command(capsys, "add", log.path, "--json")
+    assert json.loads(out) == {"added": 2, "groups": {key: name for name, key in ids.items()}}
+    assert log.read().assumptions[0].notice == "two"
+
+
+def test_wrong_input_of_the_command(log, tmp_path, capsys):
+    def error(*arguments):
+        code, out, text = command(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert text.startswith("refinejax: error: ")
+        assert text.count("\n") == 1
+        return text
+
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"kind": "run"}\n{"kind')
+    assert "line 2: not JSON" in error("add", log.path, bad)
+    bad.write_text('{"kind": "run"}')
+    assert "a run: missing budget" in error("add", log.path, bad)
+    decision = {"experiment": "E1", "verdict": "KEEP", "promote": False, "action": "keep"}
+    bad.write_text(json.dumps({"kind": "decision", **decision, "seeds": [], "comparison": {}}))
+    assert "a decision is made by" in error("add", log.path, bad)
+    assert "expected one on record, got 'E9'" in error("compare", log.path, "E9")
+    assert "no such file" in error("table", tmp_path / "none")
+    assert "which page?" in error("log", log.path, "--check")
+
+
+def test_the_command_does_without_jax(log):
+    code = "import sys; from refinejax.cli import main; main(); sys.exit('jax' in sys.modules)"
+    command = [sys.executable, "-c", code, "experiments", "table", str(log.path)]
+    assert subprocess.run(command, timeout=120, capture_output=True).returncode == 0

@@ -98,15 +98,18 @@ class Log:
         """
         return _records([from_json(content) for content in read_lines(self.path)])
 
-    def add(self, *records: Run | Experiment | Assumption) -> None:
+    def add(self, *records: Record) -> None:
         """Add records, all or none. What is there already, equal in all, is not added again.
 
         Raises:
             ValueError: for a seed of a group that is done already with other numbers; for a name
                 that stands for another group; for an experiment whose id is taken, whose baseline
-                is no group on record or was rejected, or which confirms none of the same groups.
+                is no group on record or was rejected, or which confirms none of the same groups;
+                for a decision, which `decide` makes.
             OSError: if it cannot be written; it is then as it was.
         """
+        if any(isinstance(record, Decision) for record in records):
+            raise ValueError("records: a decision is made by `decide`, and not added")
         self.extend(lambda _: records)
 
     def extend(self, make: Callable[[Records], Iterable[Record]]) -> None:
