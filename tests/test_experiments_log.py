@@ -272,7 +272,8 @@ def test_the_page(log, tmp_path):
     assert str(ex.decide(log, "E2").verdict) == "REVERT"
     page = ex.markdown(log.read())
     assert "| E1 | A | wider \\| deeper | pro | 3 | +3.00 | [+2.75, +3.25] |" in page
-    assert "| candidate | 2 | 84.1 | done |" in page
+    assert "| seed | pro, baseline | pro, candidate |" in page
+    assert "| 2 | 81 | 84.1 |" in page
     assert "- E1: wider | deeper (not confirmed on fresh seeds yet)" in page
     assert "### Rejected\n\n- E2: a change" in page
     assert page.count("Not judged yet.") == 1

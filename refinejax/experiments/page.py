@@ -9,7 +9,7 @@ from typing import Any
 from refinejax.experiments.judge import gain, mended
 from refinejax.experiments.log import Records
 from refinejax.experiments.plans import Decision, Experiment
-from refinejax.experiments.runs import Group
+from refinejax.experiments.runs import Group, Run
 from refinejax.experiments.words import interval, percent, places, signed
 
 _ABOUT = "Written by `refinejax experiments log` from the records; do not edit."
@@ -165,16 +165,21 @@ def _name(group: Group | None, name: str) -> str:
 
 
 def _values(e: Experiment, arms: Mapping[str, Group | None]) -> str:
-    """Return the seed × metric table of both arms."""
-    names = [e.metric, *(name for name in e.guards if name != e.metric)]
-    rows = []
-    for arm, group in arms.items():
-        for run in group.runs if group is not None else ():
-            cells = {
-                name: f"{run.metrics[name]:.6g}" if name in run.metrics else "—" for name in names
-            }
-            rows.append({"arm": arm, "seed": str(run.seed), **cells, "status": run.status})
+    """Return the seed × metric table, both arms side by side."""
+    runs = {arm: {r.seed: r for r in g.runs} if g is not None else {} for arm, g in arms.items()}
+    metrics = dict.fromkeys([e.metric, *e.guards])
+    rows = [
+        {"seed": str(seed)}
+        | {f"{name}, {arm}": _value(runs[arm].get(seed), name) for name in metrics for arm in arms}
+        for seed in dict.fromkeys(seed for found in runs.values() for seed in found)
+    ]
     return table(rows)
+
+
+def _value(run: Run | None, metric: str) -> str:
+    if run is None or run.status != "done":
+        return "—" if run is None else run.status
+    return f"{run.metrics[metric]:.6g}" if metric in run.metrics else "—"
 
 
 def _look(look: Decision) -> str:
