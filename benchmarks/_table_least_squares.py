@@ -57,7 +57,7 @@ def _speed_note(data: Mapping[str, Any]) -> str:
 
 def _speed_claims(data: Mapping[str, Any]) -> str:
     said = []
-    for part, name in (("pointwise", "Given pixel by pixel"), ("image", "Given as an image")):
+    for part, name in (("pointwise", "Given pixel by pixel, in CPU time"), ("image", "Given as an image, in CPU time")):
         times = least_squares_times(data, part)
         claim = claims("least_squares", part, times, data[part][0]["peer"], data)
         said += [f"{name}, {claim}"] if claim else []
