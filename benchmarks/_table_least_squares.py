@@ -57,10 +57,10 @@ def _speed_note(data: Mapping[str, Any]) -> str:
 
 def _speed_claims(data: Mapping[str, Any]) -> str:
     said = []
-    for part, name in (("pointwise", "Given pixel by pixel, in CPU time"), ("image", "Given as an image, in CPU time")):
+    for part, name in (("pointwise", "pixel by pixel"), ("image", "as an image")):
         times = least_squares_times(data, part)
         claim = claims("least_squares", part, times, data[part][0]["peer"], data)
-        said += [f"{name}, {claim}"] if claim else []
+        said += [f"Given {name}, in CPU time, {claim}"] if claim else []
     return " ".join([EVIDENCE, *said]) if said else ""
 
 
