@@ -129,6 +129,21 @@ def test_ties_count_half():
     assert (found.ups, found.ties) == (2, 1)
 
 
+def test_pairs_may_be_many_instances():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=30_000)
+    y = x + 0.02 + rng.normal(size=x.shape)
+    old, new = ({f"image {i}": v for i, v in enumerate(a.tolist())} for a in (x, y))
+    found = compare(old, new, "score")
+    np.testing.assert_allclose(found.interval, stats.ttest_rel(y, x).confidence_interval(0.95))
+    np.testing.assert_allclose(found.bootstrap, found.interval, atol=0.002)
+    assert found.flips.two_sided == pytest.approx(found.p, abs=0.005)
+    assert found.better == pytest.approx(stats.mannwhitneyu(y, x).statistic / len(x) ** 2)
+    assert "fresh pairs" in str(found)
+    with pytest.raises(RefusedError, match="image 10 and 29989 more"):
+        compare(old, {"image 0": 1.0, "a": 0.0, "b": 1.0} | dict.fromkeys("cd", 0.0), "score")
+
+
 def test_verdicts():
     def verdict(deltas, **options):
         pairs = range(len(deltas))

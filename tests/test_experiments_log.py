@@ -226,6 +226,13 @@ def test_confirmation_takes_fresh_seeds(log):
     assert "confirmation: C1 INCONCLUSIVE" in ex.markdown(log.read())
 
 
+def test_another_try_with_the_same_groups_is_named(log):
+    log.add(plan(log), plan(log, "E2", metric="pro", margin=0.5))
+    ex.decide(log, "E1")
+    assert ex.judge(log.read(), "E1").warnings == ()
+    assert "judged before, by pro: E1 KEEP" in ex.judge(log.read(), "E2").warnings[0]
+
+
 def test_evaluation_only(tmp_path):
     log = Log(tmp_path / "log.jsonl")
     for name, shift, auroc in (("baseline", 0, 0.0), ("smooth", 1, 0.0), ("retrained", 1, 1e-9)):

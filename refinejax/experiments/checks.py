@@ -74,7 +74,7 @@ def match(baseline: Values, candidate: Values, unmatched: Unmatched) -> tuple[li
         )
     pairs = [pair for pair in baseline if pair in candidate]
     lone = [
-        f"{arm} alone has {', '.join(map(str, extra))}"
+        f"{arm} alone has {_some(extra)}"
         for arm, extra in (
             ("the baseline", [pair for pair in baseline if pair not in candidate]),
             ("the candidate", [pair for pair in candidate if pair not in baseline]),
@@ -89,6 +89,11 @@ def match(baseline: Values, candidate: Values, unmatched: Unmatched) -> tuple[li
         raise ValueError(f"seeds: a comparison needs 2 pairs or more, got {len(pairs)}")
     dropped = "dropped, which may flatter one of them if runs failed: "
     return pairs, [dropped + "; ".join(lone)] if lone else []
+
+
+def _some(pairs: Sequence[Any]) -> str:
+    rest = f" and {len(pairs) - 10} more" if len(pairs) > 10 else ""
+    return ", ".join(map(str, pairs[:10])) + rest
 
 
 def unfinished(group: Group) -> list[str]:

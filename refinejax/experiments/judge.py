@@ -1,5 +1,6 @@
 """Experiments of a log judged: what may be compared, when, and what is put on record."""
 
+import dataclasses
 import math
 
 from refinejax.experiments.checks import RefusedError, Unmatched, refuse_touched
@@ -48,7 +49,20 @@ def judge(records: Records, experiment: str, *, unmatched: Unmatched = "refuse")
         others=tuple(records.groups.values()),
     )
     _refuse_peeking(records, asked, found)
-    return found
+    tried = _tried_before(records, asked)
+    return dataclasses.replace(found, warnings=(*found.warnings, *tried)) if tried else found
+
+
+def _tried_before(records: Records, asked: Experiment) -> list[str]:
+    """Warn of the same groups judged under another id, as by another metric until one fits."""
+    arms = (asked.baseline, asked.candidate)
+    begun = records.experiments[: records.experiments.index(asked)]
+    others = [e for e in begun if (e.baseline, e.candidate) == arms and records.looks_at(e.id)]
+    return [
+        f"the same groups were judged before, by {e.metric}: {e.id} {records.verdict(e.id)}"
+        for e in others
+        if e.id != asked.confirms
+    ]
 
 
 def _fresh(group: Group, used: set[int], asked: Experiment) -> Group:

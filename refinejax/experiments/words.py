@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from refinejax.experiments.intervals import Interval
+from refinejax.experiments.sizes import MOST
 from refinejax.experiments.verdict import Guard, Verdict
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ def limits(c: "Comparison") -> str:
 
 def action(c: "Comparison") -> str:
     """Say what to do."""
+    noun = "seeds" if all(isinstance(pair, int) for pair in c.pairs) else "pairs"
     if c.verdict is Verdict.KEEP:
-        return "keep, and confirm on fresh seeds"
+        return f"keep, and confirm on fresh {noun}"
     if c.verdict is Verdict.REVERT:
         return "revert"
     later = [look for look in c.looks if look > c.n]
@@ -76,12 +78,12 @@ def action(c: "Comparison") -> str:
         return "revert, as the planned looks are over and it has not shown itself"
     begin = "promote (every pair is up and the mean reaches the margin): " if c.promote else ""
     if later:
-        return f"{begin}go on to {later[0]} seeds"
+        return f"{begin}go on to {later[0]} {noun}"
     if c.needed is None:
-        return f"{begin}no number of seeds is known to decide"
+        return f"{begin}no number of {noun} up to {MOST:,} would decide"
     if c.needed <= c.n:
-        return f"{begin}so many seeds decide in 4 cases of 5, and did not: more on fresh seeds"
-    return f"{begin}{c.needed} seeds would decide in 4 cases of 5, if mean and sd are as seen"
+        return f"{begin}so many seeds decide in 4 cases of 5, and did not: more on fresh {noun}"
+    return f"{begin}{c.needed} {noun} would decide in 4 cases of 5, if mean and sd are as seen"
 
 
 def _guard_lines(c: "Comparison") -> list[str]:
