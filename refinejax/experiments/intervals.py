@@ -72,8 +72,8 @@ def sign_flip(deltas: ArrayLike, seed: int = 0) -> SignFlip:
 
     p is the share of the 2ⁿ ways to flip their signs that give a mean as large (two-sided: as far
     from 0) as the one seen. Up to 16 deltas all are counted; beyond, p = (1 + hits)/(1 + draws) of
-    19,999 random flips (fewer beyond 2,500 deltas), which is never too small on average (Phipson and
-    Smyth 2010).
+    19,999 random flips (fewer beyond 2,500 deltas), which is never too small on average (Phipson
+    and Smyth 2010).
 
     Args:
         deltas: shape (n,), n ≥ 2.
