@@ -122,13 +122,14 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation (over seeds), smallest, largest, and of how many."""
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation (over seeds), smallest, largest, of how many, and each."""
     numbers = np.asarray(values, float)
     std = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
     low, high = float(numbers.min()), float(numbers.max())
     mean = float(numbers.mean())
-    return {"mean": mean, "std": std, "min": low, "max": high, "n": len(numbers)}
+    sums = {"mean": mean, "std": std, "min": low, "max": high, "n": len(numbers)}
+    return {**sums, "values": numbers.tolist()}
 
 
 def plus_minus(value: Mapping[str, float], digits: int = 3, factor: float = 1.0) -> str:

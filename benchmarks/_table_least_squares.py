@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks._common import plus_minus
 from benchmarks._markdown import machine, markdown, percent, seeds
+from benchmarks._runs import EVIDENCE, claims, least_squares_times
 from benchmarks._solvers import OURS
 
 
@@ -14,11 +15,13 @@ def least_squares(data: Mapping[str, Any]) -> str:
         _speed("given pixel by pixel", data["pointwise"]),
         _speed("given as an image", data["image"]),
         _speed_note(data),
+        _speed_claims(data),
         _nist(data["nist"]),
         _nist_note(data["nist"]),
         _more_wild(data["more_wild"]),
         _more_wild_note(data["more_wild"]),
     ]
+    parts = [part for part in parts if part]
     quick = ["**A quick run: too few samples to be quoted.**"]
     return "\n\n".join([*quick, *parts] if data["settings"]["quick"] else parts)
 
@@ -50,6 +53,15 @@ def _speed_note(data: Mapping[str, Any]) -> str:
         f"tried; {samples[0]:,} maps, of which slow peers get the first {min(samples)} or more; "
         f"{machine(data)}, {seeds(settings['seeds'])}."
     )
+
+
+def _speed_claims(data: Mapping[str, Any]) -> str:
+    said = []
+    for part, name in (("pointwise", "pixel by pixel"), ("image", "as an image")):
+        times = least_squares_times(data, part)
+        claim = claims("least_squares", part, times, data[part][0]["peer"], data)
+        said += [f"Given {name}, in CPU time, {claim}"] if claim else []
+    return " ".join([EVIDENCE, *said]) if said else ""
 
 
 def _nist(rows: Iterable[Mapping[str, Any]]) -> str:

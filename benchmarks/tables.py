@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks._common import RESULTS, plus_minus
 from benchmarks._markdown import machine, markdown, percent, seeds
+from benchmarks._runs import EVIDENCE, batching_claims, claims, spread_times
 from benchmarks._table_least_squares import least_squares
 from benchmarks._table_populations import bbob, compiled, evolution, populations
 
@@ -108,7 +109,8 @@ def _speed_note(data: Mapping[str, Any]) -> str:
 def continuous_batching(data: Mapping[str, Any]) -> str:
     """How many times faster the engine is than each peer."""
     rows = [_batching_row(row) for row in data["summary"]]
-    return "\n\n".join([markdown(rows), _batching_note(data)])
+    parts = [markdown(rows), _batching_note(data), batching_claims(data)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _batching_row(row: Mapping[str, Any]) -> dict[str, str]:
@@ -153,8 +155,10 @@ def metalens(data: Mapping[str, Any]) -> str:
         f"{settings['slack']:g} × that at the truth."
     )
     speed = f"64 × 64 clean maps, starts off by 1 %; {machine(data)}, {seeds(settings['seeds'])}."
+    said = claims("metalens", "speed", spread_times(data["speed"]), "cascade", data)
+    evidence = [f"{EVIDENCE} {said}"] if said else []
     parts = [_lens_success(data), solved, _lens_noise(data), noise, _lens_speed(data), speed]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *evidence])
 
 
 def _lens_success(data: Mapping[str, Any]) -> str:

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
-from benchmarks import _common, _table_populations, tables
+from benchmarks import _common, _runs, _table_populations, tables
+from refinejax import experiments
 
 ROOT = Path(__file__).parent.parent
 MARKED = "\n".join(f"<!-- table:{n} -->\nold\n<!-- /table:{n} -->\n" for n in tables.TABLES)
@@ -40,10 +43,13 @@ def adam_data():
 def batching_data():
     gain = {name: spread(3.0, 5.0) for name in ("whole", "chunks", "best chunks")}
     row = {"problem": "phase", "tail": "tail", "batch": 1024, "lanes": 32, "best": "lax.map 8"}
+    gains = [{"whole": 2.0 + 0.1 * seed, "chunks": 0.5 - 0.01 * seed} for seed in range(3)]
     return {
         "environment": ENVIRONMENT,
+        "settings": {"quick": False},
         "summary": [{**row, "gain": gain, "ideal": spread(14.3)}],
         "compile": [{"problem": "phase", "engine": 2.0, "whole": 1.0}],
+        "cases": [{**row, "seed": seed, "gain": gain} for seed, gain in enumerate(gains)],
     }
 
 
@@ -68,9 +74,10 @@ def least_squares_data():
     numbers = {"cpu_ratio": spread(3.0, 5.0), "wall_ratio": spread(2.0), "solved": spread(1.0)}
     numbers |= {"cpu": spread(5e-5), "wall": spread(1e-4), "compile": 2.0}
     settings = {"quick": False, "seeds": 2, "solved_at_most": 2e-3, "error": 0.01}
+    ratios = {"ours": [1.0, 1.0, 1.0], "SciPy": [3.0, 3.5, 4.0], "swift": [0.5, 0.6, 0.5]}
     speed = [
-        {"peer": peer, "samples": count, **numbers}
-        for peer, count in (("ours", 2048), ("SciPy", 9))
+        {"peer": peer, "samples": 9, "seeds": [{"cpu_ratio": x} for x in ratio], **numbers}
+        for peer, ratio in ratios.items()
     ]
     nist = {"method": "refinejax LM", "steps": 500, "of": 54, "right": 53, "failed": ["MGH10 1"]}
     counts = {"method": "refinejax LM", "of": 53, "solved": 51, "exact": 50, "failed": ["cube 8"]}
@@ -180,6 +187,30 @@ def test_tables_hold_the_numbers(folder):
     assert "| CMA-ES | 10.0 ± 1.4 | 2.00 | 0.200 | 0.400 |" in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
+
+
+def test_what_is_faster_is_said_with_an_interval(folder):
+    call(folder)
+    text = (folder / "README.md").read_text()
+    low, high = np.exp(ttest_1samp(np.log([3.0, 3.5, 4.0]), 0).confidence_interval(0.95))
+    assert f"ours is faster than SciPy [{low:.3g}, {high:.3g}]; slower than swift [" in text
+    assert "`vmap` of all: faster in 1, slower in 0, undecided in 0 of 1; chunks" in text
+    assert "chunks: faster in 0, slower in 1, undecided in 0 of 1." in text
+    data = {"environment": ENVIRONMENT, "settings": {}}
+    rows = [{"peer": "ours", "times": spread(1, 1)}, {"peer": "a", "times": spread(2, 200)}]
+    said = _runs.claims("b", "p", _runs.spread_times(rows), "ours", data)
+    assert said.startswith("ours is undecided against a [")
+    del rows[1]["times"]["values"]  # as measurements had it that kept no seeds
+    assert _runs.claims("b", "p", _runs.spread_times(rows), "ours", data) == ""
+
+
+def test_measurements_are_runs(folder):
+    log = folder / "log.jsonl"
+    for _ in range(2):
+        assert _runs.main([str(log), "--results", str(folder)]) == 0
+    records = experiments.Log(log).read()
+    assert len(records.runs) == 2 * 3 * 3 + 3 * 3
+    assert {group.seeds for group in records.groups.values()} == {(0, 1, 2)}
 
 
 def test_the_table_of_evolution_holds_the_numbers():

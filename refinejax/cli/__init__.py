@@ -1,14 +1,12 @@
 """The command line. The only place that prints."""
 
 import argparse
+import importlib
 import io
 import sys
 from collections.abc import Sequence
 
-import jax
-
 from refinejax import __version__
-from refinejax.cli import doctor, metalens, simulate, train
 from refinejax.cli.files import InputError
 from refinejax.cli.options import EXIT_CODES, INTERRUPTED, Parser
 
@@ -19,6 +17,7 @@ commands:
   metalens           lens parameters from wrapped phase maps
   simulate metalens  make phase maps, with noise, to try it on
   train refiner      a learned refiner, from a configuration
+  experiments        compare runs by seed, with verdicts, and keep a log
   doctor             versions, devices, precision, cache, and what is wrong with them
 
 example:
@@ -27,12 +26,16 @@ example:
 """
 
 
+_COMMANDS = ("metalens", "simulate", "train", "experiments", "doctor")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks µ is no reason to fail
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     try:
         return options.run(options)
     except (InputError, ValueError) as error:
@@ -42,7 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror}" if named else str(error), 1)
     except ImportError as error:
         return _fail(str(error), 1)
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    except MemoryError as error:
+        return _fail(_memory(error), 1)
+    except RuntimeError as error:
+        import jax
+
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            raise
         return _fail(_memory(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -63,10 +72,12 @@ def _memory(error: Exception) -> str:
     return str(error)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser, with one command where it is known which: the others need JAX."""
     parser = Parser(prog="refinejax", description=_DESCRIPTION, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"refinejax {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (metalens, simulate, train, doctor):
-        command.add(commands)
+    named = [name for name in arguments[:1] if name in _COMMANDS]
+    for name in named or _COMMANDS:
+        importlib.import_module(f"refinejax.cli.{name}").add(commands)
     return parser

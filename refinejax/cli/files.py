@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from refinejax.batch.result import write_npz
-
 _UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -61,6 +59,8 @@ def write(path: Path, **arrays: Any) -> None:
     Raises:
         OSError: if that is not possible, and what to do.
     """
+    from refinejax.batch.result import write_npz  # which needs JAX, and not every command does
+
     try:
         write_npz(path, **arrays)
     except OSError as error:

@@ -4,6 +4,9 @@ Each function returns a ``matplotlib.figure.Figure`` on an Agg canvas. None touc
 need no display, leave no figure open and change no setting. `png` gives the bytes of one.
 """
 
+from refinejax.plot.experiments import deltas as deltas
+from refinejax.plot.experiments import progress as progress
+from refinejax.plot.experiments import seed_scatter as seed_scatter
 from refinejax.plot.fit import corner as corner
 from refinejax.plot.fit import residuals as residuals
 from refinejax.plot.outcome import GROUPS as GROUPS

@@ -1,0 +1,146 @@
+"""Measurements as runs: is what the tables say of ours and theirs more than luck?
+
+``python -m benchmarks._runs LOG`` puts the measurements that hold every seed on record, for
+``refinejax experiments``; `claims` is what the README's tables say of them.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import RESULTS
+from refinejax.experiments import Comparison, Group, Log, Run, compare, hash_config
+
+EVIDENCE = "By `refinejax.experiments`, with 95 % t intervals of the ratio of times over seeds."
+METRIC = "log time"  # natural logarithm of the time in units of ours, turn by turn
+Times = Mapping[str, Sequence[float]]
+
+
+def claims(benchmark: str, part: str, times: Times, ours: str, data: Mapping[str, Any]) -> str:
+    """Say against which peers the time of ours is shorter, with an interval over seeds.
+
+    Args:
+        benchmark: its name.
+        part: of it, such as a problem.
+        times: peer → time of each seed in units of ours.
+        ours: which of the peers is.
+        data: the measurements, for their settings and versions.
+    """
+    found = comparisons(groups(benchmark, part, times, data), ours)
+    kinds: dict[str, list[str]] = {"faster than": [], "slower than": [], "undecided against": []}
+    for peer, one in found.items():
+        low, high = (math.exp(end) for end in one.interval)
+        kind = "faster than" if low > 1 else "slower than" if high < 1 else "undecided against"
+        kinds[kind].append(f"{peer} [{_ratio(low)}, {_ratio(high)}]")
+    said = [f"{kind} {', '.join(peers)}" for kind, peers in kinds.items() if peers]
+    return f"{ours} is {'; '.join(said)}." if said else ""
+
+
+def _ratio(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def comparisons(found: Mapping[str, Group], ours: str) -> dict[str, Comparison]:
+    """Compare ours with each peer that ran the same seeds, two or more, and differs over them."""
+    if ours not in found:
+        return {}
+    own = found[ours]
+    return {
+        peer: one
+        for peer, group in found.items()
+        if peer != ours and group.seeds == own.seeds and len(own.seeds) > 1
+        for one in [compare(group, own, METRIC, direction="lower")]
+        if one.sd > 0
+    }
+
+
+def groups(benchmark: str, part: str, times: Times, data: Mapping[str, Any]) -> dict[str, Group]:
+    """Return peer → its runs, a seed each."""
+    settings, packages = dict(data["settings"]), data["environment"]["packages"]
+    fixed: dict[str, Any] = {
+        "revision": str(packages.get("refinejax", "unknown")),
+        "data": hash_config([benchmark, part, settings], "settings"),
+        "metric_version": "1",
+        "budget": {},
+    }
+    made = {}
+    for peer, values in times.items():
+        config = {"benchmark": benchmark, "part": part, "peer": peer, "packages": dict(packages)}
+        made[peer] = Group(
+            Run(
+                name=f"{benchmark}, {part}: {peer}",
+                seed=seed,
+                metrics={METRIC: math.log(value)},
+                config=config,
+                **fixed,
+            )
+            for seed, value in enumerate(values)
+        )
+    return made
+
+
+def least_squares_times(data: Mapping[str, Any], part: str) -> dict[str, list[float]]:
+    """Return peer → CPU time a fit of each seed in units of ours."""
+    return {row["peer"]: [seed["cpu_ratio"] for seed in row["seeds"]] for row in data[part]}
+
+
+def spread_times(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return peer → times of each seed in units of ours; {} where only their spread was kept."""
+    kept = all("values" in row["times"] for row in rows)
+    return {row["peer"]: row["times"]["values"] for row in rows} if kept else {}
+
+
+def batching_times(data: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Return problem → peer → time of each seed in units of the engine's."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for case in data["cases"]:
+        part = f"{case['problem']}, {case['tail']}, {case['batch']} samples"
+        peers = found.setdefault(part, {"engine": []})
+        peers["engine"].append(1.0)
+        for peer, gain in case["gain"].items():
+            peers.setdefault(peer, []).append(gain)
+    return found
+
+
+def batching_claims(data: Mapping[str, Any]) -> str:
+    """Count the problems on which the engine is faster, slower or undecided."""
+    counts: dict[str, list[int]] = {}
+    for part, times in batching_times(data).items():
+        found = comparisons(groups("continuous_batching", part, times, data), "engine")
+        for peer, one in found.items():
+            row = counts.setdefault(peer, [0, 0, 0])
+            row[0 if one.interval[0] > 0 else 1 if one.interval[1] < 0 else 2] += 1
+    names = {"whole": "`vmap` of all", "chunks": "chunks", "best chunks": "the best chunks"}
+    said = [
+        f"{names[peer]}: faster in {row[0]}, slower in {row[1]}, undecided in {row[2]} of "
+        f"{sum(row)}"
+        for peer, row in counts.items()
+    ]
+    return f"{EVIDENCE} The engine against {'; '.join(said)}." if said else ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path, metavar="LOG", help="file of JSON lines")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of JSON files")
+    options = parser.parse_args(arguments)
+    data = json.loads((options.results / "least_squares.json").read_text())
+    found = [
+        groups("least_squares", part, least_squares_times(data, part), data)
+        for part in ("pointwise", "image")
+    ]
+    data = json.loads((options.results / "continuous_batching.json").read_text())
+    found += [
+        groups("continuous_batching", part, times, data)
+        for part, times in batching_times(data).items()
+    ]
+    Log(options.log).add(*(r for peers in found for group in peers.values() for r in group.runs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Checks that the parts share."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def check_looks(looks: Sequence[int]) -> None:
+    """Raise ValueError unless they are whole numbers of 2 or more that ascend."""
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 2 for n in looks)
+    if not whole or sorted(set(looks)) != list(looks):
+        raise ValueError(
+            f"looks: expected numbers of seeds, 2 or more, ascending, such as (3, 6, 10), got "
+            f"{looks!r}"
+        )
+
+
+def check_number(name: str, value: Any, least: float = -math.inf) -> None:
+    """Raise ValueError unless it is a finite number, not less than ``least``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < least:
+        bound = "" if least == -math.inf else f" of {least:g} or more"
+        raise ValueError(f"{name}: expected a finite number{bound}, got {value!r}")
+
+
+def check_texts(record: Any, names: Iterable[str]) -> None:
+    """Raise ValueError unless these fields of a record are texts that are not empty."""
+    for name in names:
+        value = getattr(record, name)
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{name}: expected a text that is not empty, got {value!r}")
