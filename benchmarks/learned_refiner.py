@@ -31,6 +31,7 @@ import optax
 from jax import Array
 
 from benchmarks._common import environment, make_parser, note, show, spread, write_json
+from benchmarks._table_learned import at_cost
 from refinejax import Gradient, LevenbergMarquardt, Refiner
 from refinejax.apps.training import train_model
 from refinejax.learned import Unrolled
@@ -247,12 +248,6 @@ def report(data: Mapping[str, Any]) -> None:
                 row[f"cost {budget}"] = f"{100 * at_cost(curve, budget):.1f}"
             rows.append(row)
         show(f"damped sines, {name}: % solved", rows)
-
-
-def at_cost(curve: Mapping[str, Any], budget: float) -> float:
-    """Return the share solved at a cost, or 0 if not even a step can be had."""
-    affordable = [s for c, s in zip(curve["cost"], curve["solved"], strict=True) if c <= budget]
-    return max(affordable, default=0.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
