@@ -1,4 +1,4 @@
-"""The success of `learned_refiner` over cost as a picture: ``python -m benchmarks._plot_learned``."""
+"""Draw the success of `learned_refiner` over cost: ``python -m benchmarks._plot_learned``."""
 
 import argparse
 import json

@@ -28,8 +28,8 @@ def learned_refiner(data: Mapping[str, Any]) -> str:
     settings = data["settings"]
     note = (
         f"Solved, of {settings['tasks']:,} tasks never seen in training, by the cost in "
-        "evaluations of the forward model: 3 for a gradient, 6 for normal equations (5, 10 and 50 steps of "
-        "Levenberg–Marquardt). The learned one is trained on the first condition alone. "
+        "evaluations of the forward model: 3 for a gradient, 6 for normal equations (5, 10 and 50 "
+        "steps of Levenberg–Marquardt). The learned one is trained on the first condition alone. "
         f"{machine(data)}, means over {seeds(settings['seeds'])} of training and test."
     )
     checked = _checked(data["conditions"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from benchmarks import _common, _runs, _table_populations, tables
+from benchmarks import _common, _plot_learned, _runs, _table_populations, tables
 from refinejax import experiments
 
 ROOT = Path(__file__).parent.parent
@@ -145,8 +145,27 @@ def bbob_data():
     return {"environment": ENVIRONMENT, "settings": settings, "rows": rows}
 
 
+def learned_data():
+    curve = {"cost": [6.0, 36.0, 66.0], "solved": [0.0, 0.5, 1.0]}
+    curve["steps"] = {"5": spread(0.4, 0.6)}
+    settings = {"seeds": 2, "tasks": 2000, "quick": False}
+    conditions = {"as trained": {"learned damping": curve}, "3 × noise": {"learned damping": curve}}
+    return {"environment": ENVIRONMENT, "settings": settings, "conditions": conditions}
+
+
+def pipeline_data():
+    row = {name: spread(1.0, 3.0) for name in ("xc", "yc", "S", "focal_length", "rmse", "rate")}
+    row |= {"way": "predictor", "maps": 600, "solved": spread(0.5)}
+    rows = [row, {**row, "way": "Adam", "maps": 100}]
+    settings = {"seeds": 2, "quick": False}
+    parts = {"rows": rows, "off": [row], "clean": [row]}
+    return {"environment": ENVIRONMENT, "settings": settings, **parts}
+
+
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "learned_refiner.json").write_text(json.dumps(learned_data()))
+    (tmp_path / "pipeline.json").write_text(json.dumps(pipeline_data()))
     (tmp_path / "populations.json").write_text(json.dumps(populations_data()))
     (tmp_path / "evolution.json").write_text(json.dumps(evolution_data()))
     (tmp_path / "compiled.json").write_text(json.dumps(compiled_data()))
@@ -185,6 +204,9 @@ def test_tables_hold_the_numbers(folder):
     assert "refinejax misses cube 8 with bounds." in text
     assert "quick" not in text
     assert "| CMA-ES | 10.0 ± 1.4 | 2.00 | 0.200 | 0.400 |" in text
+    assert "| as trained | learned damping | 50.0 % | 100.0 % | 100.0 % |" in text
+    assert "3 × noise: 50.0 ± 14.1 % after 5." in text
+    assert "1,200 held-out maps (200 for Adam and CMA-ES)" in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
 
@@ -219,6 +241,11 @@ def test_the_table_of_evolution_holds_the_numbers():
     assert "| penalty | — | none (100) |" in text
     assert "| CMA-ES | 1.80 | 28.0 |" in text
     assert "Means over 32 functions" in text
+
+
+def test_the_picture_of_success_over_cost_is_drawn(tmp_path):
+    _plot_learned.draw(learned_data(), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("missing", ["adam_tto.json", "marker"])
