@@ -84,6 +84,6 @@ class Split(struct.PyTreeNode):
 
 
 def judge(tasks: Any, task: PyTree) -> Any:
-    """Return what params are judged by: ``tasks.query(task)``, or the objective if there is none."""
+    """Return what params are judged by: ``tasks.query(task)``, or else the objective."""
     query = getattr(tasks, "query", tasks.objective)
     return query(task)
