@@ -112,7 +112,8 @@ class Adaptation(struct.PyTreeNode):
         """Return the first params of a task, and the refiner where it is learned."""
         one, two = jax.random.split(key)
         params = self.tasks.initial(self.tasks.sample(one), two)
-        return Learner(params, None if self.learned is None else self.learned(self._part(params)))
+        part = self._part(params)
+        return Learner(params, None if self.learned is None else self.learned(part))
 
     def sample(self, key: PRNGKeyArray) -> PyTree:
         """Draw a task."""

@@ -27,7 +27,8 @@ class TruncatedUnroll(Estimator):
         mesh: devices over which lanes are divided; static.
 
     Raises:
-        ValueError: for windows that do not divide the horizon, or see no loss.
+        ValueError: for windows that do not divide the horizon, or see no loss, and parts that do not
+            divide the lanes.
     """
 
     window: int = struct.field(pytree_node=False, default=10)
@@ -38,6 +39,10 @@ class TruncatedUnroll(Estimator):
     def __post_init__(self) -> None:
         """Check the sizes."""
         check_window(self.inner, self.window, self.lanes)
+        if self.parts < 1 or self.lanes % self.parts:
+            raise ValueError(
+                f"parts: expected a divisor of the {self.lanes} lanes, got {self.parts}"
+            )
 
     def begin(self, meta: PyTree, key: PRNGKeyArray) -> Lane:
         """Return lanes whose first episodes end at different times."""
