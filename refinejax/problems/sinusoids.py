@@ -84,7 +84,7 @@ class Sinusoids(struct.PyTreeNode):
         return Regression(*task.query)
 
     def initial(self, task: Curve, key: PRNGKeyArray) -> dict[str, Any]:
-        """Return random weights: kernels by He et al. (2015), biases 0."""
+        """Return random weights: kernels by Glorot and Bengio (2010), biases 0."""
         del task
         sizes = list(itertools.pairwise((1, *self.hidden, 1)))
         keys = jax.random.split(key, len(sizes))
@@ -101,5 +101,5 @@ def network(params: dict[str, Any], x: Float[Array, " k"]) -> Float[Array, " k"]
 
 
 def _layer(key: PRNGKeyArray, sizes: tuple[int, int]) -> dict[str, Array]:
-    kernel = jax.nn.initializers.he_normal()(key, sizes, jnp.float32)
+    kernel = jax.nn.initializers.glorot_normal()(key, sizes, jnp.float32)
     return {"kernel": kernel, "bias": jnp.zeros(sizes[1])}
