@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import optax
 
 from refinejax.apps._lens_tasks import LensTasks
+from refinejax.apps._meta_plan import meta_plan
 from refinejax.learned import Imitation, Unrolled, builder
 from refinejax.models import save_model
 from refinejax.networks.config import read_config
@@ -105,7 +106,7 @@ def train_model(
     ``model``, for `refinejax.models.load_model`.
 
     Args:
-        kind: "refiner".
+        kind: "refiner" or "meta".
         config: tables "training" (`TrainingConfig`), "task" and "refiner".
         folder: where.
         resume: go on with what was interrupted.
@@ -169,5 +170,13 @@ def _check_name(what: str, name: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
 
 
-PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {"refiner": plan_refiner}
-_TABLES = {"refiner": ("refiner",)}
+def plan_meta(config: Mapping[str, Any]) -> Plan:
+    """Return how a learned refiner is meta-trained."""
+    return Plan(*meta_plan(config))
+
+
+PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {
+    "refiner": plan_refiner,
+    "meta": plan_meta,
+}
+_TABLES = {"refiner": ("refiner",), "meta": ("refiner",)}

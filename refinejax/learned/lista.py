@@ -51,7 +51,7 @@ class Shrinkage(Refiner):
         if self.kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
 
-    def init(self, objective: Any, params: Float[Array, " n"], key: PRNGKeyArray) -> State:
+    def init(self, objective: Any, params: Any, key: PRNGKeyArray) -> State:
         """Evaluate the loss."""
         del key
         if offer(objective, "matrix") is None or offer(objective, "observation") is None:

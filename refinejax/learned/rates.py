@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 
 
 class RatesState(NamedTuple):
-    """Steps taken."""
+    """``taken``: steps so far, a whole number."""
 
-    count: Int[Array, ""]
+    taken: Any
 
 
 def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransformationExtraArgs:
@@ -32,7 +32,7 @@ def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransf
         return RatesState(jnp.int32(0))
 
     def update(
-        updates: PyTree, state: RatesState, params: PyTree = None, **extra: Any
+        updates: PyTree, state: Any, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, RatesState]:
         del params, extra
 
@@ -40,11 +40,11 @@ def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransf
             rate = jnp.asarray(rate)
             if not per_step:
                 return rate
-            return rate[jnp.minimum(state.count, rate.shape[0] - 1)]
+            return rate[jnp.minimum(state.taken, rate.shape[0] - 1)]
 
         single = jax.tree.structure(rates) == jax.tree.structure(0)
         alike = jax.tree.map(lambda _: rates, updates) if single else rates
         steps = jax.tree.map(lambda g, a: (-now(a) * g).astype(g.dtype), updates, alike)
-        return steps, RatesState(optax.safe_increment(state.count))
+        return steps, RatesState(optax.safe_increment(state.taken))
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from refinejax.networks.network import Network
 
@@ -14,11 +14,11 @@ class RuleState(NamedTuple):
     """What a learned rule remembers.
 
     Attributes:
-        count: steps taken.
+        taken: steps so far, a whole number.
         hidden: of each leaf of the params, in their order, what the network remembers of it.
     """
 
-    count: Int[Array, ""]
+    taken: Any
     hidden: list[PyTree]
 
 
@@ -28,12 +28,12 @@ class Seen(NamedTuple):
     Attributes:
         gradient: shape (n,).
         params: shape (n,); None where they were not given.
-        count: steps taken before.
+        taken: steps before, a whole number.
     """
 
     gradient: Float[Array, " n"]
     params: Any
-    count: Int[Array, ""]
+    taken: Any
 
 
 def learned_rule(rule: Network) -> optax.GradientTransformationExtraArgs:
@@ -57,7 +57,7 @@ def learned_rule(rule: Network) -> optax.GradientTransformationExtraArgs:
         return RuleState(jnp.int32(0), hidden)
 
     def update(
-        updates: PyTree, state: RuleState, params: PyTree = None, **extra: Any
+        updates: PyTree, state: Any, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, RuleState]:
         del extra
         leaves, structure = jax.tree.flatten(updates)
@@ -65,11 +65,11 @@ def learned_rule(rule: Network) -> optax.GradientTransformationExtraArgs:
         steps, hidden = [], []
         for leaf, value, memory in zip(leaves, values, state.hidden, strict=True):
             flat = None if value is None else value.ravel().astype(dtype)
-            seen = Seen(leaf.ravel().astype(dtype), flat, state.count)
+            seen = Seen(leaf.ravel().astype(dtype), flat, state.taken)
             step, memory = rule(seen, memory)
             steps.append(step.reshape(leaf.shape).astype(leaf.dtype))
             hidden.append(memory)
-        state = RuleState(optax.safe_increment(state.count), hidden)
+        state = RuleState(optax.safe_increment(state.taken), hidden)
         return jax.tree.unflatten(structure, steps), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -39,8 +39,8 @@ class Gates(nnx.Module):
     def __init__(self, inputs: int, width: int, *, rngs: nnx.Rngs) -> None:
         self.width = width
         self.linear = nnx.Linear(inputs + width, 4 * width, rngs=rngs)
-        bias = self.linear.bias
-        bias[...] = bias[...].at[width : 2 * width].set(1.0)
+        bias = jnp.zeros(4 * width).at[width : 2 * width].set(1.0)
+        self.linear.bias = nnx.Param(bias)
 
     def begin(self, n: int) -> Carry:
         """Return zeros for n params."""
@@ -152,7 +152,7 @@ class RNNprop(nnx.Module):
         m, v, carries = hidden
         g, b = seen.gradient, self.decay
         m, v = b * m + (1 - b) * g, b * v + (1 - b) * g**2
-        debias = 1 - b ** (seen.count + 1)
+        debias = 1 - b ** (seen.taken + 1)
         size = root(v / debias)
         h = jax.nn.elu(self.first(jnp.stack([m / debias / size, g / size], axis=1)))
         after = []
@@ -212,11 +212,11 @@ class MLPRule(nnx.Module):
         m, v = hidden
         b, g = jnp.asarray(self.decays), seen.gradient[:, None]
         m, v = b * m + (1 - b) * g, b * v + (1 - b) * g**2
-        debias = 1 - b ** (seen.count + 1)
+        debias = 1 - b ** (seen.taken + 1)
         size = root(v / debias)
         unscaled = [seen.params[:, None], g, m, 1 / size]
         features = [m / debias / size, g / size, *(x / _spread(x) for x in unscaled)]
-        times = jnp.tanh(seen.count / jnp.asarray(self.times))
+        times = jnp.tanh(seen.taken / jnp.asarray(self.times))
         features.append(jnp.broadcast_to(times, (g.shape[0], times.size)))
         a, b = self.net(jnp.concatenate(features, axis=1)).T
         return -self.rate() * a * jnp.exp(b / 10), (m, v)

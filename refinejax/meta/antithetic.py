@@ -129,7 +129,7 @@ class Antithetic(Estimator):
         scale = (losses[0] - losses[1]) / (2 * self.std**2)
         estimate = jax.tree.map(lambda x, m: (scale * x).astype(m.dtype), total, meta)
         total = jax.tree.map(lambda x, m: x.astype(m.dtype), total, meta)
-        return sum(losses) / 2, estimate, lane.replace(state=states, noise=total)
+        return (losses[0] + losses[1]) / 2, estimate, lane.replace(state=states, noise=total)
 
 
 def es(inner: Any, **options: Any) -> Antithetic:

@@ -27,8 +27,8 @@ class TruncatedUnroll(Estimator):
         mesh: devices over which lanes are divided; static.
 
     Raises:
-        ValueError: for windows that do not divide the horizon, or see no loss, and parts that do not
-            divide the lanes.
+        ValueError: for windows that do not divide the horizon, or see no loss, and for parts that
+            do not divide the lanes.
     """
 
     window: int = struct.field(pytree_node=False, default=10)
