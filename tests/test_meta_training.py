@@ -26,6 +26,7 @@ from refinejax.meta import (
     pes,
     traces,
 )
+from refinejax.meta.convergence import mean_score
 from refinejax.models import load_model
 from refinejax.problems.noisy_quadratics import NoisyQuadratics
 from refinejax.problems.quadratics import Quadratics
@@ -128,12 +129,22 @@ def test_validation_is_on_other_tasks_and_says_how_fast_they_converge(tmp_path):
     measured = convergence(seen, 0.5)
     for name in ("final", "steps", "reached", "diverged"):
         np.testing.assert_allclose(checked[0][f"validation_{name}"], measured[name], rtol=1e-4)
-    assert checked[0]["validation_loss"] == checked[0]["validation_log_final"]
+    np.testing.assert_allclose(
+        checked[0]["validation_loss"], np.mean(np.log(seen[:, 1:])), rtol=1e-4
+    )
     assert checked[0]["validation_wide_final"] != checked[0]["validation_final"]
 
 
 def _validation_key():
     return jax.random.split(jax.random.key(0), 3)[2]
+
+
+def test_what_diverges_counts_as_ten_times_the_start_in_a_mean():
+    scores = jnp.array([[2.0, 1.0, 4.0], [1.0, 30.0, jnp.nan]])
+    np.testing.assert_allclose(mean_score(scores, "plain"), (1 + 4 + 10 + 10) / 4)
+    np.testing.assert_allclose(mean_score(scores, "relative"), (0.5 + 2 + 10 + 10) / 4)
+    np.testing.assert_allclose(mean_score(scores, "log"), np.mean(np.log([1, 4, 10, 10])))
+    np.testing.assert_allclose(mean_score(scores, "last"), (4 + 10) / 2)
 
 
 def test_measures_of_convergence():

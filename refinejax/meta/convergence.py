@@ -29,6 +29,24 @@ def traces(
     return jax.lax.map(lambda k: scores(inner, meta, k, steps), keys, batch_size=batch)
 
 
+def mean_score(scores: Float[Array, "n k"], by: str) -> Scalar:
+    """Return what is trained, from traces: a mean over tasks and steps, or after the last step.
+
+    What diverges counts as 10 times the start.
+
+    Args:
+        scores: of each task, at the start and after each step.
+        by: "plain", "log" or "relative", as the scale of a `Trajectory`, or "last".
+    """
+    start, after = scores[:, :1], scores[:, 1:]
+    capped = jnp.where(after < DIVERGED * start, after, DIVERGED * start)
+    if by == "last":
+        return jnp.mean(capped[:, -1])
+    if by == "log":
+        return jnp.mean(jnp.log(jnp.maximum(capped, 1e-30)))
+    return jnp.mean(capped / start if by == "relative" else capped)
+
+
 def convergence(scores: Float[Array, "n k"], target: Any) -> dict[str, Scalar]:
     """Return what traces say, of scores with a start and k − 1 steps.
 

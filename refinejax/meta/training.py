@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar
-from refinejax.meta.convergence import convergence, traces
+from refinejax.meta.convergence import convergence, mean_score, traces
 from refinejax.meta.curriculum import Curriculum
 from refinejax.meta.estimator import Estimator
 from refinejax.meta.trajectory import Trajectory
@@ -32,8 +32,9 @@ class MetaTraining(struct.PyTreeNode):
         target: share of the score at the start, the steps to which are counted.
         steps: of a validation; static.
         count: tasks of a validation; static.
-        log: whether the loss of a validation is the mean logarithm of the final score, not the mean
-            of the score itself; static.
+        by: what the loss of a validation is: mean over steps of the score ("plain"), of its
+            logarithm ("log") or of its ratio to the start ("relative"), as in a `Trajectory`, or
+            the score after the last step ("last"); static.
     """
 
     estimator: Estimator
@@ -43,7 +44,7 @@ class MetaTraining(struct.PyTreeNode):
     target: Any = 0.1
     steps: int = struct.field(pytree_node=False, default=20)
     count: int = struct.field(pytree_node=False, default=256)
-    log: bool = struct.field(pytree_node=False, default=True)
+    by: str = struct.field(pytree_node=False, default="last")
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         """Return the first meta-params."""
@@ -68,16 +69,13 @@ class MetaTraining(struct.PyTreeNode):
 
     def validate(self, weights: PyTree, key: PRNGKeyArray) -> dict[str, Scalar]:
         """Return measures of `convergence` on held-out tasks, and on the others by name."""
-        found = self._measure(self.validation, weights, key)
-        result = {"loss": found["log_final" if self.log else "final"], **found}
+        found = traces(self.validation, weights, key, count=self.count, steps=self.steps)
+        result = {"loss": mean_score(found, self.by), **convergence(found, self.target)}
         for name, inner in self.others.items():
-            measured = self._measure(inner, weights, key)
+            other = traces(inner, weights, key, count=self.count, steps=self.steps)
+            measured = convergence(other, self.target)
             result |= {f"{name}_{measure}": value for measure, value in measured.items()}
         return result
-
-    def _measure(self, inner: Any, weights: PyTree, key: PRNGKeyArray) -> dict[str, Scalar]:
-        found = traces(inner, weights, key, count=self.count, steps=self.steps)
-        return convergence(found, self.target)
 
     def _estimator(self, step: Any, reached: Scalar) -> Estimator:
         if self.curriculum is None:
@@ -117,7 +115,7 @@ def meta_task(
         target,
         steps=inner.horizon if steps is None else steps,
         count=count,
-        log=isinstance(inner, Trajectory),
+        by=inner.scale if isinstance(inner, Trajectory) and inner.whole else "last",
     )
 
 
@@ -140,9 +138,9 @@ def meta_train(
 
     Training and validation draw from parts of the distribution that share no task (see
     `problems.tasks.Split`). Validation notes how fast and how far held-out tasks converge
-    (`convergence`), in the log as ``validation_steps``, ``validation_final`` … The best meta-params
-    by the final score are returned; early stopping, checkpoints and exact resume are those of
-    `train`.
+    (`convergence`), in the log as ``validation_steps``, ``validation_final`` … The meta-params that
+    were best by what is trained, on held-out tasks, are returned; early stopping, checkpoints and
+    exact resume are those of `train`.
 
     Args:
         estimator: `FullUnroll`, `TruncatedUnroll`, `Antithetic`, what `maml` returns …
