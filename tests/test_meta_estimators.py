@@ -110,7 +110,7 @@ def deviation(estimates, exact):
 
 
 @pytest.mark.parametrize(
-    "window", [pytest.param(w, marks=() if w in (1, 10) else pytest.mark.slow) for w in WINDOWS]
+    "window", [pytest.param(w, marks=() if w == 10 else pytest.mark.slow) for w in WINDOWS]
 )
 @pytest.mark.parametrize("make", [pes, nres])
 def test_persistent_strategies_are_unbiased_for_every_window(make, window, episodes):
@@ -138,9 +138,8 @@ def test_truncated_backpropagation_is_exact_where_the_window_is_the_horizon(epis
         np.testing.assert_allclose(found[name], exact[name][:50].mean(axis=0), rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "make", [pes, *(pytest.param(m, marks=pytest.mark.slow) for m in (nres, TruncatedUnroll))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [pes, nres, TruncatedUnroll])
 def test_online_updates_agree_with_whole_episodes(make, episodes):
     tasks, keys, exact = episodes
     estimator = make(INNER, window=10, lanes=256)
@@ -193,7 +192,9 @@ class Fragile(Decay):
         return jnp.where((task > 0.8) & (jnp.abs(state) < 0.5), jnp.nan, after)
 
 
-@pytest.mark.parametrize("make", [pes, TruncatedUnroll, FullUnroll])
+@pytest.mark.parametrize(
+    "make", [pes, *(pytest.param(m, marks=pytest.mark.slow) for m in (TruncatedUnroll, FullUnroll))]
+)
 def test_lanes_that_are_lost_are_left_out_counted_and_given_another_task(make):
     inner = Fragile()
     if make is FullUnroll:
@@ -218,6 +219,7 @@ def test_lanes_that_are_lost_are_left_out_counted_and_given_another_task(make):
     assert 0.3 < min(shares) < 1
 
 
+@pytest.mark.slow
 def test_gradients_of_tasks_are_shortened():
     tasks = jax.vmap(INNER.sample)(jax.random.split(KEY, 4))
     keys = jax.random.split(KEY, 4)
@@ -228,6 +230,7 @@ def test_gradients_of_tasks_are_shortened():
     np.testing.assert_allclose(short["b"], one["b"] / 3, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_horizons_are_drawn_log_uniformly_in_whole_windows():
     inner = Decay(horizon=40, shortest=4)
     drawn = jax.vmap(lambda key: draw_length(inner, 4, key))(jax.random.split(KEY, 4000))
@@ -297,6 +300,7 @@ def test_trajectories_learn_the_rate_that_is_best_by_the_closed_form():
     np.testing.assert_allclose(gradient.numbers["log_rate"], slope, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_trajectories_are_those_of_the_refiner():
     tasks = Quadratics(size=3)
     log, relative = (

@@ -99,7 +99,7 @@ def closed_form(steps, weights=None):
     return total
 
 
-@pytest.mark.parametrize("weights", [None, (0.2, 0.3, 1.0)])
+@pytest.mark.parametrize("weights", [pytest.param(None, marks=pytest.mark.slow), (0.2, 0.3, 1.0)])
 def test_mamls_gradient_is_that_of_the_closed_form(weights):
     estimator = maml(Bowls(), SGD, steps=3, weights=weights)
     _, gradient = call(estimator, START, TASKS, KEYS)
@@ -127,6 +127,7 @@ def test_first_order_drops_the_hessian_and_is_maml_where_there_is_none():
 SINES = Sinusoids(shots=5, queries=5, hidden=(4,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_gradients_through_a_network_equal_finite_differences(optimizer):
     with jax.enable_x64(True):
@@ -149,6 +150,7 @@ def test_gradients_through_a_network_equal_finite_differences(optimizer):
         assert np.abs(slope) > 1e-2
 
 
+@pytest.mark.slow
 def test_anil_moves_the_head_alone():
     refiner = Gradient(optax.sgd, {"learning_rate": 0.05})
     estimator = anil(SINES, refiner, steps=2)
@@ -169,7 +171,7 @@ def test_anil_moves_the_head_alone():
         anil(SINES, refiner, head=("hed",)).init(KEY)
 
 
-@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("per_step", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_meta_sgd_learns_rates_by_the_closed_form(per_step):
     estimator = meta_sgd(Bowls(), rate=RATE, steps=2, per_step=per_step)
     meta = estimator.init(KEY).replace(params=START.params)

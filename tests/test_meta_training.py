@@ -55,9 +55,8 @@ def config(**options):
     )
 
 
-@pytest.mark.parametrize(
-    "make", [pes, *(pytest.param(m, marks=pytest.mark.slow) for m in (nres, FullUnroll))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [pes, nres, FullUnroll])
 def test_the_best_rate_is_learned_in_windows_much_shorter_than_the_horizon(make):
     if make is FullUnroll:
         estimator = FullUnroll(NOISY, batch=256, parts=1)
@@ -84,7 +83,8 @@ def test_truncated_backpropagation_learns_too_small_a_rate():
     assert float(jnp.exp(found.weights.numbers["log_rate"])) < 0.7 * best
 
 
-@pytest.mark.parametrize("make", [pes, pytest.param(TruncatedUnroll, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [pes, TruncatedUnroll])
 def test_an_interrupted_training_goes_on_bit_for_bit_with_its_episodes(make, tmp_path):
     sizes = {"parts": 2} if make is TruncatedUnroll else {}
     estimator = make(NOISY, window=5, lanes=4, **sizes)
@@ -101,6 +101,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit_with_its_episodes(make, tmp
     assert again.step == 9
 
 
+@pytest.mark.slow
 def test_validation_is_on_other_tasks_and_says_how_fast_they_converge(tmp_path):
     inner = Trajectory(Quadratics(size=2), rate, horizon=4)
     estimator = FullUnroll(inner, batch=4)
@@ -158,6 +159,7 @@ def test_measures_of_convergence():
     np.testing.assert_allclose(found["diverged"], 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["schedule", "success"])
 def test_curricula_make_tasks_harder(by):
     hard = Rastrigins(height=10.0)

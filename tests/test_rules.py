@@ -33,13 +33,17 @@ RULES = {
     for name in ("lstm", "rnnprop", "mlp")
 }
 RULES["rates"] = functools.partial(learned_rates, 0.1)
+MOSTLY_SLOW = [
+    pytest.param(name, marks=() if name in ("rnnprop", "rates") else pytest.mark.slow)
+    for name in RULES
+]
 
 
 def loss(params):
     return jnp.sum((params["w"] - 1) ** 2) + (params["b"] * 2) ** 2
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_rules_keep_the_contract_of_optax(name):
     rule = RULES[name]()
     grads = jax.grad(loss)(PARAMS)
@@ -57,7 +61,7 @@ def test_rules_keep_the_contract_of_optax(name):
     assert jax.tree.leaves(update(half[0], rule.init(half[1]), half[1])[0])[0].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_rules_go_into_chains_masks_schedules_and_batches(name):
     rule = RULES[name]()
     grads = jax.grad(loss)(PARAMS)
@@ -79,9 +83,8 @@ def test_rules_go_into_chains_masks_schedules_and_batches(name):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize(
-    "name", ["rnnprop", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lstm", "mlp"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lstm", "rnnprop", "mlp"])
 def test_rules_are_refiners_and_can_be_differentiated_at_a_gradient_of_zero(name):
     refiner = RuleConfig(name, width=4)(KEY)
     task = Quadratics(size=3).sample(KEY)

@@ -42,7 +42,12 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
+QUICK = ("quadratics", "sinusoids", "networks")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in TASKS]
+)
 def test_tasks_can_be_batched_and_stored_and_their_losses_descended(name):
     tasks = TASKS[name]
     assert isinstance(tasks, TaskDistribution)
@@ -113,6 +118,7 @@ def test_the_closed_form_of_noisy_quadratics_is_what_is_simulated():
     np.testing.assert_allclose(tasks.expected(0.4, 7), losses.mean(), atol=4 * error)
 
 
+@pytest.mark.slow
 def test_least_squares_and_diffusions_are_about_1_at_the_truth():
     for tasks in (LeastSquaresTasks(rows=40), Diffusions()):
         keys = jax.random.split(KEY, 30)
@@ -191,6 +197,7 @@ def test_diffusion_is_that_of_its_matrix_and_keeps_the_heat():
         Diffusions(cells=30)
 
 
+@pytest.mark.slow
 def test_conductivities_are_found():
     tasks = Diffusions(noise=1e-4)
     task = jax.jit(tasks.sample)(jax.random.key(3))
