@@ -103,7 +103,7 @@ def test_resume_of_what_is_done_gives_the_same_and_another_config_is_refused(tra
         ),
         ("horizon = 2", "horizn = 2", "task: unknown 'horizn'"),
         ("parts = 2", "parts = 3", "expected a divisor of the batch of 4, got 3"),
-        ('"update"', '"updat"', "refiner: expected one of damping, update, got 'updat'"),
+        ('"update"', '"updat"', "refiner: expected one of damping, update, rule, got 'updat'"),
         ("width = 4", "widht = 4", "update: unknown 'widht'"),
         ("[training]", "[trainin]", r"unknown \[trainin\]"),
         ("steps = 6", "steps = ", "is not TOML"),

@@ -207,7 +207,7 @@ def plane(params):
 def test_builders_go_by_name_and_name_what_is_wrong():
     assert isinstance(ARCHITECTURES["damping"]({"hidden": [4]}, jax.random.key(0)), LearnedDamping)
     assert builder("update", {"params": 2}) == builder("update", {"params": 2})
-    with pytest.raises(ValueError, match="refiner: expected one of damping, update, got 'dampin'"):
+    with pytest.raises(ValueError, match="expected one of damping, update, rule, got 'dampin'"):
         builder("dampin", {})
     with pytest.raises(ValueError, match="damping: unknown 'widht'; expected some of params"):
         builder("damping", {"widht": 3})

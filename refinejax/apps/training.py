@@ -10,6 +10,7 @@ import optax
 
 from refinejax.apps._lens_tasks import LensTasks
 from refinejax.apps._lens_training import PredictorTask
+from refinejax.apps._meta_plan import meta_plan
 from refinejax.learned import Imitation, Unrolled, builder
 from refinejax.models import save_model
 from refinejax.networks.config import read_config
@@ -106,9 +107,9 @@ def train_model(
     ``model``, for `refinejax.models.load_model`.
 
     Args:
-        kind: "predictor", of lenses from phase maps, or "refiner".
+        kind: "predictor", of lenses from phase maps, "refiner" or "meta".
         config: tables "training" (`TrainingConfig`) and "task", and "network" for a predictor
-            (see `PredictorTask.of`), "refiner" for a refiner (see `learned.builder`).
+            (see `PredictorTask.of`), else "refiner" (see `learned.builder`).
         folder: where.
         resume: go on with what was interrupted.
         progress: draw a progress bar on stderr.
@@ -177,8 +178,14 @@ def _check_name(what: str, name: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
 
 
+def plan_meta(config: Mapping[str, Any]) -> Plan:
+    """Return how a learned refiner is meta-trained."""
+    return Plan(*meta_plan(config))
+
+
 PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {
     "predictor": plan_predictor,
     "refiner": plan_refiner,
+    "meta": plan_meta,
 }
-_TABLES = {"predictor": ("network",), "refiner": ("refiner",)}
+_TABLES = {"predictor": ("network",), "refiner": ("refiner",), "meta": ("refiner",)}

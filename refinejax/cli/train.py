@@ -16,7 +16,7 @@ _TRAIN = """\
 Train a model on problems that are simulated on the way.
 
 FILE.toml has the tables [training] (steps, learning_rate, ...), [task] (what is simulated) and one
-for the model: [network] of a predictor, [refiner] of a refiner. DIR will hold checkpoints,
+for the model: [network] of a predictor, else [refiner]. DIR will hold checkpoints,
 metrics.jsonl (a line of numbers every few steps), and at the end model: the weights that were best
 by validation, for load_model.
 """

@@ -2,11 +2,17 @@
 
 from refinejax.learned.builders import ARCHITECTURES as ARCHITECTURES
 from refinejax.learned.builders import DampingConfig as DampingConfig
+from refinejax.learned.builders import RuleConfig as RuleConfig
 from refinejax.learned.builders import UpdateConfig as UpdateConfig
 from refinejax.learned.builders import builder as builder
 from refinejax.learned.damping import LearnedDamping as LearnedDamping
 from refinejax.learned.imitation import Imitation as Imitation
 from refinejax.learned.maps import Phasors as Phasors
 from refinejax.learned.maps import Relative as Relative
+from refinejax.learned.rates import learned_rates as learned_rates
+from refinejax.learned.rule import learned_rule as learned_rule
+from refinejax.learned.rule_cells import LSTMRule as LSTMRule
+from refinejax.learned.rule_cells import MLPRule as MLPRule
+from refinejax.learned.rule_cells import RNNprop as RNNprop
 from refinejax.learned.unrolled import Unrolled as Unrolled
 from refinejax.learned.update import LearnedUpdate as LearnedUpdate

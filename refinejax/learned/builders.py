@@ -12,9 +12,12 @@ from refinejax.learned.cells import InferenceMachine, LSTMUpdate, ResidualUpdate
 from refinejax.learned.damping import LearnedDamping
 from refinejax.learned.damping_net import DampingNet
 from refinejax.learned.maps import Phasors, Relative
+from refinejax.learned.rule import learned_rule
+from refinejax.learned.rule_cells import LSTMRule, MLPRule, RNNprop
 from refinejax.learned.update import LearnedUpdate
 from refinejax.networks.config import read_config
 from refinejax.networks.network import Network
+from refinejax.refiners import Gradient
 
 Builder = Callable[[PRNGKeyArray], Refiner]  # hashable: equal ones compile once
 
@@ -85,20 +88,59 @@ class UpdateConfig:
         return LearnedUpdate(Network.of(net), reads, self.slope, bool(self.residual))
 
 
+@dataclass(frozen=True)
+class RuleConfig:
+    """`Gradient` with a `learned_rule`.
+
+    Attributes:
+        cell: "lstm", "rnnprop" or "mlp".
+        width: of the layers.
+        layers: how many.
+        rate: α, a factor on steps.
+        learn_rate: whether it is learned.
+
+    Raises:
+        ValueError: for an unknown cell.
+    """
+
+    cell: str = "rnnprop"
+    width: int = 20
+    layers: int = 2
+    rate: float = 0.1
+    learn_rate: bool = False
+
+    def __post_init__(self) -> None:
+        """Check."""
+        if self.cell not in RULES:
+            raise ValueError(f"cell: expected one of {', '.join(RULES)}, got {self.cell!r}")
+
+    def __call__(self, key: PRNGKeyArray) -> Gradient:
+        """Return the refiner, untrained."""
+        options: dict[str, Any] = {"rate": self.rate, "learn_rate": self.learn_rate}
+        options["rngs"] = nnx.Rngs(key)
+        if self.cell == "mlp":
+            net: nnx.Module = MLPRule((self.width,) * self.layers, **options)
+        else:
+            net = RULES[self.cell](self.width, self.layers, **options)
+        return Gradient(learned_rule, {"rule": Network.of(net)})
+
+
+RULES: dict[str, Any] = {"lstm": LSTMRule, "rnnprop": RNNprop, "mlp": MLPRule}
 CELLS = {
     "residual": ResidualUpdate,
     "lstm": LSTMUpdate,
     "inference_machine": InferenceMachine,
 }
-CONFIGS: dict[str, Any] = {"damping": DampingConfig, "update": UpdateConfig}
+CONFIGS: dict[str, Any] = {"damping": DampingConfig, "update": UpdateConfig, "rule": RuleConfig}
 
 
 def builder(name: str, config: Mapping[str, Any]) -> Builder:
     """Return what makes a learned refiner of this kind from a key; hashable.
 
     Args:
-        name: "damping" or "update".
-        config: fields of `DampingConfig` or `UpdateConfig`; lists may stand for tuples.
+        name: "damping", "update" or "rule".
+        config: fields of `DampingConfig`, `UpdateConfig` or `RuleConfig`; lists may stand for
+            tuples.
 
     Raises:
         ValueError: for a name or a field that is not known, or a value that does not fit.

@@ -2,7 +2,11 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import jax
+from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
+
+STREAMS = {"train": 0, "validation": 1, "test": 2}
 
 
 @runtime_checkable
@@ -25,3 +29,61 @@ class TaskDistribution(Protocol):
     def initial(self, task: PyTree, key: PRNGKeyArray) -> PyTree:
         """Return the params to begin at."""
         ...
+
+
+@runtime_checkable
+class JudgedTasks(TaskDistribution, Protocol):
+    """Problems whose solution is judged by another loss than the one that is minimized.
+
+    Few-shot learning: `objective` is the loss on the support set, `query` that on the query set.
+    Sparse recovery: `objective` is that of the lasso, `query` the distance from the truth.
+    """
+
+    def query(self, task: PyTree) -> Any:
+        """Return what params are judged by, a function of them."""
+        ...
+
+
+class Split(struct.PyTreeNode):
+    """A part of a distribution that shares no task with its other parts, whatever the keys.
+
+    Each part draws from a stream of keys of its own: ``sample(fold_in(key, stream))``. So tasks for
+    training, validation and test differ also where the same seed was used for all.
+
+    Attributes:
+        tasks: the distribution.
+        part: "train", "validation" or "test"; static.
+
+    Raises:
+        ValueError: for an unknown part.
+    """
+
+    tasks: Any
+    part: str = struct.field(pytree_node=False, default="train")
+
+    def __post_init__(self) -> None:
+        """Check."""
+        if self.part not in STREAMS:
+            raise ValueError(f"part: expected one of {', '.join(STREAMS)}, got {self.part!r}")
+
+    def sample(self, key: PRNGKeyArray) -> PyTree:
+        """Draw a task of this part."""
+        return self.tasks.sample(jax.random.fold_in(key, STREAMS[self.part]))
+
+    def objective(self, task: PyTree) -> Any:
+        """Return what is minimized."""
+        return self.tasks.objective(task)
+
+    def initial(self, task: PyTree, key: PRNGKeyArray) -> PyTree:
+        """Return the params to begin at."""
+        return self.tasks.initial(task, key)
+
+    def query(self, task: PyTree) -> Any:
+        """Return what params are judged by: `judge` of the distribution."""
+        return judge(self.tasks, task)
+
+
+def judge(tasks: Any, task: PyTree) -> Any:
+    """Return what params are judged by: ``tasks.query(task)``, or else the objective."""
+    query = getattr(tasks, "query", tasks.objective)
+    return query(task)

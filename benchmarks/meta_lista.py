@@ -1,0 +1,162 @@
+"""Sparse recovery by learned layers, and the lasso by learned rules.
+
+*Recovery*: A of 256 × 512 with columns of length 1, x with 10 % normal entries, without noise (Chen
+et al. 2022, Open-L2O); normalized mean squared error 10·log₁₀(E‖x − x*‖² / E‖x*‖²) after 16 layers,
+on 1,000 held-out x. Reported there: LISTA −35 dB, LISTA-CPSS −63, ALISTA −79. Training is on the
+loss after k layers, for k = 1, 2, 4, 8, 16 in turn, all layers together.
+
+*Lasso*: 25 × 50, λ = 0.005, another A in each task; (f − f*) / f* after 1,000 steps, f* the least
+that FISTA finds in 20,000. Reported there: FISTA 6e-5, RNNprop 5.5e-4, Adam 4e-2.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from benchmarks._common import environment, note, plus_minus, script, show, spread
+from refinejax import Gradient
+from refinejax.learned import RuleConfig
+from refinejax.learned.lista import shrinkage
+from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
+from refinejax.problems.sparse import Lassos, SparseRecovery, dictionary
+from refinejax.problems.tasks import Split
+from refinejax.training import TrainingConfig
+
+STAGES = (1, 2, 4, 8, 16)  # numbers of layers, one after the other
+SHARE, MOST = (
+    0.012,
+    0.12,
+)  # support selection: 1.2 % more in each layer, at most 12 %
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+
+
+def nothing(key: Any) -> Any:
+    raise ValueError(f"key: layers are made from A, not from {key}")
+
+
+def recovery(
+    kind: str, matrix: Any, seed: int, steps: int, count: int, stages: Sequence[int]
+) -> float:
+    """Train layers of a kind, and return the NMSE in dB."""
+    tasks = SparseRecovery(matrix)
+    selection = {} if kind == "lista" else {"share": SHARE, "most": MOST}
+    refiner: Any = shrinkage(kind, matrix, stages[-1], **selection)
+    rate = 1e-3 if kind == "alista" else 3e-4
+    train, test = Split(tasks, "train"), Split(tasks, "test")
+
+    @functools.partial(jax.jit, static_argnames="layers")
+    def stage(refiner: Any, key: Any, layers: int) -> Any:
+        inner = Trajectory(train, nothing, horizon=layers, scale="log", whole=False, judged=True)
+        estimator = FullUnroll(inner, batch=64, parts=1)
+        optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+        def step(carry: Any, key: Any) -> Any:
+            refiner, state = carry
+            gradient = estimator.update(refiner, (), key)[1]
+            updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(refiner, updates), state), None
+
+        begun = (refiner, optimizer.init(refiner))
+        return jax.lax.scan(step, begun, jax.random.split(key, steps))[0][0]
+
+    for layers in stages:
+        refiner = stage(refiner, jax.random.key(100 * seed + layers), layers)
+    inner = Trajectory(test, nothing, horizon=stages[-1])
+    found = jax.jit(lambda r, k: traces(inner, r, k, count=count, steps=stages[-1]))(
+        refiner, jax.random.key(seed)
+    )
+    return float(10 * jnp.log10(jnp.mean(found[:, -1])))
+
+
+def fista(task: Any, steps: int) -> jax.Array:
+    """Return the losses of FISTA (Beck and Teboulle 2009, §4), shape (steps,)."""
+    A, b, weight = task.matrix, task.observation, task.weight
+    length = jnp.linalg.norm(A, ord=2) ** 2
+
+    def step(carry: Any, _: None) -> Any:
+        x, y, t = carry
+        moved = y - A.T @ (A @ y - b) / length
+        new = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - weight / length, 0)
+        after = (1 + jnp.sqrt(1 + 4 * t**2)) / 2
+        return (new, new + (t - 1) / after * (new - x), after), task(new)
+
+    zeros = jnp.zeros(A.shape[1])
+    return jax.lax.scan(step, (zeros, zeros, jnp.float32(1)), length=steps)[1]
+
+
+def lasso(seed: int, steps: int, count: int, far: int, exact: int) -> dict[str, float]:
+    """Return the mean relative excess of each method."""
+    tasks, build = Lassos(), RuleConfig("rnnprop")
+    inner = Trajectory(Split(tasks, "test"), build, horizon=far)
+    key = jax.random.key(seed)
+    drawn = jax.vmap(lambda k: inner.sample(jax.random.split(k)[0]))(jax.random.split(key, count))
+    way = jax.jit(lambda t: jax.lax.map(lambda task: fista(task, exact), t, batch_size=64))(drawn)
+    least = jnp.min(way, axis=1)
+
+    @jax.jit
+    def losses(refiner: Any) -> Any:
+        return traces(inner, refiner, key, count=count, steps=far)[:, -1]
+
+    def excess(found: Any) -> float:
+        return float(jnp.mean((found - least) / least))
+
+    adams = [excess(losses(Gradient(optax.adam, {"learning_rate": rate}))) for rate in RATES]
+    config = TrainingConfig(
+        steps,
+        "adam",
+        3e-3,
+        validate_every=max(1, steps // 5),
+        log_every=max(1, steps // 10),
+        seed=seed,
+    )
+    estimator = FullUnroll(Trajectory(tasks, build, horizon=60), batch=32, parts=1, segment=8)
+    rule = meta_train(estimator, config, steps=far // 4, count=count).weights
+    return {
+        "FISTA": excess(way[:, far - 1]),
+        "RNNprop": excess(losses(rule)),
+        "Adam, tuned": min(adams),
+    }
+
+
+def measure(quick: bool, seeds: int) -> dict[str, Any]:
+    rows, columns = (16, 32) if quick else (256, 512)
+    count = 32 if quick else 1000
+    stages = STAGES[:2] if quick else STAGES
+    kinds = {"alista": 10 if quick else 1000, "cpss": 10 if quick else 1000}
+    recovered: dict[str, list[float]] = {}
+    lassos: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        matrix = dictionary(jax.random.key(seed), rows, columns)
+        for kind, steps in kinds.items():
+            note(f"recovery, {kind}, seed {seed}")
+            recovered.setdefault(kind, []).append(
+                recovery(kind, matrix, seed, steps, count, stages)
+            )
+        note(f"lasso, seed {seed}")
+        sizes = (10, 8, 40, 400) if quick else (600, 128, 1000, 20_000)
+        for name, value in lasso(seed, *sizes).items():
+            lassos.setdefault(name, []).append(value)
+    return {
+        "environment": environment(),
+        "settings": {"seeds": seeds, "layers": stages[-1], "size": [rows, columns], "quick": quick},
+        "recovery": {name: spread(values) for name, values in recovered.items()},
+        "lasso": {name: spread(values) for name, values in lassos.items()},
+    }
+
+
+def report(data: Mapping[str, Any]) -> None:
+    rows = [{"layers": k, "NMSE, dB": plus_minus(v)} for k, v in data["recovery"].items()]
+    show("sparse recovery", rows)
+    rows = [
+        {"method": name, "(f − f*)/f*": f"{value['mean']:.1e} ± {value['std']:.1e}"}
+        for name, value in data["lasso"].items()
+    ]
+    show("lasso", rows)
+
+
+if __name__ == "__main__":
+    script(__doc__, measure, report)

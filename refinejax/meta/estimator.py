@@ -1,0 +1,142 @@
+"""Gradients by meta-params: the contract, and what estimators without memory share."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PRNGKeyArray, PyTree
+
+from refinejax._core import Scalar
+from refinejax.learned.masked import finite_lanes, masked_mean
+
+Metrics = dict[str, Scalar]
+
+
+class Estimator(struct.PyTreeNode, abc.ABC):
+    """An estimate of the gradient by meta-params of the mean loss of an inner loop over tasks.
+
+    Called with tasks it has the contract of ``jax.value_and_grad``: ``(meta, tasks, keys) → (loss,
+    gradient)``, tasks and keys with a leading axis, whole episodes. `update` draws the tasks
+    itself, and may keep episodes that have not ended in a memory; `begin` makes that. Tasks whose
+    loss or gradient is NaN or infinite are left out of both means, and counted.
+
+    Attributes:
+        inner: what is unrolled.
+    """
+
+    inner: Any
+
+    def init(self, key: PRNGKeyArray) -> PyTree:
+        """Return the first meta-params."""
+        return self.inner.init(key)
+
+    @abc.abstractmethod
+    def begin(self, meta: PyTree, key: PRNGKeyArray) -> PyTree:
+        """Return the memory."""
+
+    @abc.abstractmethod
+    def update(
+        self, meta: PyTree, memory: PyTree, key: PRNGKeyArray
+    ) -> tuple[Scalar, PyTree, PyTree, Metrics]:
+        """Return loss, gradient, memory, and numbers to be logged."""
+
+    @abc.abstractmethod
+    def __call__(self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray) -> tuple[Scalar, PyTree]:
+        """Return loss and gradient of whole episodes."""
+
+
+class Fresh(Estimator):
+    """An estimator that begins with new tasks each time.
+
+    Attributes:
+        batch: tasks an update; static.
+        parts: of the batch, each left out as a whole if it is not finite; static. None: each task
+            by itself.
+        clip: longest gradient of a part; longer ones are shortened to it. None: none are.
+        mesh: devices over which the batch is divided, along its first axis; static.
+    """
+
+    batch: int = struct.field(pytree_node=False, default=32)
+    parts: int | None = struct.field(pytree_node=False, default=None)
+    clip: Any = None
+    mesh: Mesh | None = struct.field(pytree_node=False, default=None)
+
+    def begin(self, meta: PyTree, key: PRNGKeyArray) -> tuple[()]:
+        """Return nothing."""
+        del meta, key
+        return ()
+
+    def update(
+        self, meta: PyTree, memory: PyTree, key: PRNGKeyArray
+    ) -> tuple[Scalar, PyTree, PyTree, Metrics]:
+        """Draw tasks, and return loss and gradient."""
+        one, two = jax.random.split(key)
+        tasks = jax.vmap(self.inner.sample)(jax.random.split(one, self.batch))
+        keys = jax.random.split(two, self.batch)
+        loss, gradient, share = self.estimate(meta, tasks, keys)
+        return loss, gradient, memory, {"finite": share}
+
+    def __call__(self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray) -> tuple[Scalar, PyTree]:
+        """Return loss and gradient."""
+        return self.estimate(meta, tasks, keys)[:2]
+
+    @abc.abstractmethod
+    def estimate(
+        self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray
+    ) -> tuple[Scalar, PyTree, Scalar]:
+        """Return loss, gradient, and the share of parts that were finite."""
+
+    def average(
+        self,
+        one: Callable[[PyTree, PyTree], tuple[Scalar, PyTree]],
+        meta: PyTree,
+        samples: PyTree,
+    ) -> tuple[Scalar, PyTree, Scalar]:
+        """Average ``one(meta, part) → (loss, gradient)`` over parts of the samples."""
+        count = jax.tree.leaves(samples)[0].shape[0]
+        samples = divide(samples, count if self.parts is None else self.parts)
+        found = jax.vmap(one, in_axes=(None, 0))(meta, over_devices(samples, self.mesh))
+        kept = finite_lanes(found)
+        loss, gradients = found
+        loss, gradient = masked_mean((loss, shorten(gradients, self.clip)), kept)
+        return loss, gradient, jnp.mean(kept)
+
+
+def divide(samples: PyTree, parts: int) -> PyTree:
+    """Divide a leading axis B into (parts, B / parts).
+
+    Raises:
+        ValueError: if it cannot be.
+    """
+    count = jax.tree.leaves(samples)[0].shape[0]
+    if parts < 1 or count % parts:
+        raise ValueError(
+            f"parts: {count} tasks cannot be divided into {parts} equal parts; choose a divisor of "
+            "the batch"
+        )
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), samples)
+
+
+def shorten(gradients: PyTree, longest: Any) -> PyTree:
+    """Scale the gradients along a leading axis to a global norm of at most ``longest``."""
+    if longest is None:
+        return gradients
+    norms = jax.vmap(optax.tree.norm)(gradients)
+    factors = jnp.where(norms > longest, longest / norms, 1)
+    return jax.tree.map(
+        lambda g: g * factors.reshape(-1, *[1] * (g.ndim - 1)).astype(g.dtype), gradients
+    )
+
+
+def over_devices(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Divide a leading axis over the devices of a mesh; without one leave all as it is."""
+    if mesh is None:
+        return tree
+    automatic = Mesh(mesh.devices, mesh.axis_names)  # whatever the types of its axes
+    sharding = NamedSharding(automatic, PartitionSpec(mesh.axis_names[0]))
+    return jax.lax.with_sharding_constraint(tree, sharding)

@@ -1,0 +1,81 @@
+"""Tasks in other units: random scales of the params and of the loss."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import PRNGKeyArray, PyTree
+
+from refinejax._core import Scalar, offer
+from refinejax.problems.tasks import judge
+
+
+class Scaled(struct.PyTreeNode):
+    """The function x ↦ s·f(c∘x).
+
+    Attributes:
+        objective: f.
+        scales: c, a pytree like the params.
+        factor: s.
+    """
+
+    objective: Any
+    scales: PyTree
+    factor: Any
+
+    def __call__(self, params: PyTree) -> Scalar:
+        """Return the loss."""
+        return self.factor * self.objective(jax.tree.map(jnp.multiply, self.scales, params))
+
+    def draw(self, key: PRNGKeyArray) -> "Scaled":
+        """Return it with a minibatch, where ``objective`` has such."""
+        draw = offer(self.objective, "draw")
+        return self if draw is None else self.replace(objective=draw(key))
+
+
+class Augmented(struct.PyTreeNode):
+    """A distribution whose params and losses are in random units.
+
+    The random scaling by which a learned optimizer comes to work at scales it was not trained on: a
+    task f becomes s·f(c∘x), its start c⁻¹∘x₀, with log cᵢ uniform in ±``params``, one for each
+    param, and log s in ±``loss`` (Lv et al. 2017, arXiv:1703.03633, §4.1, where ``params`` is 3).
+    What params are judged by is not scaled, but for c.
+
+    Attributes:
+        tasks: the distribution.
+        params: largest |log c|.
+        loss: largest |log s|.
+    """
+
+    tasks: Any
+    params: Any = 3.0
+    loss: Any = 0.0
+
+    def sample(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree, Scalar]:
+        """Draw a task, c and s."""
+        one, two, three, four = jax.random.split(key, 4)
+        task = self.tasks.sample(one)
+        leaves, structure = jax.tree.flatten(jax.eval_shape(self.tasks.initial, task, two))
+        keys = jax.random.split(three, len(leaves))
+        scales = [
+            jnp.exp(self.params * jax.random.uniform(k, x.shape, x.dtype, -1, 1))
+            for k, x in zip(keys, leaves, strict=True)
+        ]
+        factor = jnp.exp(self.loss * jax.random.uniform(four, minval=-1))
+        return task, jax.tree.unflatten(structure, scales), factor
+
+    def objective(self, task: tuple[PyTree, PyTree, Scalar]) -> Scaled:
+        """Return s·f(c∘x)."""
+        inner, scales, factor = task
+        return Scaled(self.tasks.objective(inner), scales, factor)
+
+    def query(self, task: tuple[PyTree, PyTree, Scalar]) -> Scaled:
+        """Return what c∘x is judged by."""
+        inner, scales, factor = task
+        return Scaled(judge(self.tasks, inner), scales, jnp.ones_like(factor))
+
+    def initial(self, task: tuple[PyTree, PyTree, Scalar], key: PRNGKeyArray) -> PyTree:
+        """Return the start in these units."""
+        inner, scales, _ = task
+        return jax.tree.map(jnp.divide, self.tasks.initial(inner, key), scales)
