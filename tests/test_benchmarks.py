@@ -155,10 +155,10 @@ def learned_data():
 
 def pipeline_data():
     row = {name: spread(1.0, 3.0) for name in ("xc", "yc", "S", "focal_length", "rmse", "rate")}
-    row |= {"way": "predictor", "maps": 600, "solved": spread(0.5)}
+    row |= {"noise": "all", "way": "predictor", "maps": 600, "solved": spread(0.5)}
     rows = [row, {**row, "way": "Adam", "maps": 100}]
     settings = {"seeds": 2, "quick": False}
-    parts = {"rows": rows, "off": [row], "clean": [row]}
+    parts = {"rows": rows, "off": [row]}
     return {"environment": ENVIRONMENT, "settings": settings, **parts}
 
 
