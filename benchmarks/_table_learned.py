@@ -30,7 +30,7 @@ def learned_refiner(data: Mapping[str, Any]) -> str:
         f"Solved, of {settings['tasks']:,} tasks never seen in training, by the cost in "
         "evaluations of the forward model: 3 for a gradient, 6 for normal equations (5, 10 and 50 "
         "steps of Levenberg–Marquardt). The learned one is trained on the first condition alone. "
-        f"{machine(data)}, means over {seeds(settings['seeds'])} of training and test."
+        f"{machine(data)}, means over {settings['seeds']} trainings and tests."
     )
     checked = _checked(data["conditions"])
     return "\n\n".join([markdown(rows), note, *([checked] if checked else [])])

@@ -162,8 +162,21 @@ def pipeline_data():
     return {"environment": ENVIRONMENT, "settings": settings, **parts}
 
 
+def meta_data():
+    row = {"estimator": "PES", "samples": 6144, "deviations": 1.23}
+    noisy = {"horizon": 100, "window": 5, "best_rate": 0.1685, "best_loss": 0.1295}
+    noisy |= {name: {"PES": spread(0.16, 0.18)} for name in ("rates", "losses")}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": {"seeds": 2, "quick": False},
+        "bias": [{**row, "window": 1}, {**row, "window": 40, "deviations": 0.5}],
+        "noisy": noisy,
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "meta_estimators.json").write_text(json.dumps(meta_data()))
     (tmp_path / "learned_refiner.json").write_text(json.dumps(learned_data()))
     (tmp_path / "pipeline.json").write_text(json.dumps(pipeline_data()))
     (tmp_path / "populations.json").write_text(json.dumps(populations_data()))
@@ -206,6 +219,7 @@ def test_tables_hold_the_numbers(folder):
     assert "| CMA-ES | 10.0 ± 1.4 | 2.00 | 0.200 | 0.400 |" in text
     assert "| as trained | learned damping | 50.0 % | 100.0 % | 100.0 % |" in text
     assert "3 × noise: 50.0 ± 14.1 % after 5." in text
+    assert "| PES | 1.2 | 0.5 |" in text
     assert "1,200 held-out maps (200 for Adam and CMA-ES)" in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
