@@ -56,8 +56,8 @@ pretrained: $(READY)  ## train the models that come with the package
 	for model in $(PRETRAINED); do \
 		kind=$$(dirname $$model); name=$$(basename $$model); \
 		$(BIN)/refinejax train $$kind --config refinejax/configs/$$name.toml --out training/$$name \
-		&& rm -rf refinejax/pretrained/$$name \
-		&& cp -r training/$$name/model refinejax/pretrained/$$name || exit 1; \
+		&& rm -rf refinejax/_pretrained/$$name \
+		&& cp -r training/$$name/model refinejax/_pretrained/$$name || exit 1; \
 	done
 
 $(READY): pyproject.toml constraints.txt

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from refinejax.batch import run_batch as run_batch
     from refinejax.batch import run_stream as run_stream
     from refinejax.compiled import keep_compiled as keep_compiled
+    from refinejax.models import pretrained as pretrained
     from refinejax.physics.phase import wrapped_difference as wrapped_difference
     from refinejax.problems import InverseProblem as InverseProblem
     from refinejax.problems import ParameterSpace as ParameterSpace
@@ -46,6 +47,7 @@ _NAMES = {
     "refinejax._run": ("run", "run_until"),
     "refinejax.batch": ("BatchResult", "run_batch", "run_stream"),
     "refinejax.compiled": ("keep_compiled",),
+    "refinejax.models": ("pretrained",),
     "refinejax.physics.phase": ("wrapped_difference",),
     "refinejax.problems": ("InverseProblem", "ParameterSpace", "Pointwise", "Robust"),
     "refinejax.refiners": (

@@ -19,7 +19,7 @@ Architectures = Mapping[str, Callable[[dict[str, Any], Any], Any]]
 # name: build(config, key) -> the model with new weights
 ARCHITECTURES: Architectures = {**networks.ARCHITECTURES, **learned.ARCHITECTURES}
 
-_PRETRAINED = Path(__file__).parent / "pretrained"
+_PRETRAINED = Path(__file__).parent / "_pretrained"
 
 
 class Model(NamedTuple):

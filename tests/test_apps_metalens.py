@@ -129,6 +129,7 @@ def test_bounds_hold(made, method, known):
     )
 
 
+@pytest.mark.slow
 def test_starts_are_moved_into_the_ranges(made):
     outside = np.tile(np.float32([900, -900, 0, 0.1, 500]), (4, 1))
     starts = metalens.starts(outside, None, made["phase"])

@@ -227,6 +227,7 @@ def fit(learned, maps, space=None):
     return learned(problem, space, start, given=True, steps=0)
 
 
+@pytest.mark.slow
 def test_the_first_stage_by_any_refiner_fits_the_slopes(maps):
     lenses, losses = fit(LearnedSlopes(LevenbergMarquardt(), steps=8), maps)
     assert np.all(np.diff(losses, axis=1) >= 0)

@@ -124,6 +124,7 @@ def test_whole_episodes_are_estimated_without_bias(episodes):
     assert deviation(each(es(INNER, std=0.01), tasks, keys), exact) < 3.5
 
 
+@pytest.mark.slow
 def test_truncation_is_biased_and_the_test_would_see_it(episodes):
     tasks, keys, exact = episodes
     fresh = Antithetic(INNER, window=10, std=0.01, noise="fresh")
@@ -289,6 +290,7 @@ def test_first_order_objectives_have_the_same_value_and_gradient_and_no_hessian(
     np.testing.assert_array_equal(jax.hessian(flat)(x), 0)
 
 
+@pytest.mark.slow
 def test_trajectories_learn_the_rate_that_is_best_by_the_closed_form():
     tasks = NoisyQuadratics(size=2, noise=1.0)
     inner = Trajectory(tasks, rate, horizon=20, scale="plain", judged=True)

@@ -31,7 +31,7 @@ def build(config, key):
     return Rule(network, config.get("rate", 0.1), width)
 
 
-KNOWN = {"rule": build}
+KNOWN = {"mine": build}
 CONFIG = {"width": 2, "rate": 0.5, "sizes": (1, 2)}
 PROVENANCE = {
     "tasks": "quadratics, condition number up to 100",
@@ -51,7 +51,7 @@ def saved(tmp_path_factory):
     save_model(
         folder,
         trained(),
-        architecture="rule",
+        architecture="mine",
         config=CONFIG,
         provenance=PROVENANCE,
         architectures=KNOWN,
@@ -71,7 +71,7 @@ def test_a_model_comes_back_with_all_that_is_known_of_it(saved):
     jax.tree.map(np.testing.assert_array_equal, model.value, trained())
     x = jnp.arange(3.0)
     np.testing.assert_array_equal(model.value.network(x), trained().network(x))
-    assert model.architecture == "rule"
+    assert model.architecture == "mine"
     assert model.config == {"width": 2, "rate": 0.5, "sizes": [1, 2]}
     assert model.provenance == PROVENANCE
     assert model.versions == versions.versions()
@@ -80,14 +80,14 @@ def test_a_model_comes_back_with_all_that_is_known_of_it(saved):
 
 def test_a_model_can_be_read_by_people(saved):
     card = json.loads((saved / "model.json").read_text())
-    assert card["architecture"] == "rule"
+    assert card["architecture"] == "mine"
     assert card["provenance"]["tasks"] == PROVENANCE["tasks"]
     assert card["format"] == 1
 
 
 def test_an_unknown_architecture_is_refused_and_the_known_ones_are_listed(saved, tmp_path):
     message = (
-        r"architecture: 'rule' is unknown; known: other, some; .*architectures=\{name: build\}"
+        r"architecture: 'mine' is unknown; known: other, some; .*architectures=\{name: build\}"
     )
     with pytest.raises(ValueError, match=message):
         load_model(saved, {"some": build, "other": build})
@@ -95,7 +95,7 @@ def test_an_unknown_architecture_is_refused_and_the_known_ones_are_listed(saved,
         save_model(
             tmp_path,
             trained(),
-            architecture="rule",
+            architecture="mine",
             config=CONFIG,
             architectures={"some": build, "other": build},
         )
@@ -103,11 +103,11 @@ def test_an_unknown_architecture_is_refused_and_the_known_ones_are_listed(saved,
 
 def test_a_config_that_makes_another_model_is_refused_when_it_is_saved(tmp_path):
     message = (
-        r"config: architecture 'rule' makes another.*value.network.weights\['bias'\]: expected"
+        r"config: architecture 'mine' makes another.*value.network.weights\['bias'\]: expected"
     )
     with pytest.raises(ValueError, match=message):
         save_model(
-            tmp_path, trained(), architecture="rule", config={"width": 3}, architectures=KNOWN
+            tmp_path, trained(), architecture="mine", config={"width": 3}, architectures=KNOWN
         )
     assert [*tmp_path.iterdir()] == []
 
@@ -119,21 +119,21 @@ def test_an_architecture_that_has_changed_is_an_error_that_names_the_leaf(saved)
     with pytest.raises(
         ValueError, match=r"weights.network.weights\['bias'\]: expected float32\[4\]"
     ):
-        load_model(saved, {"rule": wider})
+        load_model(saved, {"mine": wider})
 
 
 @pytest.mark.parametrize("name", ["config", "provenance"])
 def test_what_json_cannot_hold_is_refused(tmp_path, name):
     options = {"config": CONFIG, "provenance": {}} | {name: {"width": 2, "bad": jnp.ones(2)}}
     with pytest.raises(ValueError, match=f"{name}: expected what JSON can hold"):
-        save_model(tmp_path, trained(), architecture="rule", architectures=KNOWN, **options)
+        save_model(tmp_path, trained(), architecture="mine", architectures=KNOWN, **options)
 
 
 def test_other_versions_are_a_note(folder, monkeypatch):
     now = versions.versions()
     with monkeypatch.context() as older:
         older.setattr(trees, "versions", lambda: now | {"flax": "0.11.0"})
-        save_model(folder, trained(), architecture="rule", config=CONFIG, architectures=KNOWN)
+        save_model(folder, trained(), architecture="mine", config=CONFIG, architectures=KNOWN)
     model = load_model(folder, KNOWN)
     assert model.notes == (f"written with flax 0.11.0 (now {now['flax']})",)
     assert model.versions["flax"] == "0.11.0"
@@ -142,7 +142,7 @@ def test_other_versions_are_a_note(folder, monkeypatch):
 def test_a_newer_format_is_refused(folder, monkeypatch):
     with monkeypatch.context() as newer:
         newer.setattr(trees, "_FORMAT", 2)
-        save_model(folder, trained(), architecture="rule", config=CONFIG, architectures=KNOWN)
+        save_model(folder, trained(), architecture="mine", config=CONFIG, architectures=KNOWN)
     with pytest.raises(ValueError, match=r"has format 2, .* reads formats up to 1"):
         load_model(folder, KNOWN)
 
@@ -175,7 +175,7 @@ def test_pretrained_models_are_found_by_name(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "_PRETRAINED", tmp_path)
     with pytest.raises(ValueError, match=r"no pretrained model 'rul'; there are: rule;"):
         pretrained("rul")
-    with pytest.raises(ValueError, match=r"architecture: 'rule' is unknown"):
+    with pytest.raises(ValueError, match=r"architecture: 'mine' is unknown"):
         pretrained("rule")
     monkeypatch.setattr(models, "ARCHITECTURES", KNOWN)
     assert pretrained("rule").provenance == PROVENANCE
