@@ -85,7 +85,7 @@ def _ways(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             **{f"{name}, %": plus_minus(row[name]) for name in _PARAMS},
             "RMSE, rad": plus_minus(row["rmse"]),
             "solved, %": percent(row["solved"]),
-            "maps/s": plus_minus(row["rate"]),
+            "maps/s": plus_minus(row["rate"]) if row["rate"]["mean"] < 1e5 else "—",
         }
         for row in rows
     ]
