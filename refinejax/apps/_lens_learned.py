@@ -1,7 +1,6 @@
 """Lenses that fit the slopes of phase maps, by a learned refiner: the first stage of "learned"."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from refinejax._core import Refiner, coordinates, kinds
 from refinejax.apps._chunks import by_chunks
 from refinejax.apps._lens_predict import sample_lenses
 from refinejax.apps._lens_scale import OTHERS, REFERENCE
-from refinejax.apps._lens_slopes import closed_form, possible_aliases
+from refinejax.apps._lens_slopes import closed_form, possible_aliases, some_steps
 from refinejax.apps._lens_tasks import measured_slopes, reference_problem
 from refinejax.batch.lanes import REORDER
 from refinejax.networks.predictor import Predictor
@@ -88,22 +87,12 @@ class LearnedSlopes(struct.PyTreeNode):
             starts = jnp.concatenate([starts, lenses[:, jnp.array(OTHERS)]])
         scale = (REFERENCE / wavelength).astype(turns.dtype)
         inner = coordinates(reference_problem(*measured_slopes(turns), turns.shape[-1]))
-        lenses, losses = jax.vmap(lambda lens: self._advance(inner, lens * scale))(starts)
-        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+        lenses, losses = jax.vmap(
+            lambda lens: some_steps(self.refiner, inner, lens * scale, self.steps)
+        )(starts)
         order = jnp.argsort(losses)
         found = space.clip(lenses[order] / scale)
         return jnp.where(jnp.isfinite(found), found, start), losses[order]
-
-    def _advance(self, inner: Any, lens: Array) -> tuple[Array, Array]:
-        """Refine a lens at the reference wavelength."""
-        refiner, key = self.refiner, jax.random.key(0)
-
-        def step(_: Array, state: Any) -> Any:
-            return refiner.step(inner.objective, state, key)
-
-        state = refiner.init(inner.objective, inner.encode(lens), key)
-        state = jax.lax.fori_loop(0, self.steps, step, state)
-        return inner.decode(state.params), state.loss
 
 
 @functools.partial(jax.jit, static_argnames=("aliases", "classes"), compiler_options=REORDER)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from refinejax._core import State, coordinates
+from refinejax._core import Refiner, State, coordinates
 from refinejax.apps._chunks import by_chunks
 from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens_slopes import lens_from_slopes
@@ -83,7 +83,7 @@ def _fit(
     given: bool,
     steps: Array,
 ) -> tuple[Float[Array, "b k 4"], Float[Array, "b k"]]:
-    refiner, key = LevenbergMarquardt(), jax.random.key(0)
+    refiner = LevenbergMarquardt()
 
     def one(turns: Array, wavelength: Array, start: Array) -> tuple[Array, Array]:
         phasors = block_phasors(turns, blocks)
@@ -92,23 +92,33 @@ def _fit(
         known = slopes(phasors[0]), slopes(phasors[1])
         task = slope_problem(problem.forward, known, blocks, space=space, context=wavelength)
         inner = coordinates(task)
-
-        def fit(lens: Array) -> tuple[Array, Array]:
-            def step(_: Array, state: State) -> State:
-                return refiner.step(inner.objective, state, key)
-
-            state = refiner.init(inner.objective, inner.encode(lens), key)
-            state = jax.lax.fori_loop(0, steps, step, state)
-            return inner.decode(state.params), state.loss
-
-        fits, losses = jax.vmap(fit)(lenses)
-        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+        fits, losses = jax.vmap(lambda lens: some_steps(refiner, inner, lens, steps))(lenses)
         losses = losses.at[0].multiply(_PREFERENCE) if given else losses
         order = jnp.argsort(losses)
         found = fits[order]
         return jnp.where(jnp.isfinite(found), found, start), losses[order]
 
     return jax.vmap(one)(problem.observation, problem.context, start)
+
+
+def some_steps(refiner: Refiner, inner: Any, lens: Array, steps: Any) -> tuple[Array, Array]:
+    """Return the lens after so many steps, and its loss, infinite if it is not finite.
+
+    Args:
+        refiner: that draws nothing.
+        inner: the problem in its `coordinates`.
+        lens: where to begin, in those of the problem itself.
+        steps: how many.
+    """
+    key = jax.random.key(0)
+
+    def step(_: Array, state: State) -> State:
+        return refiner.step(inner.objective, state, key)
+
+    state = refiner.init(inner.objective, inner.encode(lens), key)
+    state = jax.lax.fori_loop(0, steps, step, state)
+    loss = jnp.where(jnp.isfinite(state.loss), state.loss, jnp.inf)
+    return inner.decode(state.params), loss
 
 
 def possible_aliases(problem: InverseProblem, space: ParameterSpace) -> int:

@@ -191,7 +191,7 @@ def predict_lenses(
     """
     maps, single = check_maps(phase)
     known = None if wavelength is None else _wavelengths(wavelength, len(maps))
-    chosen = pretrained(PREDICTOR).value if predictor is None else predictor
+    chosen = _shipped(PREDICTOR) if predictor is None else predictor
     found = predict_maps(chosen, maps, known)
     return Prediction(*(part[0] for part in found)) if single else found
 
@@ -209,7 +209,13 @@ def _learned(predictor: Predictor | None, maps: np.ndarray, initial: Any) -> Lea
             f'method: "learned" needs maps of {SMALLEST_LEARNED} × {SMALLEST_LEARNED} pixels or '
             f'more, got {size} × {size}; use "cascade"'
         )
-    return LearnedSlopes(pretrained(UPDATE).value, predictor)
+    return LearnedSlopes(_shipped(UPDATE), predictor)
+
+
+@functools.cache
+def _shipped(name: str) -> Any:
+    """Return a pretrained model, read from disk once a process."""
+    return pretrained(name).value
 
 
 def _undecided(result: BatchResult, *, given: bool) -> list[str]:

@@ -113,9 +113,12 @@ def _metalens(options: argparse.Namespace) -> int:
     maps, _ = metalens.check_maps(arrays["phase"])
     if options.report is not None:
         _reportable(options.report, arrays, len(maps))
-    given = arrays.get("initial")
+    given: Any = arrays.get("initial")
     if options.predict is not None:
-        given = _predictor(options.predict)
+        predictor = _predictor(options.predict)
+        found = metalens.predict_lenses(maps, wavelength=wavelength, predictor=predictor)
+        arrays["initial"] = np.asarray(found.params)
+        given = predictor if options.method == "learned" else arrays["initial"]  # it draws more
     progress = options.progress
     result = metalens.invert(
         maps,
@@ -133,9 +136,6 @@ def _metalens(options: argparse.Namespace) -> int:
     )
     if lines:
         wavelength = result.params[:, NAMES.index("wavelength")]
-    if isinstance(given, Predictor):
-        found = metalens.predict_lenses(maps, wavelength=wavelength, predictor=given)
-        arrays["initial"] = np.asarray(found.params)
     initial = metalens.starts(arrays.get("initial"), wavelength, maps)
     rmse, initial_rmse = (metalens.residual_rmse(maps, p) for p in (result.params, initial))
     _save(options.output, result, rmse, initial_rmse)

@@ -56,23 +56,33 @@ def masked_gradient(
         ValueError: if the batch cannot be divided into so many parts.
     """
     count = jax.tree.leaves(samples)[0].shape[0]
-    if parts < 1 or count % parts:
-        raise ValueError(
-            f"parts: {count} tasks cannot be divided into {parts} equal parts; choose a divisor of "
-            "the batch"
-        )
+    groups = divide(samples, parts)
 
     def mean(weights: Any, group: Any) -> tuple[Scalar, PyTree]:
         losses, aux = jax.vmap(loss, in_axes=(None, 0))(weights, group)
         return jnp.mean(losses), aux
 
-    groups = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), samples)
     forward = jax.value_and_grad(mean, has_aux=True)
     (values, aux), gradients = jax.vmap(forward, in_axes=(None, 0))(weights, groups)
     kept = finite_lanes((values, gradients))
     loss_, gradient = masked_mean((values, gradients), kept)
     aux = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), aux)
     return Masked(loss_, gradient, jnp.repeat(kept, count // parts), aux)
+
+
+def divide(samples: PyTree, parts: int) -> PyTree:
+    """Divide a leading axis B into (parts, B / parts).
+
+    Raises:
+        ValueError: if it cannot be.
+    """
+    count = jax.tree.leaves(samples)[0].shape[0]
+    if parts < 1 or count % parts:
+        raise ValueError(
+            f"parts: {count} tasks cannot be divided into {parts} equal parts; choose a divisor of "
+            "the batch"
+        )
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), samples)
 
 
 def finite_lanes(tree: PyTree) -> Bool[Array, " B"]:

@@ -1,7 +1,7 @@
 """Networks of update rules: an LSTM on gradients, one on Adam's directions, and a perceptron."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -93,11 +93,19 @@ class LSTMRule(nnx.Module):
 
     def __call__(self, seen: Seen, hidden: list[Carry]) -> tuple[Float[Array, " n"], list[Carry]]:
         """Return steps and memory."""
-        h, after = compress(seen.gradient, self.p), []
-        for cell, carry in zip(self.cells, hidden, strict=True):
-            carry, h = cell(carry, h)
-            after.append(carry)
+        h, after = through(self.cells, hidden, compress(seen.gradient, self.p))
         return self.rate() * self.last(h)[:, 0], after
+
+
+def through(
+    cells: Iterable[Gates], carries: Sequence[Carry], h: Float[Array, "n h"]
+) -> tuple[Float[Array, "n h"], list[Carry]]:
+    """Return what comes out of one layer after the other, and their memories."""
+    after = []
+    for cell, carry in zip(cells, carries, strict=True):
+        carry, h = cell(carry, h)
+        after.append(carry)
+    return h, after
 
 
 def compress(gradient: Float[Array, " n"], p: float) -> Float[Array, "n 2"]:
@@ -155,10 +163,7 @@ class RNNprop(nnx.Module):
         debias = 1 - b ** (seen.taken + 1)
         size = root(v / debias)
         h = jax.nn.elu(self.first(jnp.stack([m / debias / size, g / size], axis=1)))
-        after = []
-        for cell, carry in zip(self.cells, carries, strict=True):
-            carry, h = cell(carry, h)
-            after.append(carry)
+        h, after = through(self.cells, carries, h)
         return self.rate() * jnp.tanh(self.last(h)[:, 0]), (m, v, after)
 
 

@@ -181,3 +181,15 @@ class Adaptation(struct.PyTreeNode):
         if not self.adapts:
             return ()
         return {name: value for name, value in params.items() if name not in self.adapts}
+
+
+def adapt(inner: Adaptation, meta: Learner, task: PyTree, key: PRNGKeyArray) -> PyTree:
+    """Return the params after all steps of an adaptation."""
+    first, run = jax.random.split(key)
+    state = inner.begin(meta, task, first)
+
+    def body(state: Any, key: PRNGKeyArray) -> tuple[Any, None]:
+        return inner.advance(meta, task, state, key), None
+
+    state, _ = jax.lax.scan(body, state, jax.random.split(run, inner.horizon))
+    return inner.adapted(state)

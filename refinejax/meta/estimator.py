@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar
-from refinejax.learned.masked import finite_lanes, masked_mean
+from refinejax.learned.masked import divide, finite_lanes, masked_mean
 
 Metrics = dict[str, Scalar]
 
@@ -107,19 +107,23 @@ class Fresh(Estimator):
         return loss, gradient, jnp.mean(kept)
 
 
-def divide(samples: PyTree, parts: int) -> PyTree:
-    """Divide a leading axis B into (parts, B / parts).
+class EachTask(Fresh):
+    """An estimator that looks at each task by itself."""
 
-    Raises:
-        ValueError: if it cannot be.
-    """
-    count = jax.tree.leaves(samples)[0].shape[0]
-    if parts < 1 or count % parts:
-        raise ValueError(
-            f"parts: {count} tasks cannot be divided into {parts} equal parts; choose a divisor of "
-            "the batch"
-        )
-    return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), samples)
+    def estimate(
+        self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray
+    ) -> tuple[Scalar, PyTree, Scalar]:
+        """Return loss, gradient, and the share of parts that were finite."""
+
+        def part(meta: PyTree, samples: Any) -> tuple[Scalar, PyTree]:
+            found = jax.vmap(self.one, in_axes=(None, 0, 0))(meta, *samples)
+            return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)
+
+        return self.average(part, meta, (tasks, keys))
+
+    @abc.abstractmethod
+    def one(self, meta: PyTree, task: PyTree, key: PRNGKeyArray) -> tuple[Scalar, PyTree]:
+        """Return loss and gradient of one task."""
 
 
 def shorten(gradients: PyTree, longest: Any) -> PyTree:

@@ -1,21 +1,18 @@
 """The implicit meta-gradient: of where the inner problem ends, not of the way there."""
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar
-from refinejax.meta.adaptation import Adaptation, Learner
-from refinejax.meta.estimator import Fresh
+from refinejax.meta.adaptation import Adaptation, Learner, adapt
+from refinejax.meta.estimator import EachTask
 from refinejax.problems.tasks import judge
 
 
-class Implicit(Fresh):
+class Implicit(EachTask):
     """iMAML: the gradient of f(φ*(θ)) with φ* = argmin g(φ) + ½λ‖φ − θ‖².
 
     (I + ∇²g(φ)/λ)⁻¹ ∇f(φ), by conjugate gradients (Rajeswaran et al. 2019, arXiv:1909.04630, eq. 6
@@ -42,18 +39,8 @@ class Implicit(Fresh):
                 "adapts= and weights="
             )
 
-    def estimate(
-        self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray
-    ) -> tuple[Scalar, PyTree, Scalar]:
-        """Return loss, gradient, and the share of parts that were finite."""
-
-        def one(meta: Learner, part: Any) -> tuple[Scalar, Learner]:
-            found = jax.vmap(self._one, in_axes=(None, 0, 0))(meta, *part)
-            return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)
-
-        return self.average(one, meta, (tasks, keys))
-
-    def _one(self, meta: Learner, task: PyTree, key: PRNGKeyArray) -> tuple[Scalar, Learner]:
+    def one(self, meta: Learner, task: PyTree, key: PRNGKeyArray) -> tuple[Scalar, Learner]:
+        """Return loss and gradient of one task."""
         inner: Adaptation = self.inner
         params = adapt(inner, meta, task, key)
         loss, slope = jax.value_and_grad(judge(inner.tasks, task))(params)
@@ -65,15 +52,3 @@ class Implicit(Fresh):
 
         solved = cg(product, slope, maxiter=self.iterations)[0]
         return loss, Learner(solved)
-
-
-def adapt(inner: Adaptation, meta: Learner, task: PyTree, key: PRNGKeyArray) -> PyTree:
-    """Return the params after all steps of an adaptation."""
-    first, run = jax.random.split(key)
-    state = inner.begin(meta, task, first)
-
-    def body(state: Any, key: PRNGKeyArray) -> tuple[Any, None]:
-        return inner.advance(meta, task, state, key), None
-
-    state, _ = jax.lax.scan(body, state, jax.random.split(run, inner.horizon))
-    return inner.adapted(state)
