@@ -33,6 +33,10 @@ METHODS: dict[str, Any] = {
     "FOMAML": (fomaml(TASKS, SGD, **SIZES), {}),
     "ANIL": (anil(TASKS, SGD, **SIZES), {}),
     "Meta-SGD": (meta_sgd(TASKS, **SIZES), {}),
+    "Meta-SGD, loss after 1 to 5 steps": (
+        meta_sgd(TASKS, steps=5, weights=(1.0,) * 5, **SIZES),
+        {},
+    ),
     "Reptile": (
         reptile(TASKS, FASTER, steps=10, **SIZES),
         {"optimizer": "sgd", "learning_rate": 1.0, "schedule": "linear", "clip": 0.0},
@@ -70,13 +74,13 @@ def errors(inner: Any, meta: Any, seed: int, count: int) -> dict[str, float]:
 
 
 def measure(quick: bool, seeds: int) -> dict[str, Any]:
-    steps, count = (30, 50) if quick else (12_000, 600)
+    steps, count = (30, 50) if quick else (20_000, 600)
     rows = {}
     for name, (estimator, settings) in METHODS.items():
         runs = []
         for seed in range(seeds):
             note(f"{name}, seed {seed}")
-            usual: dict[str, Any] = {"steps": steps, "optimizer": "adam", "learning_rate": 2e-3}
+            usual: dict[str, Any] = {"steps": steps, "optimizer": "adam", "learning_rate": 5e-3}
             usual |= {"warmup": min(100, steps - 1), "average": 0.999, "clip": 10.0, "seed": seed}
             config = TrainingConfig(
                 **usual | settings, log_every=max(1, steps // 20), validate_every=max(1, steps // 4)

@@ -248,20 +248,21 @@ def test_draws_of_a_predictor_are_tried_too_and_the_best_comes_first(maps):
     lenses, losses = fit(learned, maps)
     alone, loss = fit(learned.replace(predictor=None), maps)
     assert lenses.shape[1] == alone.shape[1] + 3
-    assert np.all(losses[:, 0] <= loss[:, 0] * 1.01)
+    assert np.all(losses[:, 0] <= loss[:, 0] * 1.01 + 1e-9)  # rounding: (3e-5 turns a pixel)²
     again, _ = fit(learned, jax.tree.map(lambda x: x[5:6], maps))
     np.testing.assert_allclose(again[0], lenses[5], rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.slow
 def test_predicted_and_refined_by_what_comes_with_the_package():
-    made = metalens.simulate(32, 64, noise=PhaseNoise.only(*COMPONENTS), key=11)
+    seen = [name for name in COMPONENTS if name != "warp"]  # which hides the lens
+    made = metalens.simulate(64, 64, noise=PhaseNoise.only(*seen), key=11)
     known = {"wavelength": made["wavelength"]}
     found = metalens.predict_lenses(made["phase"], **known)
     width = np.array(UPPER) - np.array(LOWER)
     error = np.mean(np.abs(np.asarray(found.params) - made["truth"]) / width, axis=0)
-    assert error[2] < 0.125  # half of what the middle of the range leaves
-    assert np.all(error[:2] < 0.18)
+    assert error[2] < 0.06  # the middle of the ranges leaves 0.25
+    assert np.all(error[:2] < 0.12)
     predictor = pretrained("metalens_predictor").value
     result = metalens.invert(made["phase"], initial=predictor, method="learned", **known)
     assert "learned" in result.method

@@ -23,7 +23,7 @@ from refinejax import Status
 from refinejax.checkpoint import Checkpoints
 from refinejax.training import TrainingConfig, run, steps, train
 from refinejax.training.log import Log
-from refinejax.training.schedules import learning_rate
+from refinejax.learned.schedules import learning_rate
 from refinejax.training.state import Numbers, Recipe
 
 TRACED = []

@@ -1,5 +1,7 @@
 """Refiners that are learned (flax.nnx), and how they are trained."""
 
+from refinejax.learned.adaptive import hypergradient as hypergradient
+from refinejax.learned.adaptive import plateau as plateau
 from refinejax.learned.builders import ARCHITECTURES as ARCHITECTURES
 from refinejax.learned.builders import DampingConfig as DampingConfig
 from refinejax.learned.builders import RuleConfig as RuleConfig
@@ -14,5 +16,7 @@ from refinejax.learned.rule import learned_rule as learned_rule
 from refinejax.learned.rule_cells import LSTMRule as LSTMRule
 from refinejax.learned.rule_cells import MLPRule as MLPRule
 from refinejax.learned.rule_cells import RNNprop as RNNprop
+from refinejax.learned.schedules import learned_schedule as learned_schedule
+from refinejax.learned.schedules import schedule as schedule
 from refinejax.learned.unrolled import Unrolled as Unrolled
 from refinejax.learned.update import LearnedUpdate as LearnedUpdate

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from refinejax.training.optimizers import DECAYING, OPTIMIZERS
-from refinejax.training.schedules import SCHEDULES
+from refinejax.learned.schedules import SCHEDULES
 
 
 @dataclasses.dataclass(frozen=True)
