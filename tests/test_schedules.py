@@ -154,6 +154,12 @@ def test_plateau_is_that_of_optax():
         assert states[-1].rate < 0.02
 
 
+def test_plateau_needs_the_loss():
+    optimizer = plateau(0.1)
+    with pytest.raises(ValueError, match="value: expected the loss at the params, got None"):
+        optimizer.update(START, optimizer.init(START), START)
+
+
 def test_new_numbers_do_not_compile_anew():
     traces = []
 

@@ -21,9 +21,9 @@ from flax import struct
 
 from refinejax import Status
 from refinejax.checkpoint import Checkpoints
+from refinejax.learned.schedules import learning_rate
 from refinejax.training import TrainingConfig, run, steps, train
 from refinejax.training.log import Log
-from refinejax.learned.schedules import learning_rate
 from refinejax.training.state import Numbers, Recipe
 
 TRACED = []

@@ -117,6 +117,9 @@ def plateau(
         cooldown: steps after a cut in which none are counted.
         least: the rate is not cut below this share of the first.
         direction: makes the optax transformation that gives u.
+
+    Raises:
+        ValueError: in ``update``, without ``value=``, the loss (`Gradient` gives it).
     """
     inner = optax.with_extra_args_support(direction())
 
@@ -126,8 +129,10 @@ def plateau(
         return PlateauState(jnp.asarray(rate, dtype), infinite, none, none, inner.init(params))
 
     def update(
-        updates: PyTree, state: Any, params: PyTree = None, *, value: Any, **extra: Any
+        updates: PyTree, state: Any, params: PyTree = None, *, value: Any = None, **extra: Any
     ) -> tuple[PyTree, PlateauState]:
+        if value is None:
+            raise ValueError("value: expected the loss at the params, got None; pass value=loss")
         value = jnp.asarray(value, state.best.dtype)
         better = value < (1 - tolerance) * state.best
         idle = jnp.where(better, 0, state.idle + 1)

@@ -7,8 +7,8 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from refinejax.training.optimizers import DECAYING, OPTIMIZERS
 from refinejax.learned.schedules import SCHEDULES
+from refinejax.training.optimizers import DECAYING, OPTIMIZERS
 
 
 @dataclasses.dataclass(frozen=True)

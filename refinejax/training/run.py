@@ -13,10 +13,10 @@ import numpy as np
 
 from refinejax._core import Status, as_key
 from refinejax.checkpoint import Checkpoints
+from refinejax.learned.schedules import learning_rate
 from refinejax.training.config import TrainingConfig
 from refinejax.training.log import Log
 from refinejax.training.result import Trained
-from refinejax.learned.schedules import learning_rate
 from refinejax.training.state import Best, Live, Numbers, Recipe
 from refinejax.training.steps import ROWS, advance, start, validate
 from refinejax.training.task import fingerprint

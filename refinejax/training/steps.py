@@ -9,9 +9,9 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from refinejax._core import check_params, select
+from refinejax.learned.schedules import learning_rate
 from refinejax.training.check import alike, check_grad, check_metrics, check_scalars, firm
 from refinejax.training.optimizers import optimizer
-from refinejax.learned.schedules import learning_rate
 from refinejax.training.state import Live, Numbers, Recipe, Window
 
 ROWS = 1024  # lines of the log that one call can write, and so the most steps in one
