@@ -9,3 +9,5 @@ from refinejax.diagnostics.goodness import goodness_of_fit as goodness_of_fit
 from refinejax.diagnostics.identifiability import Identifiability as Identifiability
 from refinejax.diagnostics.identifiability import identifiability as identifiability
 from refinejax.diagnostics.profile import profile_intervals as profile_intervals
+from refinejax.diagnostics.rates import Rates as Rates
+from refinejax.diagnostics.rates import convergence_rates as convergence_rates

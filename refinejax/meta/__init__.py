@@ -30,3 +30,5 @@ from refinejax.meta.training import meta_task as meta_task
 from refinejax.meta.training import meta_train as meta_train
 from refinejax.meta.trajectory import Trajectory as Trajectory
 from refinejax.meta.truncated import TruncatedUnroll as TruncatedUnroll
+from refinejax.meta.warm_starts import WarmStarts as WarmStarts
+from refinejax.meta.warm_starts import fit_warm_starts as fit_warm_starts

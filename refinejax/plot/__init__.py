@@ -18,5 +18,6 @@ from refinejax.plot.outcome import group_of as group_of
 from refinejax.plot.outcome import statuses as statuses
 from refinejax.plot.phase import maps as maps
 from refinejax.plot.phase import residual as residual
+from refinejax.plot.rates import rates as rates
 from refinejax.plot.style import WIDTH as WIDTH
 from refinejax.plot.style import png as png
