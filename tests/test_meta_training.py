@@ -12,7 +12,7 @@ import pytest
 
 from refinejax import Gradient, Status, cli
 from refinejax.apps.training import plan_meta
-from refinejax.learned import RuleConfig
+from refinejax.learned import RuleConfig, UpdateConfig
 from refinejax.meta import (
     Antithetic,
     Curriculum,
@@ -273,3 +273,17 @@ def test_every_estimator_can_be_configured(estimator):
     task = plan_meta(tomllib.loads(text)).task
     kind = {"full": FullUnroll, "truncated": TruncatedUnroll}.get(estimator, Antithetic)
     assert isinstance(task.estimator, kind)
+
+
+def test_a_refused_step_teaches_when_trained_and_is_refused_when_used():
+    inner = Trajectory(Quadratics(size=2), UpdateConfig(2, width=4, depth=1), horizon=2)
+    wild = jax.tree.map(lambda w: 30.0 * (w + 0.1), inner.init(jax.random.key(0)))
+    key = jax.random.key(1)
+    task = inner.sample(key)
+    one = jax.tree.map(lambda x: x[None], (task, key))
+    gradient = jax.jit(FullUnroll(inner, parts=1))(wild, *one)[1]
+    assert max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(gradient)) > 0
+    losses = traces(inner, wild, key, count=4, steps=3)
+    assert np.all(np.diff(losses, axis=1) <= 0)
+    raised = inner.advance(wild, task, inner.begin(wild, task, key), key)
+    assert raised.state.loss > raised.first

@@ -47,18 +47,22 @@ class LensTasks(struct.PyTreeNode):
     Attributes:
         noise: of measurement and fabrication; each map has it at a level drawn from 0 to 1.
         error: the least and the largest share.
+        within: part of each range in which lenses lie, from 0 to 1.
         size: N, pixels along each side, 33 or more; static.
     """
 
     noise: PhaseNoise
     error: tuple[Any, Any] = (0.01, 0.2)
+    within: tuple[Any, Any] = (0.0, 1.0)
     size: int = struct.field(pytree_node=False, default=64)
 
     def sample(self, key: PRNGKeyArray) -> LensTask:
         """Draw a lens, and measure the slopes of its map."""
         where, level, noise = jax.random.split(key, 3)
         lower, upper = jnp.asarray(LOWER), jnp.asarray(UPPER)
-        lens = lower + (upper - lower) * jax.random.uniform(where, (len(NAMES),))
+        first, last = self.within
+        place = first + (last - first) * jax.random.uniform(where, (len(NAMES),))
+        lens = lower + (upper - lower) * place
         share = jax.random.uniform(level)
         seen = apply_noise(self.noise.scaled(share), noise, phase(lens, self.size))
         scale = REFERENCE / lens[WAVELENGTH]

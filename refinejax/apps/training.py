@@ -77,7 +77,7 @@ class RefinerTaskConfig:
         if self.problems == "damped_sine":
             return DampedSines(self.noise, self.error[0], count=self.size)
         least, largest = self.error
-        return LensTasks(PhaseNoise.only(*self.components), (least, largest), self.size)
+        return LensTasks(PhaseNoise.only(*self.components), (least, largest), size=self.size)
 
 
 class Plan(NamedTuple):

@@ -16,6 +16,7 @@ class InnerLoop(Protocol):
 
     A pytree: its numbers are leaves, its sizes static. All depends on the meta-params: estimators
     return the gradient by them of the mean of L_t over t = 0 … horizon − 1, or of the last L_t.
+    Optional: ``deployed()``, the loop as it is when it is used and not trained; scores are of that.
     """
 
     @property
@@ -133,6 +134,8 @@ def draw_length(inner: Any, window: int, key: PRNGKeyArray) -> Int[Array, ""]:
 
 def scores(inner: Any, meta: Any, key: PRNGKeyArray, steps: int) -> Float[Array, " k"]:
     """Return the scores at the start and after each of so many steps of a task drawn by ``key``."""
+    deployed = getattr(inner, "deployed", None)
+    inner = inner if deployed is None else deployed()
     one, two = jax.random.split(key)
     task = inner.sample(one)
     first, run = jax.random.split(two)

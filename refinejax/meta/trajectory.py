@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._core import Refiner, Scalar, State, coordinates, offer
 from refinejax.learned.builders import Builder
+from refinejax.learned.update import unguarded
 from refinejax.meta.inner import FirstOrder
 from refinejax.problems.tasks import judge
 
@@ -35,7 +36,8 @@ class Trajectory(struct.PyTreeNode):
 
     The mean over steps of h(f(x_t)) + penalty·‖x_t − x_{t−1}‖², h being the identity (Andrychowicz
     et al. 2016, arXiv:1606.04474, eq. 3), the logarithm, so that no task outweighs the others, or
-    division by f(x₀). Objectives that offer ``draw(key)`` show another minibatch in each step.
+    division by f(x₀). Objectives that offer ``draw(key)`` show another minibatch in each step. The
+    guard of a `LearnedUpdate` is off: a refused step teaches nothing.
 
     Attributes:
         tasks: distribution of tasks (see `problems.tasks`).
@@ -48,6 +50,7 @@ class Trajectory(struct.PyTreeNode):
         whole: count the loss after each step, not the last alone; static.
         judged: take ``tasks.query(task)`` for f in the loss, as it also is in `score`; static.
         second_order: differentiate the gradients of the objective too; static.
+        guarded: leave the guard on, as it is when the refiner is used (`deployed`); static.
 
     Raises:
         ValueError: for horizons below 1, an unknown scale, or ``shortest`` without ``whole``.
@@ -62,6 +65,7 @@ class Trajectory(struct.PyTreeNode):
     whole: bool = struct.field(pytree_node=False, default=True)
     judged: bool = struct.field(pytree_node=False, default=False)
     second_order: bool = struct.field(pytree_node=False, default=True)
+    guarded: bool = struct.field(pytree_node=False, default=False)
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -81,6 +85,10 @@ class Trajectory(struct.PyTreeNode):
                     "in each episode"
                 )
 
+    def deployed(self) -> "Trajectory":
+        """Return it with the guard on."""
+        return self.replace(guarded=True)
+
     def init(self, key: PRNGKeyArray) -> Refiner:
         """Return the untrained refiner."""
         return self.build(key)
@@ -94,14 +102,14 @@ class Trajectory(struct.PyTreeNode):
         one, two, three = jax.random.split(key, 3)
         space = self._space(task, two)
         params = space.encode(self.tasks.initial(task, one))
-        state = meta.init(space.objective, params, three)
+        state = self._refiner(meta).init(space.objective, params, three)
         way = Way(state, state.loss, jnp.zeros_like(state.loss))
         return way.replace(first=jax.lax.stop_gradient(self.score(task, way)))
 
     def advance(self, meta: Refiner, task: PyTree, state: Way, key: PRNGKeyArray) -> Way:
         """Take a step of the refiner."""
         one, two = jax.random.split(key)
-        after = meta.step(self._space(task, one).objective, state.state, two)
+        after = self._refiner(meta).step(self._space(task, one).objective, state.state, two)
         steps = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), after.params, state.state.params)
         moved = sum(jax.tree.leaves(steps))
         return state.replace(state=after, moved=jnp.asarray(moved, state.moved.dtype))
@@ -119,6 +127,9 @@ class Trajectory(struct.PyTreeNode):
     def score(self, task: PyTree, state: Way) -> Scalar:
         """Return what the params are judged by."""
         return self._value(task, state, judged=hasattr(self.tasks, "query"))
+
+    def _refiner(self, meta: Refiner) -> Refiner:
+        return meta if self.guarded else unguarded(meta)
 
     def _value(self, task: PyTree, way: Way, *, judged: bool) -> Scalar:
         if not judged:
