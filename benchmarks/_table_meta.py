@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from benchmarks._common import plus_minus
 from benchmarks._markdown import machine, markdown, seeds
 
@@ -40,3 +42,141 @@ def meta_estimators(data: Mapping[str, Any]) -> str:
 
 def _columns(first: str, windows: list[int]) -> list[str]:
     return [first, *(f"window {window}" for window in windows)]
+
+
+REPORTED = {  # elsewhere: the names and numbers of their authors
+    "normal": {"opifex, its best": {"20": 1.34, "100": 0.578}},
+    "uniform": {"LSTM (Andrychowicz et al. 2016), the better figure": {"100": 10**-1.08}},
+}
+
+
+def meta_quadratics(data: Mapping[str, Any]) -> str:
+    """Mean losses of learned rules on quadratics, beside tuned Adam and L-BFGS."""
+    parts = []
+    for law, methods in data["laws"].items():
+        lengths = list(next(iter(methods.values())))
+        rows = [
+            {
+                law: name,
+                **{f"{n} steps": plus_minus(row[n]["mean"]) for n in lengths},
+                f"log₁₀ at {lengths[1]}": _logarithm(row[lengths[1]]["mean"]["mean"]),
+                "diverged, %": plus_minus(row[lengths[-1]]["diverged"], factor=100),
+            }
+            for name, row in methods.items()
+        ]
+        for name, known in REPORTED[law].items():
+            cells = {f"{n} steps": f"{known[n]:.3g}" if n in known else "—" for n in lengths}
+            last = {f"log₁₀ at {lengths[1]}": _logarithm(known["100"]), "diverged, %": "—"}
+            rows.append({law: f"({name}, as reported)", **cells, **last})
+        parts.append(markdown(rows))
+    settings = data["settings"]
+    note = (
+        f"Mean loss on {settings['tasks']} held-out tasks; rules were trained on 20 steps. Adam "
+        "has its own best rate and schedule for each number of steps; "
+        f"{machine(data)}, {seeds(settings['seeds'])} (of training too)."
+    )
+    return "\n\n".join([*parts, note])
+
+
+def _logarithm(value: float) -> str:
+    return f"{np.log10(value):.2f}"
+
+
+def meta_sinusoid(data: Mapping[str, Any]) -> str:
+    """Errors of few-shot regression after one step and ten."""
+    titles = {"1": "1 step", "10": "10 steps", "best": "10 steps, best on support"}
+    rows = [
+        {"sinusoids, K = 10": name}
+        | {title: plus_minus(row[k]) if row[k] else "diverges" for k, title in titles.items()}
+        for name, row in data["rows"].items()
+    ]
+    for name, one, ten in (
+        ("(MAML, public code, as reported)", "0.67", "—"),
+        ("(Meta-SGD, as reported)", "0.31", "—"),
+        ("(opifex MAML, as reported)", "0.58", "0.21"),
+    ):
+        rows.append(dict(zip(rows[0], (name, one, ten, "—"), strict=True)))
+    settings = data["settings"]
+    note = (
+        f"Mean squared error on 100 points of {settings['tasks']} new sinusoids, learned from 10; "
+        "best on support: of the ten steps, the one with the least loss on those 10, which is what "
+        f"`run` returns. {settings['steps']:,} steps of training; {seeds(settings['seeds'])}."
+    )
+    return "\n\n".join([markdown(rows), note])
+
+
+def meta_lista(data: Mapping[str, Any]) -> str:
+    """Sparse recovery by layers, and the lasso by rules."""
+    names = {"lista": "LISTA", "cpss": "LISTA-CPSS", "alista": "ALISTA"}
+    reported = {"lista": -35, "cpss": -63, "alista": -79}
+    layers = [
+        {
+            "sparse recovery": names[kind],
+            "NMSE, dB": plus_minus(value),
+            "reported, dB": str(reported[kind]),
+        }
+        for kind, value in data["recovery"].items()
+    ]
+    known = {"FISTA": "6e-5", "RNNprop": "5.5e-4", "Adam, tuned": "4e-2"}
+    rules = [
+        {
+            "lasso": name,
+            "(f − f*)/f*": f"{value['mean']:.1e} ± {value['std']:.1e}",
+            "reported": known.get(name, "—"),
+        }
+        for name, value in data["lasso"].items()
+    ]
+    settings = data["settings"]
+    m, n = settings["size"]
+    note = (
+        f"A of {m} × {n}, {settings['layers']} layers; lasso of 25 × 50 after "
+        f"{settings['far']:,} steps. Reported: Open-L2O (Chen et al. 2022). "
+        f"{seeds(settings['seeds'])}."
+    )
+    return "\n\n".join([markdown(layers), markdown(rules), note])
+
+
+def meta_digits(data: Mapping[str, Any]) -> str:
+    """Steps of learned rules to where Adam comes, on networks they have not seen."""
+    far = data["settings"]["far"]
+    rows = [
+        {
+            "network": row["network"],
+            "by": row["method"],
+            "loss aimed at": plus_minus(row["target"]),
+            "steps to it": plus_minus(row["steps"]),
+            f"loss at {far}": plus_minus(row["final"]),
+            "diverged, %": plus_minus(row["diverged"], factor=100),
+        }
+        for row in data["rows"]
+    ]
+    settings = data["settings"]
+    note = (
+        f"Mean held-out cross entropy over {settings['tasks']} trainings; aimed at is what Adam "
+        f"reaches in {settings['ahead']} steps at its best rate and schedule; the loss at {far} is "
+        f"that of the best for {far}. Rules saw {settings['horizon']} steps of the first network "
+        f"only; {seeds(settings['seeds'])} (of training too)."
+    )
+    return "\n\n".join([markdown(rows), note])
+
+
+def meta_lens(data: Mapping[str, Any]) -> str:
+    """How many steps sooner lenses are fitted, on problems more and less like those trained on."""
+    far = data["settings"]["far"]
+    rows = [
+        {
+            "lenses": row["kind"],
+            "by": row["method"],
+            "steps": plus_minus(row["steps"]),
+            f"{far} / steps": plus_minus(row["speed"]),
+            "reached, %": plus_minus(row["reached"], factor=100),
+        }
+        for row in data["rows"]
+    ]
+    settings = data["settings"]
+    note = (
+        f"Mean steps to the loss that Adam reaches in {far} at its best rate and schedule for "
+        f"those problems, {far} where it is not reached; {settings['tasks']} lenses, "
+        f"{seeds(settings['seeds'])} (of training too)."
+    )
+    return "\n\n".join([markdown(rows), note])

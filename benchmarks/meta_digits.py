@@ -127,6 +127,7 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
             "seeds": seeds,
             "steps": steps,
             "tasks": count,
+            "horizon": HORIZON,
             "ahead": ahead,
             "far": far,
             "quick": quick,

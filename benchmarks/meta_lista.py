@@ -126,23 +126,29 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
     rows, columns = (16, 32) if quick else (256, 512)
     count = 32 if quick else 1000
     stages = STAGES[:2] if quick else STAGES
-    kinds = {"alista": 10 if quick else 1000, "cpss": 10 if quick else 1000}
+    kinds = ("lista", "cpss", "alista")
+    trained = 10 if quick else 1000
+    sizes = (10, 8, 40, 400) if quick else (600, 128, 1000, 20_000)
     recovered: dict[str, list[float]] = {}
     lassos: dict[str, list[float]] = {}
     for seed in range(seeds):
         matrix = dictionary(jax.random.key(seed), rows, columns)
-        for kind, steps in kinds.items():
+        for kind in kinds:
             note(f"recovery, {kind}, seed {seed}")
-            recovered.setdefault(kind, []).append(
-                recovery(kind, matrix, seed, steps, count, stages)
-            )
+            found = recovery(kind, matrix, seed, trained, count, stages)
+            recovered.setdefault(kind, []).append(found)
         note(f"lasso, seed {seed}")
-        sizes = (10, 8, 40, 400) if quick else (600, 128, 1000, 20_000)
         for name, value in lasso(seed, *sizes).items():
             lassos.setdefault(name, []).append(value)
     return {
         "environment": environment(),
-        "settings": {"seeds": seeds, "layers": stages[-1], "size": [rows, columns], "quick": quick},
+        "settings": {
+            "seeds": seeds,
+            "layers": stages[-1],
+            "size": [rows, columns],
+            "far": sizes[2],
+            "quick": quick,
+        },
         "recovery": {name: spread(values) for name, values in recovered.items()},
         "lasso": {name: spread(values) for name, values in lassos.items()},
     }

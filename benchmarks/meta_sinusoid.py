@@ -25,7 +25,7 @@ from refinejax.training import TrainingConfig
 
 TASKS = Sinusoids()
 SGD = Gradient(optax.sgd, {"learning_rate": 0.01})
-FASTER = Gradient(optax.sgd, {"learning_rate": 0.02})
+ADAM = Gradient(optax.adam, {"learning_rate": 0.01, "b1": 0.0})  # as Reptile has it
 SIZES: dict[str, Any] = {"batch": 25, "parts": 1}
 METHODS: dict[str, Any] = {
     "MAML": (maml(TASKS, SGD, **SIZES), {}),
@@ -38,8 +38,8 @@ METHODS: dict[str, Any] = {
         {},
     ),
     "Reptile": (
-        reptile(TASKS, FASTER, steps=10, **SIZES),
-        {"optimizer": "sgd", "learning_rate": 1.0, "schedule": "linear", "clip": 0.0},
+        reptile(TASKS, ADAM, steps=10, **SIZES),
+        {"optimizer": "sgd", "learning_rate": 0.3, "schedule": "linear", "clip": 0.0},
     ),
     "iMAML": (imaml(TASKS, FASTER, strength=0.5, steps=10, iterations=5, **SIZES), {}),
 }

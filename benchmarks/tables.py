@@ -17,7 +17,14 @@ from benchmarks._markdown import machine, markdown, percent, seeds
 from benchmarks._runs import EVIDENCE, batching_claims, claims, spread_times
 from benchmarks._table_learned import learned_refiner, pipeline
 from benchmarks._table_least_squares import least_squares
-from benchmarks._table_meta import meta_estimators
+from benchmarks._table_meta import (
+    meta_digits,
+    meta_estimators,
+    meta_lens,
+    meta_lista,
+    meta_quadratics,
+    meta_sinusoid,
+)
 from benchmarks._table_populations import bbob, compiled, evolution, populations
 
 README = Path(__file__).parent.parent / "README.md"
@@ -232,7 +239,12 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "evolution": evolution,
     "learned_refiner": learned_refiner,
     "least_squares": least_squares,
+    "meta_digits": meta_digits,
     "meta_estimators": meta_estimators,
+    "meta_lens": meta_lens,
+    "meta_lista": meta_lista,
+    "meta_quadratics": meta_quadratics,
+    "meta_sinusoid": meta_sinusoid,
     "metalens": metalens,
     "one_pass": one_pass,
     "pipeline": pipeline,

@@ -174,8 +174,31 @@ def meta_data():
     }
 
 
+def meta_tables_data():
+    """Return the measurements of the other benchmarks of meta-learning, by name."""
+    loss, shares = spread(0.5, 0.7), spread(0.0, 0.0)
+    law = {"LSTM": {n: {"mean": loss, "diverged": shares} for n in ("20", "100", "500")}}
+    sinusoid = {"0": loss, "1": loss, "10": None, "best": loss}
+    digits = {"network": "20", "method": "RNNprop", "target": loss, "steps": spread(20.0)}
+    lens = {"kind": "novel", "method": "LM", "steps": spread(10.0), "speed": spread(50.0)}
+    common = {"seeds": 2, "tasks": 8, "steps": 100, "far": 500, "ahead": 100, "horizon": 50}
+    common |= {"layers": 16, "size": [256, 512]}
+    parts = {
+        "meta_quadratics": {"laws": {"normal": law, "uniform": law}},
+        "meta_sinusoid": {"rows": {"MAML": sinusoid}},
+        "meta_lista": {"recovery": {"cpss": spread(-60.0, -62.0)}, "lasso": {"FISTA": loss}},
+        "meta_digits": {"rows": [{**digits, "final": loss, "diverged": shares}]},
+        "meta_lens": {"rows": [{**lens, "reached": spread(1.0)}]},
+    }
+    return {
+        n: {"environment": ENVIRONMENT, "settings": common, **part} for n, part in parts.items()
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
+    for name, data in meta_tables_data().items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(data))
     (tmp_path / "meta_estimators.json").write_text(json.dumps(meta_data()))
     (tmp_path / "learned_refiner.json").write_text(json.dumps(learned_data()))
     (tmp_path / "pipeline.json").write_text(json.dumps(pipeline_data()))
@@ -220,6 +243,12 @@ def test_tables_hold_the_numbers(folder):
     assert "| as trained | learned damping | 50.0 % | 100.0 % | 100.0 % |" in text
     assert "3 × noise: 50.0 ± 14.1 % after 5." in text
     assert "| PES | 1.2 | 0.5 |" in text
+    quadratics = "| LSTM | 0.600 ± 0.141 | 0.600 ± 0.141 | 0.600 ± 0.141 | -0.22 |"
+    assert quadratics in text
+    assert "| MAML | 0.600 ± 0.141 | diverges | 0.600 ± 0.141 |" in text
+    assert "| LISTA-CPSS | -61.0 ± 1.4 | -63 |" in text
+    assert "| 20 | RNNprop | 0.600 ± 0.141 | 20.0 | 0.600 ± 0.141 |" in text
+    assert "| novel | LM | 10.0 | 50.0 | 100 |" in text
     assert "1,200 held-out maps (200 for Adam and CMA-ES)" in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text
