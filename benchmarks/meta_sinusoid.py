@@ -26,6 +26,7 @@ from refinejax.training import TrainingConfig
 TASKS = Sinusoids()
 SGD = Gradient(optax.sgd, {"learning_rate": 0.01})
 ADAM = Gradient(optax.adam, {"learning_rate": 0.01, "b1": 0.0})  # as Reptile has it
+SMOOTH = Gradient(optax.adam, {"learning_rate": 0.01})
 SIZES: dict[str, Any] = {"batch": 25, "parts": 1}
 METHODS: dict[str, Any] = {
     "MAML": (maml(TASKS, SGD, **SIZES), {}),
@@ -41,7 +42,10 @@ METHODS: dict[str, Any] = {
         reptile(TASKS, ADAM, steps=10, **SIZES),
         {"optimizer": "sgd", "learning_rate": 0.3, "schedule": "linear", "clip": 0.0},
     ),
-    "iMAML": (imaml(TASKS, FASTER, strength=0.5, steps=10, iterations=5, **SIZES), {}),
+    "iMAML": (
+        imaml(TASKS, SMOOTH, strength=0.5, steps=30, iterations=8, **SIZES),
+        {"learning_rate": 1e-3},
+    ),
 }
 ADAPTED = 10
 
