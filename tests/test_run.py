@@ -334,10 +334,9 @@ def numbered(number):
 def test_classes_that_are_alike_are_not_taken_for_one_another(driver):
     for number in range(1, 20 if driver == "run_batch" else 60):
         if driver == "run_batch":
-            axes = numbered(number).replace(scale=None)
-            found = run_batch(
-                RandomSearch(), numbered(number), np.ones((2, 1)), max_steps=0, axes=axes
-            )
+            problem = numbered(number)
+            axes = problem.replace(scale=None)
+            found = run_batch(RandomSearch(), problem, np.ones((2, 1)), max_steps=0, axes=axes)
             assert np.all(found.loss == number)
             continue
         options = {"num_steps": 0} if driver == "run" else {"max_steps": 0}
