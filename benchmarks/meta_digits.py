@@ -35,7 +35,7 @@ NETWORKS: dict[str, Any] = {
     "20, 20": {"hidden": (20, 20)},
     "20, tanh": {"hidden": (20,), "activation": "tanh"},
 }
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
+RATES = (0.01, 0.02, 0.04, 0.08)
 HORIZON, AHEAD, FAR = 50, 100, 250
 
 
@@ -91,7 +91,7 @@ def tuned_adam(tasks: Any, seed: int, count: int, ahead: int, far: int) -> dict[
 
 
 def measure(quick: bool, seeds: int) -> dict[str, Any]:
-    steps, count = (4, 4) if quick else (600, 32)
+    steps, count = (4, 4) if quick else (500, 16)
     ahead, far = (10, 20) if quick else (AHEAD, FAR)
     networks = dict(list(NETWORKS.items())[:2]) if quick else NETWORKS
     runs: dict[tuple[str, str], list[dict[str, float]]] = {}
