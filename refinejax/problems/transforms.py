@@ -145,6 +145,8 @@ class Simplex(struct.PyTreeNode):
         for element, amount in locked.items():
             amounts[element] = amount
         free = sorted(chosen - set(locked))
+        if not free:
+            raise ValueError("allowed: every allowed element is locked, so that nothing is unknown")
         taken = sum(amount > 0 for amount in locked.values())
         room = len(free) if most is None else min(most - taken, len(free))
         if left > 0 and room < 1:
