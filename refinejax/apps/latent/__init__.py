@@ -8,6 +8,8 @@ from refinejax.apps.latent.closeness import Neighbors as Neighbors
 from refinejax.apps.latent.closeness import TrustRegion as TrustRegion
 from refinejax.apps.latent.constraints import Equality as Equality
 from refinejax.apps.latent.constraints import Inequality as Inequality
+from refinejax.apps.latent.fitting import Fitted as Fitted
+from refinejax.apps.latent.fitting import fit as fit
 from refinejax.apps.latent.pessimism import Ensemble as Ensemble
 from refinejax.apps.latent.pessimism import MonteCarlo as MonteCarlo
 from refinejax.apps.latent.result import LatentResult as LatentResult
@@ -22,3 +24,4 @@ from refinejax.apps.latent.targets import Maximize as Maximize
 from refinejax.apps.latent.targets import Minimize as Minimize
 from refinejax.apps.latent.targets import NotInClasses as NotInClasses
 from refinejax.apps.latent.targets import Target as Target
+from refinejax.networks.multitask import MultiTaskModel as MultiTaskModel

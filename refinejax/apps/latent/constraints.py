@@ -114,7 +114,7 @@ def violation(excess: np.ndarray, equal: np.ndarray) -> np.ndarray:
     return np.max(np.where(equal, np.abs(excess), np.maximum(excess, 0)), axis=-1, initial=0)
 
 
-def augmented(excess: Array, equal: Array, multipliers: Array, stiffness: Scalar) -> Scalar:
+def augmented(excess: Array, equal: Any, multipliers: Array, stiffness: Scalar) -> Scalar:
     """Return what constraints add to the loss."""
     moved = multipliers + stiffness * excess
     kept = jnp.where(equal, moved, jnp.maximum(moved, 0))

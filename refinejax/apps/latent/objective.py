@@ -164,6 +164,10 @@ class LatentObjective(struct.PyTreeNode):
         """Return the u of an input."""
         return self.model.encode(x) if self.over == "latent" else self.transform.inverse(x)
 
+    def begin_first(self) -> Float[Array, " n"]:
+        """Return the u of the first sample, of those along the leading axis."""
+        return self.begin(jnp.asarray(self.start[0][0]))
+
     def place(self, params: Float[Array, " n"]) -> Place:
         """Return input and latents of a candidate."""
         if self.over == "input":

@@ -125,8 +125,8 @@ class Search:
         def by_sample(leaf: Any) -> np.ndarray:
             return np.reshape(leaf, (len(scores), R, *np.shape(leaf)[1:]))
 
-        last: Report = jax.tree.map(by_sample, found.report)
-        begun: Report = jax.tree.map(by_sample, first)
+        last: Any = jax.tree.map(by_sample, found.report)
+        begun: Any = jax.tree.map(by_sample, first)
         broken = violation(last.excess, _equal(rows))
         weight = float(rows.alignment)
         path = found.path()
@@ -203,7 +203,7 @@ class Found:
         return np.concatenate(self.paths, axis=1) if self.paths else None
 
 
-def _better(new: Report, old: Report, equal: np.ndarray) -> np.ndarray:
+def _better(new: Any, old: Any, equal: np.ndarray) -> np.ndarray:
     """Return True where a candidate keeps the constraints at a lower loss, or breaks less."""
     kept, before = violation(new.excess, equal), violation(old.excess, equal)
     first, second = kept <= TOLERANCE, before <= TOLERANCE

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from refinejax._core import Refiner, Stop, as_key, as_stop
-from refinejax._methods import METHODS
+from refinejax._methods import LARGEST, METHODS
 from refinejax._run import check_count
 from refinejax.apps.latent.checks import (
     Heads,
@@ -28,11 +28,12 @@ from refinejax.apps.latent.rounds import Search
 from refinejax.apps.latent.shortcuts import as_targets
 from refinejax.apps.latent.targets import Target
 from refinejax.problems.transforms import Scaled, Transform
-from refinejax.refiners import Gradient
+from refinejax.refiners import BFGS, Gradient
 
 # Starts under way at once, whatever B and R: one program, and the same arithmetic for every row.
 _LANES = {"cpu": 256}
 _LANES_ACCELERATOR = 4096
+_RATE = 5e-2  # of Adam, where a typical change is 1
 
 
 def optimize_latent(
@@ -107,7 +108,7 @@ def optimize_latent(
         tradeoffs: draw weights of the targets anew for each start but the first, so that candidates
             spread along the front where targets conflict.
         trajectory: also return what the model says after each step; this runs the search again.
-        method: "auto" (L-BFGS), a name as for `refine`, or a `Refiner`.
+        method: "auto", "bfgs", a name as for `refine`, or a `Refiner`.
         max_steps: most steps of a start, in each round where there are constraints.
         stop: when a start is done; `Stop()` by default.
         key: seed or PRNG key; a start's draws are by this, the number of its sample and its own.
@@ -138,7 +139,7 @@ def optimize_latent(
     objective = _objective(
         info, setting, samples, asked, tuple(constraints), tuple(closeness), caution, alignment
     )
-    chosen = _method(method, max_steps)
+    chosen = _method(method, max_steps, jax.eval_shape(objective.begin_first).size)
     search = Search(
         *chosen, as_stop(stop), as_key(key), _starts(restarts), spread, tradeoffs, trajectory,
         _lanes(lanes), mesh, progress, begun, time_limit,
@@ -263,24 +264,33 @@ def _objective(
     )
 
 
-def _method(method: str | Refiner, max_steps: int | None) -> tuple[Refiner, int, str]:
+def _auto(size: int) -> tuple[Refiner, int, str]:
+    """Return what suits an unknown of this many numbers."""
+    if size <= LARGEST:
+        return BFGS(), 200, f"bfgs: chosen because {size} numbers are few"
+    rate = {"learning_rate": _RATE}
+    return Gradient(optax.adam, rate), 500, f"adam: chosen because {size} numbers are many"
+
+
+def _method(method: str | Refiner, max_steps: int | None, size: int) -> tuple[Refiner, int, str]:
     """Return the refiner, the most steps, and why."""
     if max_steps is not None:
         check_count("max_steps", max_steps)
     if isinstance(method, Refiner):
         chosen, steps, why = method, 300, f"{type(method).__name__}: as asked"
     elif method == "auto":
-        chosen, steps, why = Gradient(optax.lbfgs), 100, "lbfgs: chosen as models are smooth"
+        chosen, steps, why = _auto(size)
+    elif method == "bfgs":
+        chosen, steps, why = BFGS(), 200, "bfgs: as asked"
     elif method == "adam":
-        rate = {"learning_rate": 5e-2}
-        chosen, steps, why = Gradient(optax.adam, rate), 300, "adam: as asked"
+        chosen, steps, why = Gradient(optax.adam, {"learning_rate": _RATE}), 500, "adam: as asked"
     elif method == "lm":
         raise ValueError("method: targets are no sum of squares; use 'auto', 'adam' or 'cma_es'")
     elif method in METHODS:
         known = METHODS[method]()
         chosen, steps, why = known.refiner, known.max_steps, f"{method}: as asked"
     else:
-        names = ", ".join(["auto", *(name for name in METHODS if name != "lm")])
+        names = ", ".join(["auto", "bfgs", *(name for name in METHODS if name != "lm")])
         raise ValueError(f"method: expected one of {names}, or a Refiner, got {method!r}")
     return chosen, steps if max_steps is None else int(max_steps), why
 
