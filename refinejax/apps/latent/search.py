@@ -242,13 +242,13 @@ def _objective(
             )
     sizes = _sizes(info, samples)
     held = [one for one in constraints if isinstance(one, Target)]
-    made = resolve((*targets, *held), info, sizes, count, dtype)
-    rest = iter(made[len(targets) :])
+    made = resolve(targets, info, sizes, count, dtype)
+    rest = iter(resolve(tuple(held), info, sizes, count, dtype))
     low, high = setting.bounds or (None, None)
     return LatentObjective(
         model=info.model,
         transform=setting.transform,
-        targets=made[: len(targets)],
+        targets=made,
         constraints=tuple(next(rest) if isinstance(c, Target) else c for c in constraints),
         closeness=closeness,
         start=(samples, samples),
