@@ -1,6 +1,7 @@
 """Complaints about what is asked of a model, before anything is compiled; each names the task."""
 
 import difflib
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from refinejax._core import as_pytree
+from refinejax._core import as_pytree, kinds
 from refinejax.apps.latent.objective import Functions
 from refinejax.apps.latent.pessimism import Ensemble, MonteCarlo
 from refinejax.apps.latent.targets import InClasses, NotInClasses, Target
@@ -91,33 +92,71 @@ def _outputs(heads: Any) -> Any:
     return _function(heads, "heads")
 
 
-def widths(
-    info: Heads, latent: jax.ShapeDtypeStruct, input_: jax.ShapeDtypeStruct
-) -> dict[str, int]:
-    """Return how many numbers each head gives for a latent.
+class Shapes(NamedTuple):
+    """Sizes of what a model gives for a sample.
+
+    Attributes:
+        latent: Z.
+        heads: numbers of each head, by name.
+    """
+
+    latent: int
+    heads: dict[str, int]
+
+
+def measure(info: Heads, samples: np.ndarray) -> Shapes:
+    """Return the sizes of latent and heads.
 
     Raises:
         ValueError: if heads, encoder or decoder do not take or give what they must.
     """
+    leaves, structure = jax.tree.flatten(info.model)
+    types = tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+    dtype = samples.dtype.name
+    known = _measured(
+        structure, types, samples.shape[1], dtype, info.members, info.decodes, kinds(info.model)
+    )
+    return Shapes(known.latent, dict(known.heads))
+
+
+@functools.lru_cache(maxsize=256)
+def _measured(
+    structure: Any, types: Any, width: int, dtype: str, members: bool, decodes: bool, classes: int
+) -> Shapes:
+    """Ask the model about shapes alone; once for each model."""
+    del classes
+    model = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*one) for one in types])
+    one = jax.ShapeDtypeStruct((width,), dtype)
     try:
-        outputs = jax.eval_shape(info.model.heads, latent)
+        latent = jax.eval_shape(lambda model, x: model.encode(x), model, one)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"encode: does not take a sample of {width} descriptors: {error}"
+        ) from error
+    if len(latent.shape) != 1:
+        raise ValueError(f"encode: expected a latent of shape (Z,), got {latent.shape}")
+    if decodes:
+        decoded = jax.eval_shape(lambda model, z: model.decode(z), model, latent)
+        if decoded.shape != one.shape:
+            raise ValueError(f"decode: expected an input of {one.shape}, got {decoded.shape}")
+    try:
+        outputs = jax.eval_shape(lambda model, z: model.heads(z), model, latent)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"heads: they do not take a latent of shape {latent.shape}, what encode makes of a "
-            f"sample of {input_.shape}: {error}"
+            f"sample of {width} descriptors: {error}"
         ) from error
-    if not isinstance(outputs, dict):
-        raise ValueError(f"heads: expected outputs by name, got {type(outputs).__name__}")
-    found = {}
-    for name, out in outputs.items():
-        shape = out.shape[1:] if info.members else out.shape
-        if len(shape) > 1:
-            raise ValueError(
-                f"heads: {name!r} gives shape {out.shape} for one sample; expected a number or a "
-                "vector (no batch axis: that is added by vmap)"
-            )
-        found[name] = int(np.prod(shape, dtype=int))
-    return found
+    return Shapes(latent.shape[0], {name: _size(name, y, members) for name, y in outputs.items()})
+
+
+def _size(name: str, output: Any, members: bool) -> int:
+    shape = output.shape[1:] if members else output.shape
+    if len(shape) > 1:
+        raise ValueError(
+            f"heads: {name!r} gives shape {output.shape} for one sample; expected a number or a "
+            "vector (no batch axis: that is added by vmap)"
+        )
+    return int(np.prod(shape, dtype=int))
 
 
 def resolve(

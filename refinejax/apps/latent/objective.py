@@ -146,6 +146,11 @@ class LatentObjective(struct.PyTreeNode):
         return score + augmented(excess, self.equal(), self.multipliers, self.stiffness)
 
     @property
+    def reorder(self) -> bool:
+        """Sums may be reordered: a trained model has no compensated arithmetic."""
+        return True
+
+    @property
     def bounds(self) -> Bounds | None:
         """Those of u, in a search over the input."""
         if self.over == "latent" or self.lower is None:
@@ -163,10 +168,6 @@ class LatentObjective(struct.PyTreeNode):
     def begin(self, x: Float[Array, " D"]) -> Float[Array, " n"]:
         """Return the u of an input."""
         return self.model.encode(x) if self.over == "latent" else self.transform.inverse(x)
-
-    def begin_first(self) -> Float[Array, " n"]:
-        """Return the u of the first sample, of those along the leading axis."""
-        return self.begin(jnp.asarray(self.start[0][0]))
 
     def place(self, params: Float[Array, " n"]) -> Place:
         """Return input and latents of a candidate."""

@@ -1,6 +1,7 @@
 """The search itself: starts, rounds, and what came of them, for rows of starts × samples."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,13 @@ class Search:
     begun: float
     time_limit: float | None
 
-    def run(self, objective: LatentObjective, ids: np.ndarray, scale: np.ndarray) -> LatentResult:
+    def run(
+        self,
+        objective: LatentObjective,
+        ids: np.ndarray,
+        scale: np.ndarray,
+        sizes: Mapping[str, int],
+    ) -> LatentResult:
         """Search from every start of every sample."""
         count, R = len(ids), self.restarts
         latents, scores = each(_initial, objective, self.lanes)
@@ -60,7 +67,7 @@ class Search:
             searched = rows.replace(targets=tuple(weighed))
         first: Report = each(LatentObjective.report, rows, self.lanes, rows=(starts,))
         found = self._refined(rows, searched, starts)
-        return self._result(rows, scores, scale, first, found)
+        return self._result(rows, scores, scale, sizes, first, found)
 
     def _refined(
         self, rows: LatentObjective, searched: LatentObjective, starts: np.ndarray
@@ -117,7 +124,8 @@ class Search:
         return self.refiner.under(self.stop.resolve(starts.dtype))
 
     def _result(
-        self, rows: LatentObjective, scores: np.ndarray, scale: np.ndarray, first: Report,
+        self, rows: LatentObjective, scores: np.ndarray, scale: np.ndarray,
+        sizes: Mapping[str, int],        first: Report,
         found: "Found",
     ) -> LatentResult:  # fmt: skip
         R = self.restarts
@@ -134,7 +142,7 @@ class Search:
             optimized_input=last.place.input,
             optimized_target=last.columns,
             initial_score=scores,
-            columns=_names(rows),
+            columns=_names(rows.targets, sizes),
             latent=last.place.latent,
             prediction=last.outputs,
             roundtrip_prediction=last.returned,
@@ -269,26 +277,22 @@ def _factors(objective: LatentObjective, key: Array) -> Array:
 
 def _equal(objective: LatentObjective) -> np.ndarray:
     """Return which constraints are equalities."""
+    if not objective.constraints:
+        return np.zeros(0, bool)
     one = changed(objective, lambda leaf: leaf[0])
     return one.equal()
 
 
-def _names(objective: LatentObjective) -> tuple[str, ...]:
+def _names(targets: tuple[Any, ...], sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Return names of the columns, in their order."""
-    one = changed(objective, lambda leaf: leaf[0])
-    outputs = jax.eval_shape(lambda: one.model.heads(one.start[1]))
     names: list[str] = []
-    seen = set()
-    for target in objective.targets:
+    for i, target in enumerate(targets):
+        size = sizes[target.task]
         if target.of_class:
             names.append(f"{target.task}: p")
-        elif target.task not in seen:
-            size = outputs[target.task].size // (
-                outputs[target.task].shape[0] if objective.members else 1
-            )
-            many = [f"{target.task}[{i}]" for i in range(size)]
+        elif target.task not in [one.task for one in targets[:i] if not one.of_class]:
+            many = [f"{target.task}[{j}]" for j in range(size)]
             names += [target.task] if size == 1 else many
-            seen.add(target.task)
     return tuple(names)
 
 

@@ -17,8 +17,8 @@ from refinejax.apps.latent.checks import (
     check_bounds,
     check_initial,
     describe_heads,
+    measure,
     resolve,
-    widths,
 )
 from refinejax.apps.latent.closeness import Closeness
 from refinejax.apps.latent.constraints import Equality, Inequality
@@ -31,7 +31,7 @@ from refinejax.problems.transforms import Scaled, Transform
 from refinejax.refiners import BFGS, Gradient
 
 # Starts under way at once, whatever B and R: one program, and the same arithmetic for every row.
-_LANES = {"cpu": 256}
+_LANES = {"cpu": 128}
 _LANES_ACCELERATOR = 4096
 _RATE = 5e-2  # of Adam, where a typical change is 1
 
@@ -130,21 +130,32 @@ def optimize_latent(
     begun = time.monotonic()
     info = describe_heads(heads, encode, decode, scales, ranges)
     samples = check_initial(initial, info)
+    shapes = measure(info, samples)
     setting = _setting(info, samples, over, bounds, transform, scale)
     asked = as_targets(
         targets, {name: len(names) for name, names in info.classes.items()},
-        task=_only(info, task, samples, mode, target_value), mode=mode,
+        task=_only(task, shapes.heads, mode, target_value), mode=mode,
         target_value=target_value, task_targets=task_targets,
     )  # fmt: skip
     objective = _objective(
-        info, setting, samples, asked, tuple(constraints), tuple(closeness), caution, alignment
+        info,
+        setting,
+        samples,
+        shapes.heads,
+        asked,
+        tuple(constraints),
+        tuple(closeness),
+        caution,
+        alignment,
     )
-    chosen = _method(method, max_steps, jax.eval_shape(objective.begin_first).size)
+    chosen = _method(
+        method, max_steps, shapes.latent if setting.over == "latent" else samples.shape[1]
+    )
     search = Search(
         *chosen, as_stop(stop), as_key(key), _starts(restarts), spread, tradeoffs, trajectory,
         _lanes(lanes), mesh, progress, begun, time_limit,
     )  # fmt: skip
-    return search.run(objective, _numbers(ids, len(samples)), setting.shown)
+    return search.run(objective, _numbers(ids, len(samples)), setting.shown, shapes.heads)
 
 
 class _Setting(NamedTuple):
@@ -187,39 +198,20 @@ def _setting(
     return _Setting("latent" if latent else "input", made, limits, np.asarray(made.scale, float))
 
 
-def _only(info: Heads, task: Any, samples: np.ndarray, mode: Any, value: Any) -> Any:
+def _only(task: Any, sizes: Mapping[str, int], mode: Any, value: Any) -> Any:
     """Return the head that a mode is about: the only one, if none is named."""
     if task is not None or (mode is None and value is None):
         return task
-    names = list(_sizes(info, samples))
-    if len(names) > 1:
-        raise ValueError(
-            f"task: mode and target_value are about one of {', '.join(names)}; name it"
-        )
-    return names[0]
-
-
-def _sizes(info: Heads, samples: np.ndarray) -> dict[str, int]:
-    one = jax.ShapeDtypeStruct(samples.shape[1:], samples.dtype)
-    try:
-        latent = jax.eval_shape(info.model.encode, one)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"encode: does not take a sample of {samples.shape[1]} descriptors: {error}"
-        ) from error
-    if len(latent.shape) != 1:
-        raise ValueError(f"encode: expected a latent of shape (Z,), got {latent.shape}")
-    if info.decodes:
-        decoded = jax.eval_shape(info.model.decode, latent)
-        if decoded.shape != one.shape:
-            raise ValueError(f"decode: expected an input of {one.shape}, got {decoded.shape}")
-    return widths(info, latent, one)
+    if len(sizes) > 1:
+        raise ValueError(f"task: mode and target_value are about one of {', '.join(sizes)}; say it")
+    return next(iter(sizes))
 
 
 def _objective(
     info: Heads,
     setting: _Setting,
     samples: np.ndarray,
+    sizes: Mapping[str, int],
     targets: tuple[Target, ...],
     constraints: tuple[Any, ...],
     closeness: tuple[Any, ...],
@@ -240,7 +232,6 @@ def _objective(
                 f"constraints: expected targets with a limit, closeness, Inequality or Equality, "
                 f"got {one!r}"
             )
-    sizes = _sizes(info, samples)
     held = [one for one in constraints if isinstance(one, Target)]
     made = resolve(targets, info, sizes, count, dtype)
     rest = iter(resolve(tuple(held), info, sizes, count, dtype))
