@@ -97,7 +97,7 @@ def test_shapes_and_names(found):
     assert found.initial_score.shape == (6, 4)
     assert found.losses.shape == (6, 2, 3)
     assert found.distances["trust_region"].shape == (6, 2)
-    assert found.status.shape == found.best.shape + (2,)
+    assert found.status.shape == (*found.best.shape, 2)
     assert found.input.shape == (6, 4)
     assert found.prediction["pair"].shape == (6, 2, 2)
     assert "6 samples from 2 starts" in repr(found)

@@ -110,7 +110,8 @@ class BFGS(Refiner):
         lower = loss <= state.loss + _DECREASE * promised.astype(loss.dtype)
         taken = finite & lower & (loss < state.loss)
         kept = select(taken, (trial, loss, grad), (state.params, state.loss, memory.grad))
-        inverse = _updated(memory, move, jnp.where(finite, grad, memory.grad) - memory.grad)
+        change = jnp.where(free & finite, grad - memory.grad, 0)  # of what may move
+        inverse = _updated(memory, move, change)
         after = Memory(
             grad=kept[2],
             inverse=jnp.where(taken, inverse, memory.inverse),
