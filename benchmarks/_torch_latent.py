@@ -135,30 +135,3 @@ def botorch(
         for part in torch.split(unit, together)
     ]
     return (low + width * torch.cat(parts)).numpy()
-
-
-def literature_class(
-    model: TorchModel, starts: np.ndarray, *, rate: float, steps: int, spread: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ask for the class alone, over the latent, scored there; return probability and input (B, D).
-
-    The best of eight restarts by the score, as it is done.
-    """
-    torch.manual_seed(0)
-    with torch.no_grad():
-        origin = model.encode(torch.tensor(starts, dtype=model.dtype))
-    best, inputs = torch.zeros(len(starts), dtype=model.dtype), torch.tensor(starts)
-    for restart in range(8):
-        moved = (origin + spread * bool(restart) * torch.randn_like(origin)).requires_grad_(True)
-        optimizer = torch.optim.Adam([moved], lr=rate)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            logits = _perceptron(model.heads[KIND], moved)
-            (-log_softmax(logits, -1)[:, model.kind]).mean().backward()
-            optimizer.step()
-        with torch.no_grad():
-            p = log_softmax(_perceptron(model.heads[KIND], moved), -1)[:, model.kind].exp()
-            better = p > best
-            best = torch.where(better, p, best)
-            inputs = torch.where(better[:, None], model.decode(moved), inputs)
-    return best.numpy(), inputs.numpy()
