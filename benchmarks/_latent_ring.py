@@ -27,7 +27,7 @@ def decode(z: Array) -> Array:
 
 def heads(z: Array) -> dict[str, Array]:
     """Return logits of two classes."""
-    return {"kind": jnp.stack([SLOPE * (z[0] - MIDDLE) + z[1], jnp.zeros_like(z[0])])}
+    return {"kind": jnp.stack([SLOPE * (z[0] - MIDDLE), jnp.zeros_like(z[0])])}
 
 
 def make_inputs(count: int, seed: int) -> np.ndarray:
@@ -40,8 +40,8 @@ def make_inputs(count: int, seed: int) -> np.ndarray:
 def probability(x: np.ndarray) -> np.ndarray:
     """Return the probability of the class for inputs, in float64."""
     x = x.astype(float)
-    a, h = np.arctan2(x[..., 1], x[..., 0]), np.arctanh(np.clip(x[..., 2], -0.99, 0.99))
-    return 1 / (1 + np.exp(-(SLOPE * (a - MIDDLE) + h)))
+    a = np.arctan2(x[..., 1], x[..., 0])
+    return 1 / (1 + np.exp(-SLOPE * (a - MIDDLE)))
 
 
 def latent_alone(inputs: np.ndarray, *, rate: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,11 +54,11 @@ def latent_alone(inputs: np.ndarray, *, rate: float, steps: int) -> tuple[np.nda
     optimizer = torch.optim.Adam([z], lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        logit = SLOPE * (z[:, 0] - MIDDLE) + z[:, 1]
+        logit = SLOPE * (z[:, 0] - MIDDLE)
         (-torch.nn.functional.logsigmoid(logit)).mean().backward()
         optimizer.step()
     with torch.no_grad():
-        claimed = torch.sigmoid(SLOPE * (z[:, 0] - MIDDLE) + z[:, 1])
+        claimed = torch.sigmoid(SLOPE * (z[:, 0] - MIDDLE))
         end = torch.stack([torch.cos(z[:, 0]), torch.sin(z[:, 0]), torch.tanh(z[:, 1])], 1)
     return claimed.numpy(), end.numpy()
 
