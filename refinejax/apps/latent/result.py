@@ -87,7 +87,9 @@ class LatentResult:
         """True where every constraint is kept, to 1e-3 of its scale."""
         return self.violation <= TOLERANCE
 
-    def select(self, k: int, *, diverse: bool = True, slack: float = 0.1) -> Int[np.ndarray, "B k"]:
+    def select(
+        self, k: int, *, diverse: bool = True, slack: float = 0.01
+    ) -> Int[np.ndarray, "B k"]:
         """Choose k candidates of each sample, the best one first.
 
         Args:
