@@ -42,7 +42,8 @@ def latent(data: Mapping[str, Any]) -> str:
 def _round_trip(data: Mapping[str, Any]) -> str:
     found = {name: plus_minus(value, 2) for name, value in data["round_trip"].items()}
     return (
-        "Round trip, on a latent that the decoder takes modulo a turn: Adam on the latent alone claims a class "
+        "Round trip, on a latent that the decoder takes modulo a turn: Adam on the latent alone "
+        "claims a class "
         f"probability of {found['claimed']}, and the input it hands out has {found['returned']} "
         f"(before: {found['before']}); `optimize_latent` with its defaults {found['ours']} "
         f"(least {found['ours_worst']})."
