@@ -40,6 +40,7 @@ bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.compiled --json benchmarks/results/compiled.json
 	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
 	$(BIN)/python -m benchmarks.evolution --json benchmarks/results/evolution.json
+	$(BIN)/python -m benchmarks.latent --json benchmarks/results/latent.json
 	$(BIN)/python -m benchmarks.learned_refiner --json benchmarks/results/learned_refiner.json
 	$(BIN)/python -m benchmarks._plot_learned
 	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json

@@ -31,7 +31,7 @@ from rich.table import Table
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     *("refinejax", "jax", "jaxlib", "optax", "numpy", "scipy", "torch"),
-    *("optimistix", "jaxopt", "optimagic", "evosax", "cma", "coco-experiment"),
+    *("optimistix", "jaxopt", "optimagic", "evosax", "cma", "coco-experiment", "botorch"),
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks._common import RESULTS, plus_minus
 from benchmarks._markdown import machine, markdown, percent, seeds
 from benchmarks._runs import EVIDENCE, batching_claims, claims, spread_times
+from benchmarks._table_latent import latent
 from benchmarks._table_learned import learned_refiner, pipeline
 from benchmarks._table_least_squares import least_squares
 from benchmarks._table_meta import (
@@ -237,6 +238,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "compiled": compiled,
     "continuous_batching": continuous_batching,
     "evolution": evolution,
+    "latent": latent,
     "learned_refiner": learned_refiner,
     "least_squares": least_squares,
     "meta_digits": meta_digits,

@@ -32,7 +32,7 @@ from refinejax import (
 )
 from refinejax.learned import DampingConfig, LearnedUpdate
 from refinejax.networks import Network
-from refinejax.refiners import BIPOP, Memetic
+from refinejax.refiners import BFGS, BIPOP, Memetic
 from refinejax.refiners.strategies import NAMES
 
 
@@ -107,6 +107,7 @@ REFINERS = {
     "momentum": Case(MOMENTUM, 10_000, differentiable=True, quick=()),
     "adam": Case(ADAM, 5_000, differentiable=True, quick=("nested",)),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock",)),
+    "bfgs": Case(BFGS(), 200, quick=("rosenbrock", "corner")),
     "lm": Case(LM, 100, differentiable=True, skip=SQUARES),
     "lm-geodesic": Case(
         LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES, quick=()

@@ -162,6 +162,25 @@ def pipeline_data():
     return {"environment": ENVIRONMENT, "settings": settings, **parts}
 
 
+def latent_data():
+    numbers = {name: spread(3.0, 5.0) for name in ("rate", "times", "loss", "all", "compile")}
+    pairs = [("literature", ("ours", "ours, brief", "literature")), ("botorch", ("ours", "apart"))]
+    settings = {"seeds": 2, "quick": False, "restarts": 8, "steps": 200, "brief": 40, "few": 8}
+    names = ("before", "claimed", "returned", "ours", "ours_worst")
+    same = {"farthest": spread(0.0), "same_best": spread(1.0)}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": settings,
+        "speed": [
+            {"rival": rival, "samples": 64, "peer": peer, **numbers}
+            for rival, peers in pairs
+            for peer in peers
+        ],
+        "round_trip": {name: spread(0.25, 0.75) for name in names},
+        "company": {"64": same, "1024": same},
+    }
+
+
 def meta_data():
     row = {"estimator": "PES", "samples": 6144, "deviations": 1.23}
     noisy = {"horizon": 100, "window": 5, "best_rate": 0.1685, "best_loss": 0.1295}
@@ -201,6 +220,7 @@ def folder(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
     (tmp_path / "meta_estimators.json").write_text(json.dumps(meta_data()))
     (tmp_path / "learned_refiner.json").write_text(json.dumps(learned_data()))
+    (tmp_path / "latent.json").write_text(json.dumps(latent_data()))
     (tmp_path / "pipeline.json").write_text(json.dumps(pipeline_data()))
     (tmp_path / "populations.json").write_text(json.dumps(populations_data()))
     (tmp_path / "evolution.json").write_text(json.dumps(evolution_data()))

@@ -12,7 +12,7 @@ README = Path(__file__).parents[1] / "README.md"
 @pytest.mark.notebook
 def test_python_blocks_run_in_order_and_find_the_truth(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)

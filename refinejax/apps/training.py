@@ -11,6 +11,7 @@ import optax
 from refinejax.apps._lens_tasks import LensTasks
 from refinejax.apps._lens_training import PredictorTask
 from refinejax.apps._meta_plan import meta_plan
+from refinejax.apps.latent.tables import TableTaskConfig, plan_table
 from refinejax.learned import Imitation, Unrolled, builder
 from refinejax.models import save_model
 from refinejax.networks.config import read_config
@@ -80,17 +81,23 @@ class RefinerTaskConfig:
         return LensTasks(PhaseNoise.only(*self.components), (least, largest), size=self.size)
 
 
+def _as_it_is(weights: Any) -> Any:
+    return weights
+
+
 class Plan(NamedTuple):
     """What is trained, and what to call it.
 
     Attributes:
         task: for `refinejax.training.train`.
         architecture, config: of the model.
+        finish: makes the model of the weights.
     """
 
     task: Any
     architecture: str
     config: dict[str, Any]
+    finish: Callable[[Any], Any] = _as_it_is
 
 
 def train_model(
@@ -107,9 +114,10 @@ def train_model(
     ``model``, for `refinejax.models.load_model`.
 
     Args:
-        kind: "predictor", of lenses from phase maps, "refiner" or "meta".
+        kind: "predictor", of lenses from phase maps, "refiner", "meta", or "multitask", of a table.
         config: tables "training" (`TrainingConfig`) and "task", and "network" for a predictor
-            (see `PredictorTask.of`), else "refiner" (see `learned.builder`).
+            (see `PredictorTask.of`) and a model of a table (see `TableTaskConfig`), else "refiner"
+            (see `learned.builder`).
         folder: where.
         resume: go on with what was interrupted.
         progress: draw a progress bar on stderr.
@@ -143,7 +151,7 @@ def train_model(
     }
     save_model(
         Path(folder) / "model",
-        trained.weights,
+        plan.finish(trained.weights),
         architecture=plan.architecture,
         config=plan.config,
         provenance=provenance,
@@ -183,9 +191,23 @@ def plan_meta(config: Mapping[str, Any]) -> Plan:
     return Plan(*meta_plan(config))
 
 
+def plan_multitask(config: Mapping[str, Any]) -> Plan:
+    """Return how a model of a table is trained."""
+    read = read_config(TableTaskConfig, config.get("task", {}), "task")
+    seed = TrainingConfig.from_dict(config.get("training", {})).seed
+    task, made = plan_table(read, config.get("network", {}), seed)
+    return Plan(task, "multitask", made, task.model)
+
+
 PLANS: dict[str, Callable[[Mapping[str, Any]], Plan]] = {
     "predictor": plan_predictor,
     "refiner": plan_refiner,
     "meta": plan_meta,
+    "multitask": plan_multitask,
 }
-_TABLES = {"predictor": ("network",), "refiner": ("refiner",), "meta": ("refiner",)}
+_TABLES = {
+    "predictor": ("network",),
+    "refiner": ("refiner",),
+    "meta": ("refiner",),
+    "multitask": ("network",),
+}

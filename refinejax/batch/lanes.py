@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int, PyTree
 
-from refinejax._core import Refiner, Status, Stop, coordinates
+from refinejax._core import Refiner, Status, Stop, coordinates, offer
 from refinejax._run import Lane, advance, init_key, start
 
 # Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
@@ -156,9 +156,12 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
     """Start the samples of ``rows``: a `Lane` with leading axis G."""
 
     def one(data: list[Array], params: Any, number: Array, steps: Array, loss: Array) -> Lane:
-        key = jax.random.fold_in(rules.key.unpack(), number)
+        problem = layout.join(data, rules.shared)
+        key = rules.key.unpack()
+        for identity in offer(problem, "ids") or (number,):
+            key = jax.random.fold_in(key, identity)
         key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
-        space = coordinates(layout.join(data, rules.shared))
+        space = coordinates(problem)
         inner = space.encode(params)
         # Stages end before 2³¹ − 1 steps in any case; written so that nothing overflows.
         end = jnp.where(

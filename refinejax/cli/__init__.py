@@ -17,6 +17,7 @@ commands:
   metalens           lens parameters from wrapped phase maps
   simulate metalens  make phase maps, with noise, to try it on
   train refiner      a learned refiner, from a configuration
+  latent             inputs for which a trained model predicts what is asked
   experiments        compare runs by seed, with verdicts, and keep a log
   doctor             versions, devices, precision, cache, and what is wrong with them
 
@@ -26,7 +27,7 @@ example:
 """
 
 
-_COMMANDS = ("metalens", "simulate", "train", "experiments", "doctor")
+_COMMANDS = ("metalens", "simulate", "train", "latent", "experiments", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

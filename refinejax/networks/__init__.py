@@ -2,6 +2,7 @@
 
 from refinejax.networks.architectures import ARCHITECTURES as ARCHITECTURES
 from refinejax.networks.features import PhaseFeatures as PhaseFeatures
+from refinejax.networks.multitask import MultiTaskModel as MultiTaskModel
 from refinejax.networks.network import Network as Network
 from refinejax.networks.predictor import Prediction as Prediction
 from refinejax.networks.predictor import Predictor as Predictor

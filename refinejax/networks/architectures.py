@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from refinejax.networks.config import read_config
 from refinejax.networks.features import PhaseFeatures
+from refinejax.networks.multitask import build_multitask
 from refinejax.networks.predictor import Box, Predictor
 from refinejax.networks.resnet import build_resnet
 from refinejax.networks.unet import build_unet
@@ -99,5 +100,6 @@ def build_predictor(config: Mapping[str, Any], key: PRNGKeyArray) -> Predictor:
 
 ARCHITECTURES: dict[str, Callable[[Mapping[str, Any], PRNGKeyArray], Any]] = {
     **NETWORKS,
+    "multitask": build_multitask,
     "predictor": build_predictor,
 }

@@ -1,5 +1,6 @@
 """Methods of refinement, and ways to compose them."""
 
+from refinejax.refiners.bfgs import BFGS as BFGS
 from refinejax.refiners.continuation import Continuation as Continuation
 from refinejax.refiners.continuation import Geometric as Geometric
 from refinejax.refiners.evolution import Evolution as Evolution

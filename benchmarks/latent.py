@@ -1,0 +1,236 @@
+"""Does target search through a trained model find more, faster, and what it says it has found?
+
+A multi-task model (encoder 12 → 64 → 64 → 8, heads of two numbers and three classes, decoder) is
+trained on data near a curved surface. Asked: two values and a class, from rows of the data. The
+loss, squared misses in standard deviations and −log p, is evaluated in float64 for all alike, by
+code apart from theirs.
+
+1. Against the loop of the literature in PyTorch: Adam on the input of a batch of samples, 200
+   steps, restarts one after another, the last iterate. Its learning rate is the best of three. Ours
+   to its own end, and ended after 40 steps.
+2. Against BoTorch: `gen_candidates_scipy` (L-BFGS-B, float64) from the same perturbed starts within
+   the bounds of the data, in its better mode: all starts of a sample as one problem, or each as its
+   own with evaluations together. Timed on a few samples; the time a sample does not depend on how
+   many there are.
+3. Round trip: the same loop on the latent of an autoencoder that folds it (`_latent_ring`), for a
+   class: what it says of its latent and what the model says of the input it hands out; beside it
+   `optimize_latent` with its defaults.
+4. The answers for a sample alone, in a batch of 64 and of 1,024.
+
+Runs are starts times samples. Times of all peers are taken in turns.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks import _latent_ring
+from benchmarks._common import environment, note, plus_minus, race, ratio, script, show, spread
+from benchmarks._latent_model import KIND, NUMBERS, WIDTH, Study, judge, make_study
+from refinejax.apps.latent import InClasses, LatentResult, Match, optimize_latent
+
+RESTARTS, SPREAD, STEPS = 8, 0.3, 200
+BRIEF = 40  # steps after which ours is about as good as the loop of the literature
+RATES = (0.01, 0.03, 0.1)
+
+
+def ours(study: Study, inputs: np.ndarray, bounds: str | None, **options: Any) -> LatentResult:
+    """Search over the input for all that is asked."""
+    targets = [Match(n, v) for n, v in zip(NUMBERS, study.wanted, strict=True)]
+    return optimize_latent(
+        study.model,
+        [*targets, InClasses(KIND, study.kind)],
+        inputs,
+        over="input",
+        restarts=RESTARTS,
+        spread=SPREAD,
+        bounds=bounds,
+        **options,
+    )
+
+
+def literature_speed(study: Study, samples: int, repeats: int) -> dict[str, Any]:
+    """Time the loop of the literature and ours in turns on the same samples."""
+    from benchmarks._torch_latent import TorchModel, literature
+
+    model, inputs = TorchModel(study), study.inputs[:samples]
+    ends = {rate: literature(model, inputs, rate=rate, steps=STEPS) for rate in RATES}
+    rate = min(RATES, key=lambda r: _best(study, ends[r].swapaxes(0, 1)))
+    peers: dict[str, Callable[[], Any]] = {
+        "ours": lambda: ours(study, inputs, None).optimized_input,
+        "ours, brief": lambda: ours(study, inputs, None, max_steps=BRIEF).optimized_input,
+        "literature": lambda: literature(model, inputs, rate=rate, steps=STEPS).swapaxes(0, 1),
+    }
+    return {"rate": rate, **_raced(study, peers, samples, samples, repeats)}
+
+
+def botorch_speed(study: Study, samples: int, few: int, repeats: int, seed: int) -> dict[str, Any]:
+    """Time BoTorch on a few samples and ours on all, in turns; its better mode counts."""
+    import torch  # pyright: ignore[reportMissingImports]  # in the extra `bench`
+
+    from benchmarks._torch_latent import TorchModel, botorch
+
+    model = TorchModel(study, torch.float64)
+    low, high = np.asarray(study.model.lower, float), np.asarray(study.model.upper, float)
+    inputs, random = study.inputs[:samples], np.random.default_rng(seed)
+    noise = random.standard_normal((samples, RESTARTS, WIDTH)) * np.asarray(study.model.input_scale)
+    noise[:, 0] = 0
+    starts = np.clip(inputs[:, None] + SPREAD * noise, low, high)[:few].reshape(-1, WIDTH)
+    shape = (few, RESTARTS, WIDTH)
+
+    def theirs(parallel: bool) -> np.ndarray:
+        found = botorch(model, starts, (low, high), parallel=parallel, together=RESTARTS)
+        return found.reshape(shape)
+
+    peers: dict[str, Callable[[], Any]] = {
+        "ours": lambda: ours(study, inputs, "data").optimized_input,
+        "together": lambda: theirs(False),
+        "apart": lambda: theirs(True),
+    }
+    return _raced(study, peers, samples, few, repeats)
+
+
+def _raced(
+    study: Study, peers: dict[str, Callable[[], Any]], samples: int, few: int, repeats: int
+) -> dict[str, Any]:
+    """Return rates and losses of each peer, the losses on the samples that all have."""
+    times, ends = race(peers, repeats)
+    each = {
+        name: [second / (samples if name.startswith("ours") else few) for second in timing.runs]
+        for name, timing in times.items()
+    }
+    return {
+        "samples": samples,
+        "few": few,
+        "peers": {
+            name: {
+                "rate": RESTARTS / float(np.median(each[name])),
+                "times": ratio(each[name], each["ours"]),
+                "loss": _best(study, ends[name][:few]),
+                "all": float(np.mean(judge(study, ends[name][:few])[0])),
+                "compile": times[name].compile,
+            }
+            for name in peers
+        },
+    }
+
+
+def _best(study: Study, ends: np.ndarray) -> float:
+    """Return the mean over samples of the least loss of their restarts (B, R, D)."""
+    return float(np.mean(np.min(judge(study, ends)[0], axis=1)))
+
+
+def round_trip(samples: int, seed: int) -> dict[str, Any]:
+    """Ask for the class alone, over the latent: probability claimed, and of what comes back."""
+    inputs = _latent_ring.make_inputs(samples, seed)
+    claimed, found = _latent_ring.latent_alone(inputs, rate=0.1, steps=STEPS)
+    returned = _latent_ring.probability(found)
+    best = _latent_ring.probability(_latent_ring.ours(inputs))
+    return {
+        "before": float(np.mean(_latent_ring.probability(inputs))),
+        "claimed": float(np.mean(claimed)),
+        "returned": float(np.mean(returned)),
+        "ours": float(np.mean(best)),
+        "ours_worst": float(np.min(best)),
+    }
+
+
+def company(study: Study, few: int, sizes: Sequence[int]) -> dict[str, Any]:
+    """Compare the answers for some samples alone and in batches, in standard deviations."""
+    scale = np.asarray(study.model.input_scale)
+    rows = np.resize(np.arange(len(study.inputs)), max(sizes))
+    inputs = study.inputs[rows]
+    alone = [ours(study, inputs[i], "data", ids=[i]) for i in range(few)]
+    found = {}
+    for size in sizes:
+        whole = ours(study, inputs[:size], "data")
+        far = [
+            np.max(np.abs(whole.optimized_input[i] - one.optimized_input[0]) / scale)
+            for i, one in enumerate(alone)
+        ]
+        same = [whole.best[i] == one.best[0] for i, one in enumerate(alone)]
+        found[str(size)] = {"farthest": float(np.max(far)), "same_best": float(np.mean(same))}
+    return found
+
+
+def one_seed(quick: bool, seed: int) -> dict[str, Any]:
+    """Take all measurements for a seed."""
+    note(f"seed {seed}")
+    rows, steps = (300, 200) if quick else (1024, 1200)
+    study = make_study(seed, rows, steps)
+    sizes = (1, 16) if quick else (1, 64, 256)
+    return {
+        "literature": [literature_speed(study, size, 1 if quick else 3) for size in sizes],
+        "botorch": [
+            botorch_speed(study, size, min(size, 2 if quick else 8), 1 if quick else 3, seed)
+            for size in sizes
+        ],
+        "round_trip": round_trip(16 if quick else 256, seed),
+        "company": company(study, 2 if quick else 16, (16,) if quick else (64, 1024)),
+    }
+
+
+def measure(quick: bool, seeds: int) -> dict[str, Any]:
+    """Take all measurements, and put those of the seeds together."""
+    every = [one_seed(quick, seed) for seed in range(seeds)]
+    speed = []
+    for rival in ("literature", "botorch"):
+        for i, size in enumerate(one["samples"] for one in every[0][rival]):
+            for peer in every[0][rival][i]["peers"]:
+                values = [one[rival][i]["peers"][peer] for one in every]
+                sums = {key: spread([v[key] for v in values]) for key in values[0]}
+                speed.append({"rival": rival, "samples": size, "peer": peer, **sums})
+    return {
+        "environment": environment(),
+        "settings": {
+            "quick": quick,
+            "seeds": seeds,
+            "restarts": RESTARTS,
+            "steps": STEPS,
+            "brief": BRIEF,
+            "rates": [one["literature"][0]["rate"] for one in every],
+            "few": every[0]["botorch"][-1]["few"],
+        },
+        "speed": speed,
+        "round_trip": {
+            key: spread([one["round_trip"][key] for one in every]) for key in every[0]["round_trip"]
+        },
+        "company": {
+            size: {
+                key: spread([one["company"][size][key] for one in every])
+                for key in ("farthest", "same_best")
+            }
+            for size in every[0]["company"]
+        },
+    }
+
+
+def report(data: dict[str, Any]) -> None:
+    """Print what was measured."""
+    rows = [
+        {
+            "samples": f"{row['rival']}, {row['samples']}",
+            "peer": row["peer"],
+            "runs/s": plus_minus(row["rate"]),
+            "time a run": plus_minus(row["times"]),
+            "loss, best start": plus_minus(row["loss"]),
+            "loss, all starts": plus_minus(row["all"]),
+        }
+        for row in data["speed"]
+    ]
+    show("Speed and loss", rows)
+    show("Round trip", [{name: plus_minus(value) for name, value in data["round_trip"].items()}])
+    rows = [
+        {"batch": size, **{name: plus_minus(value) for name, value in row.items()}}
+        for size, row in data["company"].items()
+    ]
+    show("Alone and in a batch", rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    script(__doc__, measure, report, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Training a `MultiTaskModel` on a table of descriptors and labels, some of which are missing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from refinejax._core import Scalar
+from refinejax.apps.latent.closeness import check_data
+from refinejax.networks.multitask import MultiTaskModel, Task, build_multitask, read_tasks
+from refinejax.training import Trained, TrainingConfig, train
+
+
+class Fitted(NamedTuple):
+    """A trained model, and how the training went.
+
+    Attributes:
+        model: with the weights that were best by validation.
+        trained: as of `refinejax.training.train`.
+        config: for `refinejax.models.save_model`, architecture "multitask".
+    """
+
+    model: MultiTaskModel
+    trained: Trained
+    config: dict[str, Any]
+
+
+class MultiTask(struct.PyTreeNode):
+    """Losses of a model on rows of a table: a training task.
+
+    The squared error of standardized numbers (of bounded ones, in units of their range), the cross
+    entropy of classes, and the squared error of the decoded input; the mean over the labels that
+    there are, task by task, so that missing ones have no weight.
+
+    Attributes:
+        blank: the model, whose network is trained.
+        inputs: shape (N, D).
+        labels: by task, numbers (N, width), NaN where missing; classes (N,), −1 where missing.
+        rows: to train on, shape (n,).
+        held_out: to validate on, shape (m,).
+        weights: of the tasks.
+        reconstruction: weight of the decoded input.
+        noise: added to the inputs in training, in standard deviations.
+        batch: rows of a step; static.
+    """
+
+    blank: MultiTaskModel
+    inputs: Float[Array, "N D"]
+    labels: dict[str, Array]
+    rows: Int[Array, " n"]
+    held_out: Int[Array, " m"]
+    weights: dict[str, Any]
+    reconstruction: Any = 1.0
+    noise: Any = 0.0
+    batch: int = struct.field(pytree_node=False, default=64)
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """Return the first weights, those of the blank model."""
+        del key
+        return self.blank.network.weights
+
+    def begin(self, weights: Any, key: PRNGKeyArray) -> tuple[()]:
+        """Nothing is carried from step to step."""
+        del weights, key
+        return ()
+
+    def loss_and_grad(
+        self, weights: Any, memory: Any, step: Any, key: PRNGKeyArray
+    ) -> tuple[Scalar, Any, Any, dict[str, Scalar]]:
+        """Return loss and gradient on rows that are drawn."""
+        del step
+        pick, draw = jax.random.split(key)
+        rows = jax.random.choice(pick, self.rows, (self.batch,))
+
+        def loss(weights: Any) -> tuple[Scalar, dict[str, Scalar]]:
+            return self._loss(weights, rows, draw)
+
+        (value, parts), grad = jax.value_and_grad(loss, has_aux=True)(weights)
+        return value, grad, memory, parts
+
+    def validate(self, weights: Any, key: PRNGKeyArray) -> dict[str, Scalar]:
+        """Return the loss on the rows held out, and its parts."""
+        del key
+        value, parts = self._loss(weights, self.held_out, None)
+        return {"loss": value, **parts}
+
+    def model(self, weights: Any) -> MultiTaskModel:
+        """Return the model with these weights."""
+        return self.blank.replace(network=self.blank.network.replace(weights=weights))
+
+    def _loss(
+        self, weights: Any, rows: Any, key: PRNGKeyArray | None
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        model, x = self.model(weights), self.inputs[rows]
+        seen = x
+        if key is not None:
+            scale = self.noise * self.blank.input_scale
+            seen = x + scale * jax.random.normal(key, x.shape, x.dtype)
+        latent = model.encode(seen)
+        outputs = model.heads(latent)
+        parts = {
+            task.name: task_loss(task, outputs[task.name], self.labels[task.name][rows], model)
+            for task in model.tasks
+        }
+        total = sum(self.weights[name] * part for name, part in parts.items())
+        if model.decodes:
+            error = (model.decode(latent) - x) / self.blank.input_scale
+            parts["reconstruction"] = jnp.mean(error**2)
+            total = total + self.reconstruction * parts["reconstruction"]
+        return jnp.asarray(total), parts
+
+
+def task_loss(task: Task, output: Array, labels: Array, model: MultiTaskModel) -> Scalar:
+    """Return the mean loss of the labels that there are; 0 if there are none."""
+    if task.classes:
+        there = labels >= 0
+        chosen = jnp.where(there, labels, 0)[:, None]
+        terms = -jnp.take_along_axis(jax.nn.log_softmax(output), chosen, 1)[:, 0]
+    else:
+        there = ~jnp.isnan(labels)
+        width = 1.0 if task.bounds is None else task.bounds[1] - task.bounds[0]
+        scale = model.scales.get(task.name, jnp.asarray(width))
+        terms = ((output.reshape(labels.shape) - jnp.where(there, labels, 0)) / scale) ** 2
+    return jnp.sum(jnp.where(there, terms, 0)) / jnp.maximum(jnp.sum(there), 1)
+
+
+def fit(
+    inputs: Any,
+    labels: Mapping[str, Any],
+    *,
+    columns: Sequence[str] | None = None,
+    network: Mapping[str, Any] | None = None,
+    training: TrainingConfig | None = None,
+    weights: Mapping[str, float] | None = None,
+    reconstruction: float = 1.0,
+    noise: float = 0.0,
+    held_out: float = 0.15,
+    batch: int = 64,
+    progress: bool = False,
+) -> Fitted:
+    """Train a model on a table.
+
+    Args:
+        inputs: descriptors, shape (N, D).
+        labels: by task: floating numbers, shape (N,) or (N, width), NaN where missing; or classes,
+            shape (N,), of text or whole numbers from 0, "" or −1 where missing.
+        columns: names of the descriptors; by default x0, x1, …
+        network: sizes, see `MultiTaskConfig`, and "numbers" for tasks with bounds.
+        training: see `TrainingConfig`; by default 2,000 steps of Adam.
+        weights: of the tasks' losses; 1 where not given.
+        reconstruction: weight of the decoder's loss.
+        noise: added to the inputs in training, in their standard deviations.
+        held_out: share of the rows that are kept for validation.
+        batch: rows of a step.
+        progress: draw a progress bar on stderr.
+
+    Raises:
+        ValueError: for descriptors that are no finite table, labels of another length, a task
+            without labels or with one class only; names it.
+    """
+    task, config = plan(
+        inputs, labels, columns=columns, network=network, weights=weights,
+        reconstruction=reconstruction, noise=noise, held_out=held_out, batch=batch,
+        seed=0 if training is None else training.seed,
+    )  # fmt: skip
+    settings = training or TrainingConfig(steps=2000, learning_rate=3e-3, weight_decay=1e-3)
+    trained = train(task, settings, progress=progress)
+    return Fitted(task.model(trained.weights), trained, config)
+
+
+def plan(
+    inputs: Any,
+    labels: Mapping[str, Any],
+    *,
+    columns: Sequence[str] | None,
+    network: Mapping[str, Any] | None,
+    weights: Mapping[str, float] | None,
+    reconstruction: float,
+    noise: float,
+    held_out: float,
+    batch: int,
+    seed: int,
+) -> tuple[MultiTask, dict[str, Any]]:
+    """Return what is trained, and the configuration of the model. Arguments as for `fit`."""
+    table = check_data(inputs, "inputs", 4, "input")
+    sizes = dict(network or {})
+    read = {name: _read(name, values, len(table)) for name, values in labels.items()}
+    names = columns if columns is not None else [f"x{i}" for i in range(table.shape[1])]
+    if len(names) != table.shape[1]:
+        raise ValueError(f"columns: expected {table.shape[1]} names, got {len(names)}")
+    numbers = {name: values.shape[1] for name, (values, known) in read.items() if not known}
+    classes = {name: list(known) for name, (_, known) in read.items() if known}
+    given = sizes.pop("numbers", {})
+    unknown = sorted(set(given) - set(numbers))
+    if unknown:
+        raise ValueError(f"network.numbers: {unknown[0]!r} is no task of numbers")
+    config = {"columns": list(names), **sizes, "numbers": {**numbers, **given}, "classes": classes}
+    tasks = read_tasks(config["numbers"], classes)
+    config = json.loads(json.dumps(config))
+    unknown = sorted(set(weights or {}) - {task.name for task in tasks})
+    if unknown:
+        raise ValueError(f"weights: {unknown[0]!r} is no task; there are: {', '.join(labels)}")
+    blank = standardized(build_multitask(config, jax.random.key(seed)), table, read)
+    order = np.random.default_rng(seed).permutation(len(table))
+    kept = min(max(round(held_out * len(table)), 1), len(table) - 1)
+    task = MultiTask(
+        blank=blank,
+        inputs=jnp.asarray(table, float),
+        labels={name: jnp.asarray(values) for name, (values, _) in read.items()},
+        rows=jnp.asarray(order[kept:]),
+        held_out=jnp.asarray(order[:kept]),
+        weights={task.name: float((weights or {}).get(task.name, 1.0)) for task in tasks},
+        reconstruction=reconstruction,
+        noise=noise,
+        batch=batch,
+    )
+    return task, config
+
+
+def standardized(
+    model: MultiTaskModel, table: np.ndarray, labels: Mapping[str, tuple[np.ndarray, Any]]
+) -> MultiTaskModel:
+    """Return the model with the units of a table."""
+    std = table.std(0)
+    means, scales = {}, {}
+    for name in model.means:
+        values = labels[name][0]
+        means[name] = jnp.asarray(np.nanmean(values, 0), float)
+        spread = np.nanstd(values, 0)
+        scales[name] = jnp.asarray(np.where(spread > 0, spread, 1.0), float)
+    return model.replace(
+        input_mean=jnp.asarray(table.mean(0), float),
+        input_scale=jnp.asarray(np.where(std > 0, std, 1.0), float),
+        covariance=jnp.asarray(np.cov(table.T).reshape(table.shape[1], -1), float),
+        lower=jnp.asarray(table.min(0), float),
+        upper=jnp.asarray(table.max(0), float),
+        means=means,
+        scales=scales,
+    )
+
+
+def _read(name: str, values: Any, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as numbers (N, width) with (), or as class numbers (N,) with their names."""
+    array = np.asarray(values)
+    if array.shape[:1] != (count,) or array.ndim > 2:
+        raise ValueError(
+            f"labels: {name!r} has shape {array.shape}; expected ({count},) or ({count}, width)"
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        table = array.reshape(count, -1).astype(jax.dtypes.canonicalize_dtype(float))
+        if np.any(np.all(np.isnan(table), axis=0)):
+            raise ValueError(f"labels: {name!r} is missing in every row; leave the task out")
+        return table, ()
+    text = array.dtype.kind in "OUS"
+    missing = np.array([str(one) in ("", "None") for one in array]) if text else array < 0
+    known = np.unique(array[~missing].astype(str) if text else array[~missing])
+    if len(known) < 2:
+        raise ValueError(
+            f"labels: {name!r} has {len(known)} class in all rows; a task needs two or more "
+            "(numbers: give them as floats)"
+        )
+    if not text:
+        known = np.arange(int(known.max()) + 1)
+        return np.where(missing, -1, array).astype(np.int32), tuple(map(str, known))
+    numbers = np.searchsorted(known, array.astype(str))
+    return np.where(missing, -1, numbers).astype(np.int32), tuple(map(str, known))

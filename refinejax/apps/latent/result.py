@@ -1,0 +1,182 @@
+"""What a search has found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from refinejax._core import Status
+from refinejax.apps.latent.choice import pareto_front, spread_out
+from refinejax.apps.latent.constraints import TOLERANCE
+
+
+@dataclass(frozen=True, repr=False)
+class LatentResult:
+    """Candidates for each of B samples, from each of R starts; all arrays are NumPy's.
+
+    Attributes:
+        optimized_input: what the search hands out, x, shape (B, R, D); within its bounds.
+        optimized_target: what the model says of that, shape (B, R, T), see ``columns``.
+        initial_score: what it says of the samples as they came, shape (B, T).
+        columns: names of the T: heads (``name[i]`` for vectors), and "name: p" for the probability
+            of what is asked of a head of classes.
+        latent: where the search ended, shape (B, R, Z).
+        prediction: outputs of every head for ``latent``, (B, R, ...) by name.
+        roundtrip_prediction: the same for the latent of ``optimized_input``: what counts.
+        gap: largest difference of the two over the T, shape (B, R); 0 in a search over the input.
+        std: standard deviation over an ensemble, shape (B, R, T); 0 without one.
+        losses: of each target, of what comes back, without weights, shape (B, R, targets).
+        roundtrip_loss: their weighted sum with the penalties of closeness, shape (B, R).
+        loss: what was minimized, with the alignment of the latents, shape (B, R).
+        initial_loss: the same where each start began, shape (B, R).
+        violation: largest excess over a constraint, shape (B, R); 0 without constraints.
+        distances: to data or start, (B, R) by name of the measure.
+        steps: shape (B, R).
+        status: `Status` as int8, shape (B, R).
+        best: the start with the least round-trip loss of those that keep the constraints (if none
+            does, with the least violation), shape (B,).
+        trajectory: T of what comes back at the start and after each step, shape (B, R, steps, T);
+            None unless asked for.
+        scale: of each descriptor, in which distances between candidates count, shape (D,).
+        seconds: wall time, with compilation.
+        method: what was used.
+    """
+
+    optimized_input: Float[np.ndarray, "B R D"]
+    optimized_target: Float[np.ndarray, "B R T"]
+    initial_score: Float[np.ndarray, "B T"]
+    columns: tuple[str, ...]
+    latent: Float[np.ndarray, "B R Z"]
+    prediction: dict[str, np.ndarray]
+    roundtrip_prediction: dict[str, np.ndarray]
+    gap: Float[np.ndarray, "B R"]
+    std: Float[np.ndarray, "B R T"]
+    losses: Float[np.ndarray, "B R targets"]
+    roundtrip_loss: Float[np.ndarray, "B R"]
+    loss: Float[np.ndarray, "B R"]
+    initial_loss: Float[np.ndarray, "B R"]
+    violation: Float[np.ndarray, "B R"]
+    distances: dict[str, np.ndarray]
+    steps: Int[np.ndarray, "B R"]
+    status: Int[np.ndarray, "B R"]
+    best: Int[np.ndarray, " B"]
+    trajectory: Float[np.ndarray, "B R steps T"] | None
+    scale: Float[np.ndarray, " D"]
+    seconds: float
+    method: str
+
+    @property
+    def input(self) -> Float[np.ndarray, "B D"]:
+        """The best input of each sample."""
+        return self._chosen(self.optimized_input)
+
+    @property
+    def target(self) -> Float[np.ndarray, "B T"]:
+        """What the model says of the best input of each sample."""
+        return self._chosen(self.optimized_target)
+
+    def _chosen(self, values: np.ndarray) -> np.ndarray:
+        return values[np.arange(len(self.best)), self.best]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.best)
+
+    @property
+    def feasible(self) -> Bool[np.ndarray, "B R"]:
+        """True where every constraint is kept, to 1e-3 of its scale."""
+        return self.violation <= TOLERANCE
+
+    def select(
+        self, k: int, *, diverse: bool = True, slack: float = 0.01
+    ) -> Int[np.ndarray, "B k"]:
+        """Choose k candidates of each sample, the best one first.
+
+        Args:
+            k: how many, at most R.
+            diverse: each next one is the farthest from those chosen, of those that are good enough:
+                that keep the constraints and whose round-trip loss is above the best by no more
+                than a share of what the best has gained. If there are fewer than k, the next in
+                order of loss follow. False: in order of loss.
+            slack: that share.
+
+        Returns:
+            Numbers of starts, for ``result.optimized_input[b, chosen[b]]``.
+
+        Raises:
+            ValueError: if k is not within 1 to R, or slack below 0.
+        """
+        starts = self.loss.shape[1]
+        if not hasattr(k, "__index__") or not 1 <= int(k) <= starts:
+            raise ValueError(f"k: expected 1 to {starts}, the number of starts, got {k!r}")
+        if not slack >= 0:
+            raise ValueError(f"slack: expected a share of 0 or more, got {slack!r}")
+        return np.stack([self._select(b, int(k), diverse, slack) for b in range(len(self))])
+
+    def _select(self, b: int, k: int, diverse: bool, slack: float) -> np.ndarray:
+        rank = ranking(self.roundtrip_loss[b], self.violation[b])
+        order = np.argsort(rank, kind="stable")
+        if not diverse:
+            return order[:k]
+        best, loss = order[0], self.roundtrip_loss[b]
+        gained = max(float(self.initial_loss[b, 0] - loss[best]), 0.0)
+        kept = (self.violation[b] <= max(TOLERANCE, self.violation[b, best])) & np.isfinite(loss)
+        good = np.flatnonzero(kept & (loss <= loss[best] + slack * gained))
+        if len(good) <= k:
+            return np.concatenate([order[np.isin(order, good)], order[~np.isin(order, good)]])[:k]
+        points = self.optimized_input[b, good] / self.scale
+        return good[spread_out(points, rank[good], k)]
+
+    def pareto(self) -> Bool[np.ndarray, "B R"]:
+        """Return True for candidates that no other of the same sample beats in every target.
+
+        Of those that keep the constraints, by ``losses``.
+        """
+        losses = np.where(self.feasible[..., None], self.losses, np.nan)
+        return np.stack([pareto_front(one) for one in losses])
+
+    def counts(self) -> dict[str, int]:
+        """Return how many starts ended in each status, most frequent first."""
+        values, numbers = np.unique(self.status, return_counts=True)
+        order = np.argsort(-numbers, kind="stable")
+        return {Status(int(values[i])).name: int(numbers[i]) for i in order}
+
+    def summary(self) -> str:
+        """Return a few lines: what was asked about before and after, and what to know of it."""
+        samples, starts = self.loss.shape
+        lines = [f"{samples} samples from {starts} starts each, {self.seconds:.2f} s"]
+        wide = max(map(len, self.columns), default=0)
+        best = self.target
+        for i, name in enumerate(self.columns[:12]):
+            before, after = np.median(self.initial_score[:, i]), np.median(best[:, i])
+            lines.append(f"  {name:<{wide}}  {before:>10.4g} → {after:<10.4g} (medians)")
+        if len(self.columns) > 12:
+            lines.append(f"  … and {len(self.columns) - 12} more")
+        gap = self._chosen(self.gap)
+        if np.any(gap > 0):
+            lines.append(f"  gap between search and round trip: at most {np.nanmax(gap):.3g}")
+        broken = int(np.sum(~(self._chosen(self.violation) <= TOLERANCE)))
+        if broken:
+            lines.append(f"  constraints not kept: {broken} samples")
+        for name, distance in self.distances.items():
+            lines.append(f"  {name}: median distance {np.median(self._chosen(distance)):.3g}")
+        for name, number in self.counts().items():
+            lines.append(f"  {number:>8}  {name:<15} {Status[name].explain()}")
+        return "\n".join([*lines, f"  method: {self.method}"])
+
+    def __repr__(self) -> str:
+        """Return the summary."""
+        return f"LatentResult({self.summary()})"
+
+
+def ranking(loss: np.ndarray, violation: np.ndarray) -> np.ndarray:
+    """Return numbers that order candidates: those that keep the constraints by loss, then others.
+
+    Candidates that are not finite come last.
+    """
+    kept = violation <= TOLERANCE
+    worst = np.max(np.where(np.isfinite(loss), loss, -np.inf), axis=-1, keepdims=True)
+    worst = np.where(np.isfinite(worst), worst, 0)
+    broken = np.maximum(worst, 0) + 1 + np.abs(worst) + violation
+    rank = np.where(kept, loss, broken)
+    return np.where(np.isfinite(loss) & np.isfinite(violation), rank, np.inf)

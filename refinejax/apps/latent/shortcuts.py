@@ -1,0 +1,143 @@
+"""Short ways to say what is asked: values by name, modes, tables of a TOML file."""
+
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from refinejax.apps.latent.targets import (
+    AtLeast,
+    AtMost,
+    Between,
+    Curve,
+    InClasses,
+    Match,
+    Maximize,
+    Minimize,
+    NotInClasses,
+    Target,
+)
+
+MODES = {"max": Maximize, "min": Minimize, "maximize": Maximize, "minimize": Minimize}
+
+
+def as_targets(
+    targets: Any,
+    classes: Mapping[str, int],
+    *,
+    task: str | None = None,
+    mode: str | None = None,
+    target_value: Any = None,
+    task_targets: Mapping[str, Any] | None = None,
+) -> tuple[Target, ...]:
+    """Return targets as objects, however they were said.
+
+    Args:
+        targets: a `Target`, a sequence of them, a mapping as ``task_targets``, or None.
+        classes: the width of each head of logits that is known to be one, by name: for such a value
+            is a class.
+        task: the head that ``mode`` and ``target_value`` are about.
+        mode: "max" or "min".
+        target_value: a value or class for ``task``.
+        task_targets: by name of the head "max", "min", a value, a (low, high) tuple, a class, a
+            list of classes, or an array as a curve.
+
+    Raises:
+        ValueError: if nothing is asked, or something cannot be understood; names the task.
+    """
+    found: list[Target] = []
+    if isinstance(targets, Target):
+        found.append(targets)
+    elif isinstance(targets, Mapping):
+        found += [_said(name, value, name in classes) for name, value in targets.items()]
+    elif targets is not None:
+        found += list(targets)
+    for name, value in (task_targets or {}).items():
+        found.append(_said(name, value, name in classes))
+    if mode is not None or target_value is not None:
+        if task is None:
+            raise ValueError("task: expected the head that mode or target_value is about")
+        if mode is not None and target_value is not None:
+            raise ValueError(f"mode: {task!r} has both a mode and a target_value; give one of them")
+        found.append(_said(task, mode if target_value is None else target_value, task in classes))
+    wrong = [one for one in found if not isinstance(one, Target)]
+    if wrong or not found:
+        raise ValueError(
+            "targets: expected Maximize, Match and the like, a mapping from heads to values, or "
+            f"mode= with task=, got {wrong[0] if wrong else targets!r}"
+        )
+    return tuple(found)
+
+
+def _said(name: str, value: Any, of_class: bool) -> Target:
+    """Read one value for one head."""
+    if isinstance(value, Target):
+        return value
+    if isinstance(value, str) and value in MODES:
+        if of_class:
+            raise ValueError(f"targets: {name!r} is a head of classes; name one instead of {value}")
+        return MODES[value](name)
+    if of_class:
+        return InClasses(name, value)
+    if isinstance(value, numbers.Real) or (np.ndim(value) == 0 and not isinstance(value, str)):
+        return Match(name, value)
+    if isinstance(value, tuple) and len(value) == 2:
+        return Between(name, *value)
+    if isinstance(value, str):
+        raise ValueError(
+            f"targets: {name!r}: expected a value, (low, high), 'max' or 'min', got {value!r}; "
+            "if it is a class, say InClasses(...)"
+        )
+    return Curve(name, np.asarray(value, float))
+
+
+_WORDS: dict[str, Callable[[str, Any], Target]] = {
+    "match": Match,
+    "at_least": AtLeast,
+    "at_most": AtMost,
+    "curve": Curve,
+    "classes": InClasses,
+    "not_classes": NotInClasses,
+    "between": lambda task, value: Between(task, *value),
+    "mode": lambda task, value: _said(task, value, of_class=False),
+}
+
+
+def read_targets(table: Mapping[str, Any], where: str = "targets") -> tuple[Target, ...]:
+    """Read targets from a table of tables, as TOML gives it.
+
+    ``[targets.density]`` with ``match = 5.0`` and ``weight = 2.0``: each table has the name of a
+    head and one of "match", "between", "at_least", "at_most", "curve", "classes", "not_classes" or
+    "mode"; beside it "weight", "scale" and, for classes, "probability". Several targets of one head
+    are a list of tables, ``[[targets.density]]``.
+
+    Raises:
+        ValueError: names the table, what is unknown in it, and what there is.
+    """
+    found = []
+    for name, entry in table.items():
+        for one in entry if isinstance(entry, list) else [entry]:
+            found.append(_read(name, one, f"{where}.{name}"))
+    return tuple(found)
+
+
+def _read(name: str, entry: Any, where: str) -> Target:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{where}: expected a table, such as {{match = 5.0}}, got {entry!r}")
+    words = [word for word in entry if word in _WORDS]
+    if len(words) != 1:
+        raise ValueError(f"{where}: expected one of {', '.join(_WORDS)}, got {', '.join(entry)}")
+    value = entry[words[0]]
+    if words[0] == "between" and not (isinstance(value, Sequence) and len(value) == 2):
+        raise ValueError(f"{where}: between expects [low, high], got {value!r}")
+    target = _WORDS[words[0]](name, value)
+    rest = {key: number for key, number in entry.items() if key != words[0]}
+    for key, number in rest.items():
+        known = key in ("weight", "scale", "probability") and hasattr(target, key)
+        if not known or isinstance(number, bool) or not isinstance(number, numbers.Real):
+            raise ValueError(
+                f"{where}: {key} = {number!r} is not understood; beside {words[0]} there may be "
+                f"{'weight and probability' if target.of_class else 'weight and scale'}, numbers"
+            )
+    return target.replace(**rest)

@@ -1,0 +1,145 @@
+"""Tables of descriptors and labels in CSV files."""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from refinejax.apps.latent.fitting import MultiTask, plan
+
+_MISSING = ("", "nan", "na", "none", "null", "?")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableTaskConfig:
+    """The table [task] of a model of a table.
+
+    Attributes:
+        table: path of a CSV file with a line of names.
+        numbers: columns to predict as numbers.
+        classes: columns to predict as classes, by their text.
+        inputs: columns that are descriptors; by default all others.
+        batch: rows of a step.
+        held_out: share of the rows that validate.
+        reconstruction: weight of the decoder's loss.
+        noise: added to descriptors in training, in their standard deviations.
+
+    Raises:
+        ValueError: names what does not fit.
+    """
+
+    table: str
+    numbers: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    batch: int = 64
+    held_out: float = 0.15
+    reconstruction: float = 1.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check."""
+        if self.batch < 1:
+            raise ValueError(f"task.batch: expected 1 or more, got {self.batch}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(
+                f"task.held_out: expected a share between 0 and 1, got {self.held_out}"
+            )
+        for name in ("reconstruction", "noise"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"task.{name}: expected 0 or more, got {getattr(self, name)}")
+
+
+def read_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Read a CSV file: columns of text by name.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if names are missing or come twice, or a line has another number of entries.
+    """
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        lines = [line for line in csv.reader(file) if line]
+    if len(lines) < 2:
+        raise ValueError(f"{path}: expected a line of names and lines of values")
+    names = [name.strip() for name in lines[0]]
+    if len(set(names)) != len(names) or "" in names:
+        raise ValueError(f"{path}: expected a different name for each column, got {names}")
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(names):
+            raise ValueError(
+                f"{path}: line {number} has {len(line)} entries, the first has {len(names)}"
+            )
+    return {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(names)}
+
+
+def numbers_of(
+    table: Mapping[str, Sequence[str]], columns: Sequence[str], where: str
+) -> Float[np.ndarray, "N n"]:
+    """Return columns as numbers, NaN where an entry is missing.
+
+    Raises:
+        ValueError: for a column that is not there, or an entry that is no number; names both.
+    """
+    found = []
+    for name in columns:
+        if name not in table:
+            raise ValueError(f"{where}: no column {name!r}; there are: {', '.join(table)}")
+        found.append([_number(text, name, row, where) for row, text in enumerate(table[name], 2)])
+    return np.array(found, float).T
+
+
+def _number(text: str, name: str, row: int, where: str) -> float:
+    if text.lower() in _MISSING:
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"{where}: line {row}, column {name!r}: {text!r} is no number; a column of classes "
+            "belongs to classes"
+        ) from None
+
+
+def plan_table(
+    config: TableTaskConfig, network: Mapping[str, Any], seed: int
+) -> tuple[MultiTask, dict[str, Any]]:
+    """Return what is trained on a table, and the configuration of the model.
+
+    Raises:
+        ValueError: as `read_table` and `fit`.
+    """
+    table = read_table(config.table)
+    asked = (*config.numbers, *config.classes)
+    inputs = config.inputs or tuple(name for name in table if name not in asked)
+    shared = sorted(set(inputs) & set(asked))
+    if shared:
+        raise ValueError(f"task.inputs: {shared[0]!r} is to be predicted; leave it out")
+    descriptors = numbers_of(table, inputs, config.table)
+    columns = numbers_of(table, config.numbers, config.table)
+    labels: dict[str, Any] = {name: columns[:, i] for i, name in enumerate(config.numbers)}
+    for name in config.classes:
+        if name not in table:
+            raise ValueError(f"{config.table}: no column {name!r}; there are: {', '.join(table)}")
+        labels[name] = np.array(["" if t.lower() in _MISSING else t for t in table[name]])
+    return plan(
+        descriptors, labels, columns=inputs, network=network, weights=None,
+        reconstruction=config.reconstruction, noise=config.noise, held_out=config.held_out,
+        batch=config.batch, seed=seed,
+    )  # fmt: skip
+
+
+def write_table(
+    path: str | os.PathLike[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Write a CSV file, with as many digits as the numbers have."""
+    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([str(value) for value in row] for row in rows)
+    os.replace(temporary, path)

@@ -1,0 +1,200 @@
+"""BFGS without a line search within a step: every step costs one gradient, on every lane."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from refinejax._core import (
+    Bounds,
+    Params,
+    Refiner,
+    Scalar,
+    State,
+    Status,
+    bounds_of,
+    project,
+    select,
+)
+
+_DECREASE = 1e-4  # share of the decrease that the slope promises, which a step must bring
+_REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
+_STUCK = 12  # refused in a row before the matrix is dropped; as many again end it
+
+
+class Memory(struct.PyTreeNode):
+    """What `BFGS` remembers.
+
+    Attributes:
+        grad: the gradient at the current params, flat.
+        inverse: H, an estimate of the inverse of the Hessian.
+        fresh: whether H is a multiple of the identity so far.
+        length: α, a factor on the next step.
+        refused: steps refused in a row.
+        lost: of these, those that ended in NaN or infinity.
+        pace: relative decrease and step length of late, shape (2,).
+    """
+
+    grad: Float[Array, " n"]
+    inverse: Float[Array, "n n"]
+    fresh: Bool[Array, ""]
+    length: Scalar
+    refused: Int[Array, ""]
+    lost: Int[Array, ""]
+    pace: Float[Array, "2"]
+
+
+class BFGS(Refiner):
+    """Quasi-Newton steps x − αH∇f, with one loss and gradient a step, for up to about 100 params.
+
+    A line search takes as many evaluations as the slowest sample of a batch needs, in every step of
+    all. Here a step that does not bring the decrease that its slope promises (Armijo) is refused,
+    and the next one is shorter, by the parabola through what is known; so lanes never wait for each
+    other. H is updated with every step that is taken (Nocedal and Wright 2006, Numerical
+    Optimization, eq. 6.17, scaled at first by eq. 6.20) and whose curvature is positive.
+
+    Bounds are kept by projection. Params at a bound whose gradient points outward are held there
+    during a step (two-metric projection, Bertsekas 1982, eq. 31–36).
+
+    A step that ends in NaN or infinity is refused too; after 30 of them in a row the verdict is
+    ``NONFINITE``.
+
+    Attributes:
+        first: the longest first step, in the coordinates of refinement.
+    """
+
+    first: Any = 1.0
+
+    def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
+        """Evaluate loss and gradient."""
+        del key
+        inside: Any = project(params, bounds_of(objective))
+        loss, grad = jax.value_and_grad(objective)(inside)
+        flat = ravel_pytree(grad)[0]
+        memory = Memory(
+            grad=flat,
+            inverse=self._begin(flat),
+            fresh=jnp.bool_(True),
+            length=jnp.ones((), flat.dtype),
+            refused=jnp.int32(0),
+            lost=jnp.int32(0),
+            pace=jnp.full((2,), jnp.inf, flat.dtype),
+        )
+        return State(inside, loss, memory)
+
+    def _begin(self, grad: Array) -> Array:
+        """Return a multiple of the identity with which the first step is short enough."""
+        size = jnp.sqrt(jnp.sum(grad**2))
+        scale = jnp.where(size > self.first, self.first / size, 1)
+        scale = jnp.where(jnp.isfinite(scale), scale, 1).astype(grad.dtype)
+        return scale * jnp.eye(grad.size, dtype=grad.dtype)
+
+    def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
+        """Try a step; take it or refuse it."""
+        del key
+        memory: Memory = state.inner
+        bounds = bounds_of(objective)
+        x, unravel = ravel_pytree(state.params)
+        free = ~_held(state.params, memory.grad, bounds)
+        slope = jnp.where(free, memory.grad, 0)
+        direction = -jnp.where(free, memory.inverse @ slope, 0)
+        trial = project(unravel(x + memory.length * direction), bounds)
+        loss, grads = jax.value_and_grad(objective)(trial)
+        grad = ravel_pytree(grads)[0]
+        move = ravel_pytree(trial)[0] - x
+        promised = jnp.sum(memory.grad * move)
+        finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(grad))
+        lower = loss <= state.loss + _DECREASE * promised.astype(loss.dtype)
+        taken = finite & lower & (loss < state.loss)
+        kept = select(taken, (trial, loss, grad), (state.params, state.loss, memory.grad))
+        change = jnp.where(free & finite, grad - memory.grad, 0)  # of what may move
+        inverse = _updated(memory, move, change)
+        after = Memory(
+            grad=kept[2],
+            inverse=jnp.where(taken, inverse, memory.inverse),
+            fresh=memory.fresh & ~taken,
+            length=jnp.where(taken, 1, self._shorter(memory, state.loss, loss, promised, finite)),
+            refused=jnp.where(taken, 0, memory.refused + 1),
+            lost=jnp.where(finite, 0, memory.lost + 1),
+            pace=_pace(memory, state.loss, loss, x, move, taken),
+        )
+        return State(kept[0], kept[1], self._dropped(after, kept[2]))
+
+    def _shorter(
+        self, memory: Memory, before: Array, after: Array, promised: Array, finite: Array
+    ) -> Array:
+        """Return α at the least of the parabola, but a tenth to a half of what it was."""
+        rise = (after - before).astype(promised.dtype) - promised
+        share = -promised / jnp.where(finite & (rise > 0), 2 * rise, 1)
+        share = jnp.where(finite & (rise > 0), jnp.clip(share, 0.1, 0.5), 0.1)
+        return memory.length * share
+
+    def _dropped(self, memory: Memory, grad: Array) -> Memory:
+        """Drop the matrix where nothing comes of it: the next step is along the gradient."""
+        drop = (memory.refused == _STUCK) & (memory.lost == 0)
+        return memory.replace(
+            inverse=jnp.where(drop, self._begin(grad), memory.inverse),
+            fresh=memory.fresh | drop,
+            length=jnp.where(drop, 1, memory.length).astype(memory.length.dtype),
+        )
+
+    def optimality(self, objective: Any, state: State) -> Scalar:
+        """Largest component of P(x − ∇) − x, P the projection on the bounds."""
+        x, unravel = ravel_pytree(state.params)
+        ahead = ravel_pytree(project(unravel(x - state.inner.grad), bounds_of(objective)))[0]
+        moves = state.inner.grad if bounds_of(objective) is None else ahead - x
+        return jnp.max(jnp.abs(moves), initial=0).astype(state.loss.dtype)
+
+    def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
+        """Decrease and step of late (see `Gradient`); 0 where steepest descent fails as well."""
+        del before
+        memory: Memory = after.inner
+        decrease, length = memory.pace.astype(after.loss.dtype)
+        stuck = (memory.refused >= 2 * _STUCK) & (memory.lost == 0)
+        return jnp.where(stuck, 0, decrease), length
+
+    def verdict(self, state: State) -> Int[Array, ""]:
+        """``NONFINITE`` after 30 steps in a row that ended in NaN."""
+        lost = state.inner.lost >= _REFUSALS
+        return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+
+
+def _held(params: Any, grad: Array, bounds: Bounds | None) -> Array:
+    """Return True where a param is at a bound and descent would take it outside."""
+    if bounds is None:
+        return jnp.zeros(grad.shape, bool)
+    x = ravel_pytree(params)[0]
+
+    def end(value: float) -> Array:
+        far = jax.tree.map(lambda p: jnp.full_like(p, value), params)
+        return ravel_pytree(project(far, bounds))[0]
+
+    return ((x <= end(-jnp.inf)) & (grad > 0)) | ((x >= end(jnp.inf)) & (grad < 0))
+
+
+def _updated(memory: Memory, s: Array, y: Array) -> Array:
+    """Return H after a step s along which the gradient changed by y."""
+    curvature, size = jnp.sum(s * y), jnp.sum(y**2)
+    eps = jnp.finfo(s.dtype).eps
+    usable = curvature > eps * jnp.sqrt(jnp.sum(s**2) * size)
+    divisor = jnp.where(usable, curvature, 1)
+    first = curvature / jnp.where(size > 0, size, 1)
+    H = jnp.where(memory.fresh, first * jnp.eye(s.size, dtype=s.dtype), memory.inverse)
+    Hy = H @ y
+    across = jnp.outer(Hy, s)
+    along = (1 + jnp.sum(y * Hy) / divisor) * jnp.outer(s, s)
+    return jnp.where(usable, H + (along - across - across.T) / divisor, memory.inverse)
+
+
+def _pace(
+    memory: Memory, before: Array, after: Array, x: Array, move: Array, taken: Array
+) -> Array:
+    """Return the largest relative decrease and step of late: each step back by a quarter."""
+    length = jnp.sqrt(jnp.sum(move**2)) / (jnp.sqrt(jnp.sum(x**2)) + 1e-30)
+    decrease = (before - after) / jnp.abs(before)
+    now = jnp.stack([decrease.astype(length.dtype), length])
+    late = jnp.minimum(memory.pace, 1) / 4
+    return jax.lax.stop_gradient(jnp.where(taken, jnp.maximum(now, late), memory.pace))

@@ -1,0 +1,413 @@
+"""Search through trained models: against closed forms, SciPy and what the model itself says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+from scipy.optimize import minimize
+
+from refinejax import Evolution, Sequential, Status
+from refinejax.apps.latent import (
+    AtLeast,
+    AtMost,
+    Between,
+    Curve,
+    Ensemble,
+    Equality,
+    InClasses,
+    Inequality,
+    Mahalanobis,
+    Match,
+    Maximize,
+    Minimize,
+    MonteCarlo,
+    NotInClasses,
+    TrustRegion,
+    optimize_latent,
+)
+from refinejax.problems.transforms import Simplex
+from refinejax.refiners import BFGS
+
+rng = np.random.default_rng(0)
+WEIGHTS = rng.standard_normal((3, 4)).astype(np.float32)
+SAMPLES = rng.standard_normal((6, 4)).astype(np.float32)
+LANES = 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+class Curved(struct.PyTreeNode):
+    """Heads of a nonlinear latent; counts how often it is traced."""
+
+    weights: jax.Array
+    traces: list = struct.field(pytree_node=False, default_factory=list)
+
+    def __call__(self, z):
+        self.traces.append(1)
+        mixed = self.weights @ jnp.sin(z)
+        return {"size": mixed[0], "pair": mixed[1:], "kind": jnp.concatenate([z[:2], -z[2:3]])}
+
+
+def linear(z):
+    return {"a": WEIGHTS[0] @ z, "b": WEIGHTS[1] @ z}
+
+
+def search(heads, targets, initial=SAMPLES, **options):
+    return optimize_latent(heads, targets, initial, **{"restarts": 2, "lanes": LANES, **options})
+
+
+@pytest.fixture(scope="module")
+def found():
+    heads = Curved(jnp.asarray(WEIGHTS))
+    targets = [Match("size", 0.5), Between("pair", -0.2, 0.4), InClasses("kind", 1, weight=0.1)]
+    closeness = [TrustRegion(1.0, weight=0.1)]
+    return search(heads, targets, bounds=(-2, 2), closeness=closeness, trajectory=True)
+
+
+def by_scipy(start):
+    """The same objective in NumPy, from the same start, by SciPy's L-BFGS-B."""
+
+    def loss(x):
+        y = WEIGHTS.astype(float) @ np.sin(x)
+        pair = np.maximum(np.maximum(-0.2 - y[1:], y[1:] - 0.4), 0)
+        logits = np.array([x[0], x[1], -x[2]])
+        probability = np.exp(logits[1] - logits.max()) / np.sum(np.exp(logits - logits.max()))
+        away = max(np.sqrt(np.mean((x - start) ** 2)) - 1.0, 0)
+        return (y[0] - 0.5) ** 2 + np.mean(pair**2) - 0.1 * np.log(probability) + 0.1 * away**2
+
+    begin = np.clip(start, -2, 2)
+    return minimize(loss, begin, method="L-BFGS-B", bounds=[(-2, 2)] * 4, options={"ftol": 1e-12})
+
+
+def test_the_best_start_is_as_good_as_scipy_with_bounds(found):
+    for sample, loss in zip(SAMPLES, found.loss.min(1), strict=True):
+        assert loss <= by_scipy(sample.astype(float)).fun + 1e-4
+
+
+def test_shapes_and_names(found):
+    assert found.optimized_input.shape == (6, 2, 4)
+    assert found.optimized_target.shape == (6, 2, 4)
+    assert found.columns == ("size", "pair[0]", "pair[1]", "kind: p")
+    assert found.initial_score.shape == (6, 4)
+    assert found.losses.shape == (6, 2, 3)
+    assert found.distances["trust_region"].shape == (6, 2)
+    assert found.status.shape == (*found.best.shape, 2)
+    assert found.input.shape == (6, 4)
+    assert found.prediction["pair"].shape == (6, 2, 2)
+    assert "6 samples from 2 starts" in repr(found)
+
+
+def test_what_is_reported_is_what_the_model_says(found):
+    heads = Curved(jnp.asarray(WEIGHTS))
+    outputs = jax.vmap(jax.vmap(heads))(found.optimized_input)
+    p = jax.nn.softmax(outputs["kind"])[..., 1:2]
+    again = np.concatenate([outputs["size"][..., None], outputs["pair"], p], -1)
+    np.testing.assert_allclose(found.optimized_target, again, rtol=1e-4, atol=1e-5)
+    outputs = jax.vmap(heads)(SAMPLES)
+    np.testing.assert_allclose(found.initial_score[:, 0], outputs["size"], rtol=1e-4, atol=1e-5)
+    away = np.sqrt(np.mean((found.optimized_input - SAMPLES[:, None]) ** 2, -1))
+    np.testing.assert_allclose(found.distances["trust_region"], away, rtol=1e-4)
+    assert np.all(found.gap == 0)
+
+
+def test_bounds_are_not_crossed_and_nothing_is_worse_than_its_start(found):
+    assert np.all(np.abs(found.optimized_input) <= 2)
+    assert np.all(found.loss <= found.initial_loss)
+    assert np.all(found.status > 0)
+    best = found.roundtrip_loss[np.arange(6), found.best]
+    np.testing.assert_array_equal(best, found.roundtrip_loss.min(1))
+
+
+def test_the_trajectory_begins_at_the_start_and_ends_at_the_best(found):
+    path = found.trajectory
+    assert path.shape[:2] == (6, 2)
+    assert path.shape[3] == 4
+    inside = np.all(np.abs(SAMPLES) <= 2, axis=1)
+    assert inside.any()
+    # Start 0 is the sample itself, unperturbed.
+    np.testing.assert_allclose(path[inside, 0, 0], found.initial_score[inside], rtol=1e-4)
+    assert np.all(np.any(path[:, 1, 0] != path[:, 0, 0], axis=-1))
+    # BFGS never goes up, so that the last iterate is the best.
+    np.testing.assert_allclose(path[:, :, -1], found.optimized_target, atol=1e-3)
+
+
+def test_linear_heads_have_known_optima():
+    low, high = -1.0, 1.5
+    result = search(linear, {"a": "max"}, SAMPLES[:2], bounds=(low, high))
+    corner = np.where(WEIGHTS[0] > 0, high, low)
+    np.testing.assert_array_equal(result.input, [corner, corner])
+    result = search(linear, [Match("a", 2.0), Match("b", -1.0)], SAMPLES[:2], restarts=1)
+    # Steps of BFGS with H₀ ∝ I stay in the span of the gradients: the nearest point to the start.
+    A = WEIGHTS[:2].astype(float)
+    shift = np.linalg.pinv(A) @ (np.array([[2.0], [-1.0]]) - A @ SAMPLES[:2].T)
+    np.testing.assert_allclose(result.input, SAMPLES[:2] + shift.T, atol=2e-3)
+
+
+def test_constraints_are_kept_as_by_slsqp():
+    def loss(x):
+        return float(np.sum((WEIGHTS[0] @ x - 4) ** 2) + 0.1 * np.sum((WEIGHTS[1] @ x) ** 2))
+
+    targets = [Match("a", 4.0), Match("b", 0.0, weight=0.1)]
+    constraints = [AtMost("b", -0.5), Inequality(disk), Equality(plane)]
+    result = search(linear, targets, SAMPLES[:2], constraints=constraints)
+    assert np.all(result.feasible)
+    assert np.all(result.violation <= 1e-3)
+    theirs = minimize(
+        loss,
+        np.zeros(4),
+        method="SLSQP",
+        constraints=[
+            {"type": "ineq", "fun": lambda x: -0.5 - WEIGHTS[1] @ x},
+            {"type": "ineq", "fun": lambda x: 1 - np.sum(x**2)},
+            {"type": "eq", "fun": lambda x: np.sum(x[:2]) - 0.3},
+        ],
+    )
+    assert theirs.success
+    np.testing.assert_allclose(result.roundtrip_loss[:, 0], theirs.fun, rtol=5e-3)
+    np.testing.assert_allclose(result.input, [theirs.x, theirs.x], atol=2e-2)
+
+
+def disk(x):
+    return jnp.sum(x**2) - 1
+
+
+def plane(x):
+    return jnp.sum(x[:2]) - 0.3
+
+
+def test_constraints_that_cannot_be_kept_are_reported():
+    result = search(
+        linear, {"a": 0.0}, SAMPLES[:1], bounds=(-0.1, 0.1), constraints=[AtLeast("b", 5.0)]
+    )
+    most = 0.1 * np.sum(np.abs(WEIGHTS[1]))
+    np.testing.assert_allclose(result.violation[0], 5.0 - most, rtol=1e-3)
+    assert not result.feasible.any()
+
+
+def encode(x):
+    return jnp.tanh(x)
+
+
+def decode(z):
+    return 1.2 * jnp.arctanh(jnp.clip(z, -0.99, 0.99)) - 0.1  # no inverse of the encoder
+
+
+def test_what_counts_is_what_comes_back():
+    targets = {"a": 1.0, "b": -0.3}
+    options = {"encode": encode, "decode": decode, "bounds": (-2, 2)}
+    result = search(linear, targets, SAMPLES[:3], **options)
+    returned = jax.vmap(jax.vmap(linear))(jnp.tanh(result.optimized_input))
+    np.testing.assert_allclose(result.optimized_target[..., 0], returned["a"], atol=1e-5)
+    np.testing.assert_allclose(result.roundtrip_prediction["b"], returned["b"], atol=1e-5)
+    assert np.all(np.abs(result.optimized_input) <= 2)
+    assert np.all(result.gap > 1e-3)  # the latent itself is said to be something else
+    np.testing.assert_allclose(result.prediction["a"], result.latent @ WEIGHTS[0], atol=1e-5)
+    misaligned = np.mean((result.latent - np.tanh(result.optimized_input)) ** 2, -1)
+    cut = (decode(result.latent) - result.optimized_input) / result.scale
+    misaligned += np.mean(cut**2, -1)  # what the bounds have cut off
+    np.testing.assert_allclose(result.loss - result.roundtrip_loss, 0.5 * misaligned, atol=1e-5)
+
+
+class Wavy(struct.PyTreeNode):
+    weights: jax.Array
+
+    def __call__(self, z):
+        return {"y": jnp.tanh(self.weights @ jnp.sin(2 * z))[0]}
+
+
+WAVY = Wavy(jnp.asarray(WEIGHTS))
+
+
+def test_the_answer_for_a_sample_is_the_same_in_any_company():
+    many = np.random.default_rng(5).standard_normal((64, 4)).astype(np.float32)
+    options = {"restarts": 3, "lanes": 16, "bounds": (-2, 2)}
+    whole = search(WAVY, {"y": 0.7}, many, **options)
+    numbers = np.array([41, 3, 17])
+    some = search(WAVY, {"y": 0.7}, many[numbers], ids=numbers, **options)
+    for i in (3, 41):
+        alone = search(WAVY, {"y": 0.7}, many[i], ids=[i], **options)
+        np.testing.assert_allclose(alone.optimized_input[0], whole.optimized_input[i], atol=1e-6)
+        np.testing.assert_allclose(alone.initial_loss[0], whole.initial_loss[i], atol=1e-6)
+        assert alone.best[0] == whole.best[i]
+    np.testing.assert_allclose(some.optimized_input, whole.optimized_input[numbers], atol=1e-6)
+    others = search(WAVY, {"y": 0.7}, many[3], ids=[4], **options)
+    assert np.any(others.initial_loss[0, 1:] != whole.initial_loss[3, 1:])
+
+
+def test_draws_of_a_population_do_not_depend_on_company_either():
+    method = Evolution("cma_es", population_size=8, std=0.3)
+    options = {"method": method, "restarts": 2, "max_steps": 12, "bounds": (-2, 2)}
+    whole = search(WAVY, {"y": 0.7}, SAMPLES, **options)
+    alone = search(WAVY, {"y": 0.7}, SAMPLES[4], ids=[4], **options)
+    np.testing.assert_allclose(alone.optimized_input[0], whole.optimized_input[4], atol=1e-5)
+    assert np.all(whole.loss <= whole.initial_loss)
+
+
+def test_new_numbers_data_and_keys_do_not_trace_again():
+    heads = Curved(jnp.asarray(WEIGHTS))
+    kind = [Match("size", 0.1), AtLeast("pair", 0.0)]
+    search(heads, kind, SAMPLES, bounds=(-3, 3), key=0)
+    heads.traces.clear()
+    other = heads.replace(weights=2 * heads.weights)
+    kind = [Match("size", np.linspace(0, 1, 5), weight=3.0), AtLeast("pair", [0.2, 0.3])]
+    more = {"restarts": 3, "spread": 0.1, "alignment": 0.2, "caution": 2.0, "key": 7}
+    result = search(other, kind, SAMPLES[:5] + 1, bounds=(-2, 3), max_steps=50, **more)
+    # What is traced is shapes alone, in the checks: nothing is compiled.
+    assert result.loss.shape == (5, 3)
+    assert len(heads.traces) <= 3
+    np.testing.assert_allclose(result.target[:, 0], np.linspace(0, 1, 5), atol=0.1)
+
+
+def cliff(z):
+    return {"y": jnp.where(z[0] > 90, jnp.nan, jnp.sum(z))}
+
+
+def test_a_sample_of_nan_does_not_touch_the_others():
+    starts = np.array([[0, 0], [99, 0], [1, 1]], np.float32)
+    result = search(cliff, {"y": 3.0}, starts)
+    clean = search(cliff, {"y": 3.0}, starts[[0, 2]], ids=[0, 2])
+    assert np.all(result.status[1] == int(Status.NONFINITE_START))
+    np.testing.assert_array_equal(result.optimized_input[[0, 2]], clean.optimized_input)
+    assert np.all(result.status[[0, 2]] > 0)
+    assert len(result.select(2)) == 3
+
+
+def test_restarts_of_a_simplex_stay_on_it():
+    start = np.full((2, 4), 0.25, np.float32)
+    transform = Simplex.create(4, locked={0: 0.2}, most=3)
+    result = search(linear, {"a": "max"}, start, transform=transform, restarts=4, spread=2.0)
+    x = result.optimized_input
+    np.testing.assert_allclose(x.sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(x[..., 0], 0.2, atol=1e-7)
+    assert np.all(x >= 0)
+    assert np.all((x > 0).sum(-1) <= 3)
+    best = 0.2 * WEIGHTS[0, 0] + 0.8 * WEIGHTS[0, 1:].max()
+    np.testing.assert_allclose(result.target[:, 0], best, atol=2e-2)
+
+
+def shaky(z, key):
+    return {"y": z[0] + z[1] + (1.0 + 3.0 * z[1]) * jax.random.normal(key, ())}
+
+
+def test_pessimism_prefers_what_all_members_agree_on():
+    heads = MonteCarlo.create(shaky, 8)
+    bold = search(heads, {"y": "max"}, np.zeros((1, 2)), bounds=(0, 1), caution=0.0)
+    wary = search(heads, {"y": "max"}, np.zeros((1, 2)), bounds=(0, 1), caution=2.0)
+    draws = jax.vmap(lambda k: jax.random.normal(k, ()))(jax.random.wrap_key_data(heads.data))
+    mean, std = np.mean(np.asarray(draws)), np.std(np.asarray(draws))
+    assert 1 + 3 * mean - 2 * 3 * std < 0 < 1 + 3 * mean
+    np.testing.assert_array_equal(bold.input[0], [1, 1])
+    np.testing.assert_array_equal(wary.input[0], [1, 0])
+    np.testing.assert_allclose(bold.std[0, 0], 4 * std, rtol=1e-4)
+    np.testing.assert_allclose(wary.loss[0, 0], -(1.0 + mean - 2 * std), rtol=1e-4)
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model():
+    alone = search(WAVY, {"y": 0.3}, SAMPLES[:2])
+    twice = search(Ensemble.stack([WAVY, WAVY]), {"y": 0.3}, SAMPLES[:2])
+    np.testing.assert_allclose(twice.optimized_input, alone.optimized_input, atol=1e-4)
+    assert np.all(twice.std == 0)
+
+
+def opposed(z):
+    return {"f": jnp.sum((z - 1) ** 2), "g": jnp.sum((z + 1) ** 2)}
+
+
+def test_tradeoffs_spread_along_the_front():
+    targets = [Minimize("f"), Minimize("g")]
+    result = search(opposed, targets, np.zeros((1, 2)), restarts=16, tradeoffs=True)
+    x = result.optimized_input[0]
+    np.testing.assert_allclose(x[:, 0], x[:, 1], atol=1e-3)  # the front is the segment between
+    assert np.ptp(x[:, 0]) > 0.8
+    assert result.pareto().all()
+    np.testing.assert_allclose(x[0], 0, atol=1e-3)
+    np.testing.assert_allclose(result.losses[0, :, 0], np.sum((x - 1) ** 2, -1), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method", ["adam", "lbfgs", "cma_es", Sequential(Evolution("cma_es"), BFGS(), steps=20)]
+)
+def test_any_refiner(method):
+    options = {"constraints": [AtLeast("b", 0.0)], "bounds": (-2, 2), "method": method}
+    result = search(linear, {"a": 1.0}, SAMPLES[:2], max_steps=100, **options)
+    np.testing.assert_allclose(result.target[:, 0], 1, atol=0.05)
+    assert np.all(result.violation[np.arange(2), result.best] <= 1e-2)
+
+
+HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one": lambda z: z[:1]}
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "words"),
+    [
+        ({"b": 1.0}, {}, "no task 'b'"),
+        ([Match("aa", 1.0)], {}, "did you mean 'a'"),
+        ([Match("v", [1.0, 2.0])], {}, "'v' gives 3 numbers"),
+        ([Curve("v", np.full(3, np.nan))], {}, "'v': the curve is NaN"),
+        ([Match("a", np.nan)], {}, "'a': value is NaN"),
+        ([Between("a", 2.0, 1.0)], {}, "'a': low 2.0 is above high 1.0"),
+        ([AtLeast("a", 2.0), AtMost("a", 1.0)], {}, "'a' has contradictory ranges"),
+        (
+            [Maximize("a")],
+            {"constraints": [Between("a", 2.0, 3.0), AtMost("a", 1.0)]},
+            "'a' has contradictory ranges",
+        ),
+        ([InClasses("k", 1), NotInClasses("k", 1)], {}, "'k' has contradictory classes"),
+        ([InClasses("k", 3)], {}, "'k' has classes 0 to 2"),
+        ([InClasses("k", "red")], {}, "'k' has no class 'red'"),
+        ([InClasses("k", (0, 1, 2))], {}, "nothing to search for"),
+        ([InClasses("one", 0)], {}, "'one' gives 1 logit"),
+        ([Match("a", 2.0)], {"ranges": {"a": (0, 1)}}, "'a' cannot be what is asked"),
+        ([AtLeast("a", 2.0)], {"ranges": {"a": (0, 1)}}, "'a' cannot be what is asked"),
+        ([Match("a", 2.0, weight=-1.0)], {}, "'a': expected a weight"),
+        ([Match("a", 2.0, scale=0.0)], {}, "'a': expected a scale"),
+        ([InClasses("k", 0, probability=1.5)], {}, "'k': expected a probability"),
+        ([Maximize("a")], {"constraints": [Maximize("a")]}, "'a' has no limit"),
+        (None, {}, "targets: expected"),
+        (None, {"mode": "max"}, "task: mode and target_value are about one of a, k, one, v"),
+        ({"a": 1.0}, {"initial": np.full((2, 4), np.nan)}, "sample 0, descriptor 0 is nan"),
+        ({"a": 1.0}, {"initial": np.zeros((2, 3, 1))}, "initial: expected samples"),
+        ({"a": 1.0}, {"bounds": (1.0, -1.0)}, "bounds: descriptor 0"),
+        ({"a": 1.0}, {"bounds": "data"}, "bounds: expected"),
+        ({"a": 1.0}, {"over": "latent"}, "over: a search over the latent needs decode"),
+        ({"a": 1.0}, {"method": "simplex"}, "method: expected one of auto, bfgs"),
+        ({"a": 1.0}, {"method": "lm"}, "no sum of squares"),
+        ({"a": 1.0}, {"restarts": 0}, "restarts: expected 1"),
+        ({"a": 1.0}, {"ids": [1]}, "ids: expected 2"),
+        ({"a": 1.0}, {"scale": [1.0, 2.0]}, "scale: expected one number or 4"),
+        ({"a": 1.0}, {"closeness": [1]}, "closeness: expected"),
+        ({"a": 1.0}, {"constraints": [1]}, "constraints: expected"),
+        ({"a": 1.0}, {"alignment": -1}, "alignment: expected"),
+        ({"a": 1.0}, {"encode": 3}, "encode: expected a function"),
+        ({"a": 1.0}, {"decode": lambda z: z[:2]}, "decode: expected an input"),
+        ({"a": 1.0}, {"transform": Simplex.create(4), "bounds": (0, 1)}, "transform: it says"),
+    ],
+)
+def test_what_cannot_be_is_named(targets, options, words):
+    options = {"initial": np.zeros((2, 4)), **options}
+    with pytest.raises(ValueError) as caught:
+        search(HEADS, targets, **options)
+    assert words in str(caught.value)
+
+
+def test_one_head_needs_no_name():
+    result = search({"y": HEADS["a"]}, None, np.zeros((1, 4)), mode="max", bounds=(-1, 1))
+    assert result.target[0, 0] == 1
+    result = search({"y": HEADS["a"]}, None, np.zeros((1, 4)), target_value=0.5)
+    np.testing.assert_allclose(result.target, 0.5, atol=1e-3)
+
+
+def test_closeness_as_a_constraint():
+    data = np.random.default_rng(2).standard_normal((50, 4))
+    near = Mahalanobis.fit(data)
+    result = search(linear, {"a": "max"}, np.zeros((1, 4)), constraints=[near])
+    assert result.feasible.all()
+    far = near.distance(jnp.asarray(result.input[0]), None)
+    np.testing.assert_allclose(far, near.limit, rtol=1e-2)
