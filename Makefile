@@ -44,7 +44,6 @@ bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.learned_refiner --json benchmarks/results/learned_refiner.json
 	$(BIN)/python -m benchmarks._plot_learned
 	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json
-	$(BIN)/python -m benchmarks.meta_digits --json benchmarks/results/meta_digits.json
 	$(BIN)/python -m benchmarks.meta_estimators --json benchmarks/results/meta_estimators.json
 	$(BIN)/python -m benchmarks.meta_lens --json benchmarks/results/meta_lens.json
 	$(BIN)/python -m benchmarks.meta_lista --json benchmarks/results/meta_lista.json

@@ -136,30 +136,6 @@ def meta_lista(data: Mapping[str, Any]) -> str:
     return "\n\n".join([markdown(layers), markdown(rules), note])
 
 
-def meta_digits(data: Mapping[str, Any]) -> str:
-    """Steps of learned rules to where Adam comes, on networks they have not seen."""
-    far = data["settings"]["far"]
-    rows = [
-        {
-            "network": row["network"],
-            "by": row["method"],
-            "loss aimed at": plus_minus(row["target"]),
-            "steps to it": plus_minus(row["steps"]),
-            f"loss at {far}": plus_minus(row["final"]),
-            "diverged, %": plus_minus(row["diverged"], factor=100),
-        }
-        for row in data["rows"]
-    ]
-    settings = data["settings"]
-    note = (
-        f"Mean held-out cross entropy over {settings['tasks']} trainings; aimed at is what Adam "
-        f"reaches in {settings['ahead']} steps at its best rate and schedule; the loss at {far} is "
-        f"that of the best for {far}. Rules saw {settings['horizon']} steps of the first network "
-        f"only; {seeds(settings['seeds'])} (of training too)."
-    )
-    return "\n\n".join([markdown(rows), note])
-
-
 def meta_lens(data: Mapping[str, Any]) -> str:
     """How many steps sooner lenses are fitted, on problems more and less like those trained on."""
     far = data["settings"]["far"]

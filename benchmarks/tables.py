@@ -19,7 +19,6 @@ from benchmarks._table_latent import latent
 from benchmarks._table_learned import learned_refiner, pipeline
 from benchmarks._table_least_squares import least_squares
 from benchmarks._table_meta import (
-    meta_digits,
     meta_estimators,
     meta_lens,
     meta_lista,
@@ -241,7 +240,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "latent": latent,
     "learned_refiner": learned_refiner,
     "least_squares": least_squares,
-    "meta_digits": meta_digits,
     "meta_estimators": meta_estimators,
     "meta_lens": meta_lens,
     "meta_lista": meta_lista,

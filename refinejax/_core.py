@@ -94,8 +94,8 @@ class Objective(Protocol):
     - ``reorder -> bool``: that sums in it may be reordered by the compiler (fast math on CPU), as
       it holds no compensated arithmetic such as x − k·A − k·B;
     - ``batch_axes() -> PyTree``: for the batch engine, 0 or None for each leaf, as ``in_axes``;
-    - ``ids -> tuple``: for the batch engine, whole numbers that are folded into the key of a sample
-      in place of its number in the batch, so that its draws do not depend on its company.
+    - ``key_ids -> tuple``: for the batch engine, whole numbers that are folded into the key of a
+      sample in place of its number in the batch, so that its draws do not depend on its company.
     """
 
     def __call__(self, params: Any, /) -> Scalar:

@@ -158,7 +158,7 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
     def one(data: list[Array], params: Any, number: Array, steps: Array, loss: Array) -> Lane:
         problem = layout.join(data, rules.shared)
         key = rules.key.unpack()
-        for identity in offer(problem, "ids") or (number,):
+        for identity in offer(problem, "key_ids") or (number,):
             key = jax.random.fold_in(key, identity)
         key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
         space = coordinates(problem)

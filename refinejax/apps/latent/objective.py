@@ -113,7 +113,7 @@ class LatentObjective(struct.PyTreeNode):
         caution: κ.
         lower: bounds of x, shape (D,); None for none.
         upper: likewise.
-        ids: numbers of sample and start, for their keys.
+        key_ids: numbers of sample and start, for their keys.
         over: "input" or "latent"; static.
         members: whether outputs have a leading axis of members; static.
     """
@@ -130,7 +130,7 @@ class LatentObjective(struct.PyTreeNode):
     caution: Any
     lower: Any
     upper: Any
-    ids: tuple[Any, Any]
+    key_ids: tuple[Any, Any]
     over: str = struct.field(pytree_node=False)
     members: bool = struct.field(pytree_node=False)
 
@@ -162,7 +162,8 @@ class LatentObjective(struct.PyTreeNode):
         own = tuple(0 if isinstance(c, Target) else None for c in self.constraints)
         return self.replace(
             model=None, transform=None, targets=0, constraints=own, closeness=None, start=0,
-            multipliers=0, stiffness=0, alignment=None, caution=None, lower=None, upper=None, ids=0,
+            multipliers=0, stiffness=0, alignment=None, caution=None, lower=None, upper=None,
+            key_ids=0,
         )  # fmt: skip
 
     def begin(self, x: Float[Array, " D"]) -> Float[Array, " n"]:

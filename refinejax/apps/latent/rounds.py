@@ -54,7 +54,7 @@ class Search:
         objective = objective.replace(start=(objective.start[0], latents))
         rows = changed(objective, lambda leaf: np.repeat(leaf, R, axis=0))
         numbers = (np.repeat(ids, R), np.tile(np.arange(R, dtype=np.int32), count))
-        rows = rows.replace(ids=numbers)
+        rows = rows.replace(key_ids=numbers)
         key_data = jax.random.key_data(self.key)
         spread = jnp.asarray(self.spread, latents.dtype)
         starts = each(_begin, rows, self.lanes, common=(key_data, spread))
@@ -248,7 +248,7 @@ def _params(state: State) -> Any:
 
 def _own_key(objective: LatentObjective, key: Array) -> Array:
     own = jax.random.wrap_key_data(key)
-    for number in objective.ids:
+    for number in objective.key_ids:
         own = jax.random.fold_in(own, number)
     return own
 
@@ -264,7 +264,7 @@ def _begin(objective: LatentObjective, key: Array, spread: Array) -> Array:
     u = objective.begin(objective.start[0])
     draw = jax.random.fold_in(_own_key(objective, key), _DRAW)
     noise = spread * jax.random.normal(draw, u.shape, u.dtype)
-    return project(jnp.where(objective.ids[1] == 0, u, u + noise), objective.bounds)
+    return project(jnp.where(objective.key_ids[1] == 0, u, u + noise), objective.bounds)
 
 
 def _factors(objective: LatentObjective, key: Array) -> Array:
@@ -272,7 +272,7 @@ def _factors(objective: LatentObjective, key: Array) -> Array:
     draw = jax.random.fold_in(_own_key(objective, key), _DRAW - 1)
     count = len(objective.targets)
     shares = jax.random.exponential(draw, (count,), objective.stiffness.dtype)
-    return jnp.where(objective.ids[1] == 0, 1, count * shares / jnp.sum(shares))
+    return jnp.where(objective.key_ids[1] == 0, 1, count * shares / jnp.sum(shares))
 
 
 def _equal(objective: LatentObjective) -> np.ndarray:

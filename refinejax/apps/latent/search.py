@@ -249,7 +249,7 @@ def _objective(
         caution=np.asarray(caution, dtype),
         lower=low,
         upper=high,
-        ids=(np.zeros(count, np.int32), np.zeros(count, np.int32)),
+        key_ids=(np.zeros(count, np.int32), np.zeros(count, np.int32)),
         over=setting.over,
         members=info.members,
     )
