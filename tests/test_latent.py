@@ -1,5 +1,7 @@
 """Search through trained models: against closed forms, SciPy and what the model itself says."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +124,20 @@ def test_bounds_are_not_crossed_and_nothing_is_worse_than_its_start(found):
     assert np.all(found.status > 0)
     best = found.roundtrip_loss[np.arange(6), found.best]
     np.testing.assert_array_equal(best, found.roundtrip_loss.min(1))
+
+
+def test_slack_says_which_candidates_are_good_enough_to_be_chosen_for_diversity(found):
+    """Losses 0, 0.05, 0.2 … after a start at 1; the third candidate is the farthest away."""
+    loss = np.tile([0.0, 0.05, 0.2, 5.0, 9.0], (len(found), 1))
+    where = np.zeros((*loss.shape, found.optimized_input.shape[2]))
+    where[..., 0] = [0, 1, 4, 50, 60]
+    known = {"loss": loss, "violation": np.zeros_like(loss), "optimized_input": where}
+    made = dataclasses.replace(found, roundtrip_loss=loss, initial_loss=np.ones_like(loss), **known)
+    np.testing.assert_array_equal(made.select(2, slack=0.1)[0], [0, 1])
+    np.testing.assert_array_equal(made.select(2, slack=0.3)[0], [0, 2])
+    np.testing.assert_array_equal(made.select(2, slack=0.0)[0], [0, 1])
+    np.testing.assert_array_equal(made.select(2, slack=20.0)[0], [0, 4])
+    np.testing.assert_array_equal(made.select(3, diverse=False, slack=20.0)[0], [0, 1, 2])
 
 
 def test_the_trajectory_begins_at_the_start_and_ends_at_the_best(found):
