@@ -112,8 +112,10 @@ def lasso(seed: int, steps: int, count: int, far: int, exact: int) -> dict[str, 
     def losses(refiner: Any) -> Any:
         return traces(inner, refiner, key, count=count, steps=far)[:, -1]
 
+    some = least > 0  # where x* = 0 there is nothing to find
+
     def excess(found: Any) -> float:
-        return float(jnp.mean((found - least) / least))
+        return float(jnp.mean(((found - least) / least)[some]))
 
     adams = [excess(losses(Gradient(optax.adam, {"learning_rate": rate}))) for rate in RATES]
     config = TrainingConfig(
