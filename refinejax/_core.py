@@ -343,6 +343,17 @@ def project(params: Any, bounds: Bounds | None) -> Any:
     )
 
 
+def pressing(params: Any, grad: Any, bounds: Bounds) -> PyTree:
+    """Return True where a param is at a bound and descent would take it outside."""
+    lower, upper = (spread(bound, params) for bound in bounds)
+
+    def press(p: Array, g: Array, low: Any, high: Any) -> Array:
+        low, high = jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)
+        return ((p <= low) & (g > 0)) | ((p >= high) & (g < 0))
+
+    return jax.tree.map(press, params, grad, lower, upper)
+
+
 def spread(value: Any, like: Any) -> Any:
     """Give a single number or array, meant for every leaf, the structure of ``like``."""
     if jax.tree.structure(value) == jax.tree.structure(like):

@@ -9,13 +9,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from refinejax._core import (
-    Bounds,
     Params,
     Refiner,
     Scalar,
     State,
     Status,
     bounds_of,
+    pressing,
     project,
     select,
 )
@@ -98,7 +98,9 @@ class BFGS(Refiner):
         memory: Memory = state.inner
         bounds = bounds_of(objective)
         x, unravel = ravel_pytree(state.params)
-        free = ~_held(state.params, memory.grad, bounds)
+        free = jnp.ones(x.shape, bool)
+        if bounds is not None:
+            free = ~ravel_pytree(pressing(state.params, unravel(memory.grad), bounds))[0]
         slope = jnp.where(free, memory.grad, 0)
         direction = -jnp.where(free, memory.inverse @ slope, 0)
         trial = project(unravel(x + memory.length * direction), bounds)
@@ -160,19 +162,6 @@ class BFGS(Refiner):
         """``NONFINITE`` after 30 steps in a row that ended in NaN."""
         lost = state.inner.lost >= _REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
-
-
-def _held(params: Any, grad: Array, bounds: Bounds | None) -> Array:
-    """Return True where a param is at a bound and descent would take it outside."""
-    if bounds is None:
-        return jnp.zeros(grad.shape, bool)
-    x = ravel_pytree(params)[0]
-
-    def end(value: float) -> Array:
-        far = jax.tree.map(lambda p: jnp.full_like(p, value), params)
-        return ravel_pytree(project(far, bounds))[0]
-
-    return ((x <= end(-jnp.inf)) & (grad > 0)) | ((x >= end(jnp.inf)) & (grad < 0))
 
 
 def _updated(memory: Memory, s: Array, y: Array) -> Array:

@@ -17,9 +17,9 @@ from refinejax._core import (
     State,
     Status,
     bounds_of,
+    pressing,
     project,
     select,
-    spread,
 )
 
 _REFUSALS = 30  # in a row, each halving the step, before the verdict is NONFINITE
@@ -145,7 +145,7 @@ class Gradient(Refiner):
     def _search_within(self, objective: Any, state: State, bounds: Bounds) -> tuple[State, Any]:
         """Search along the projected path, with the params held that press against a bound."""
         memory = state.inner
-        held = _pressing(state.params, memory.grad, bounds)
+        held = pressing(state.params, memory.grad, bounds)
         grad = jax.tree.map(lambda g, h: jnp.where(h, 0, g), memory.grad, held)
 
         def path(params: Any) -> Any:
@@ -157,7 +157,7 @@ class Gradient(Refiner):
         )
         params = path(moved)
         loss, grad = jax.value_and_grad(objective)(params)
-        changed = _differ(held, _pressing(params, grad, bounds))
+        changed = _differ(held, pressing(params, grad, bounds))
         return State(params, loss, memory.replace(grad=grad, optimizer=optimizer)), changed
 
     def _update(self, objective: Any, state: State, grad: Any, optimizer: Any) -> tuple[Any, Any]:
@@ -262,17 +262,6 @@ def _finite(objective: Any) -> Callable[[Any], Scalar]:
         return jnp.where(jnp.isnan(loss), jnp.inf, loss)
 
     return value
-
-
-def _pressing(params: Any, grad: Any, bounds: Bounds) -> PyTree:
-    """Return True where a param is at a bound and descent would take it outside."""
-    lower, upper = (spread(bound, params) for bound in bounds)
-
-    def press(p: Array, g: Array, low: Any, high: Any) -> Array:
-        low, high = jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)
-        return ((p <= low) & (g > 0)) | ((p >= high) & (g < 0))
-
-    return jax.tree.map(press, params, grad, lower, upper)
 
 
 def _differ(a: PyTree, b: PyTree) -> Bool[Array, ""]:

@@ -252,7 +252,39 @@ class Curve(Target):
         return jnp.where(seen, mean - jnp.where(seen, self.values, 0), 0) / self.scale
 
 
-class InClasses(Target):
+class OfClasses(Target):
+    """What `InClasses` and `NotInClasses` share: classes, and the log-probability of a mask."""
+
+    task: str = struct.field(pytree_node=False)
+    classes: Any = struct.field(pytree_node=False)
+    weight: Any = 1.0
+    probability: Any = 0.5
+    mask: Any = None
+    of_class: ClassVar[bool] = True
+    numbers: ClassVar[tuple[str, ...]] = ("probability",)
+
+    def __post_init__(self) -> None:
+        """Let one class stand for itself."""
+        object.__setattr__(self, "classes", _several(self.classes))
+
+    def quantity(self, output: Array) -> Array:
+        """Return the logarithm of the probability of what the mask marks, shape (1,)."""
+        return _log_probability(output, self.mask)
+
+    def shown(self, quantity: Array) -> Array:
+        """Return that probability."""
+        return jnp.exp(quantity)
+
+    def loss(self, mean: Array, margin: Array) -> Scalar:
+        """Return its negative logarithm + margin."""
+        return jnp.sum(margin - mean)
+
+    def excess(self, mean: Array, margin: Array) -> Array:
+        """Return by how much the logarithm is below that of ``probability``."""
+        return jnp.log(self.probability) - mean + margin
+
+
+class InClasses(OfClasses):
     """To be of one of some classes: loss −log p, p the sum of their softmax probabilities.
 
     Computed as log(1 + exp(l̄ − l)), with l and l̄ the log-sum-exp of the logits of these classes and
@@ -266,36 +298,8 @@ class InClasses(Target):
         mask: True for the classes; made of ``classes`` when the head is known.
     """
 
-    task: str = struct.field(pytree_node=False)
-    classes: Any = struct.field(pytree_node=False)
-    weight: Any = 1.0
-    probability: Any = 0.5
-    mask: Any = None
-    of_class: ClassVar[bool] = True
-    numbers: ClassVar[tuple[str, ...]] = ("probability",)
 
-    def __post_init__(self) -> None:
-        """Let one class stand for itself."""
-        object.__setattr__(self, "classes", _several(self.classes))
-
-    def quantity(self, output: Array) -> Array:
-        """Return log p, shape (1,)."""
-        return _log_probability(output, self.mask)
-
-    def shown(self, quantity: Array) -> Array:
-        """Return p."""
-        return jnp.exp(quantity)
-
-    def loss(self, mean: Array, margin: Array) -> Scalar:
-        """Return −log p + margin."""
-        return jnp.sum(margin - mean)
-
-    def excess(self, mean: Array, margin: Array) -> Array:
-        """Return log(probability) − log p."""
-        return jnp.log(self.probability) - mean + margin
-
-
-class NotInClasses(Target):
+class NotInClasses(OfClasses):
     """To be of none of some classes: loss −log(1 − p), see `InClasses`.
 
     Attributes:
@@ -305,34 +309,6 @@ class NotInClasses(Target):
         probability: the least 1 − p, where it is a constraint.
         mask: True for the other classes; made of ``classes`` when the head is known.
     """
-
-    task: str = struct.field(pytree_node=False)
-    classes: Any = struct.field(pytree_node=False)
-    weight: Any = 1.0
-    probability: Any = 0.5
-    mask: Any = None
-    of_class: ClassVar[bool] = True
-    numbers: ClassVar[tuple[str, ...]] = ("probability",)
-
-    def __post_init__(self) -> None:
-        """Let one class stand for itself."""
-        object.__setattr__(self, "classes", _several(self.classes))
-
-    def quantity(self, output: Array) -> Array:
-        """Return log(1 − p), shape (1,)."""
-        return _log_probability(output, self.mask)
-
-    def shown(self, quantity: Array) -> Array:
-        """Return 1 − p."""
-        return jnp.exp(quantity)
-
-    def loss(self, mean: Array, margin: Array) -> Scalar:
-        """Return −log(1 − p) + margin."""
-        return jnp.sum(margin - mean)
-
-    def excess(self, mean: Array, margin: Array) -> Array:
-        """Return log(probability) − log(1 − p)."""
-        return jnp.log(self.probability) - mean + margin
 
 
 def _several(classes: Any) -> tuple[Any, ...]:
