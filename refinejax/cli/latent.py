@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from refinejax.apps.latent.shortcuts import read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table, write_table
 from refinejax.cli.files import InputError, print_json, writable
 from refinejax.cli.options import EXIT_CODES, INTERRUPTED, count, seed
-from refinejax.compiled import keep_compiled
+from refinejax.cli.running import add_running, begin
 from refinejax.models import load_model
 from refinejax.networks.config import read_config
 
@@ -90,15 +89,12 @@ def add(commands: Any) -> None:
     option("--select", metavar="K", type=count, default=1, help="answers a sample (default: 1)")
     option("--seed", metavar="S", type=seed, help="in place of key in FILE.toml")
     option("--time-limit", metavar="SEC", type=float, help="end after so long with what is done")
-    option("--cache", metavar="DIR", nargs="?", const="", help="keep compiled programs there")
-    option("--progress", action=argparse.BooleanOptionalAction, help="draw a bar on stderr")
-    option("--json", action="store_true", help="print one JSON object and nothing else")
+    add_running(parser)
     parser.set_defaults(run=_latent)
 
 
 def _latent(options: argparse.Namespace) -> int:
-    if options.cache is not None:
-        keep_compiled(options.cache or None)
+    options.progress = begin(options)
     writable(options.output)
     model = _model(options.model)
     tables = _tables(options.targets)
@@ -123,7 +119,6 @@ def _search(
     near = Mahalanobis.of_moments(
         model.input_mean, model.covariance, weight=search.mahalanobis or 1.0
     )
-    progress = options.progress
     return optimize_latent(
         model,
         read_targets(tables.get("targets", {})),
@@ -139,7 +134,7 @@ def _search(
         max_steps=search.max_steps,
         key=search.key if options.seed is None else options.seed,
         time_limit=options.time_limit,
-        progress=sys.stderr.isatty() and not options.json if progress is None else progress,
+        progress=options.progress,
     )
 
 

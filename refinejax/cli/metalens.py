@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from refinejax.apps import metalens
 from refinejax.batch.result import BatchResult
 from refinejax.cli.files import InputError, print_json, read, writable, write
 from refinejax.cli.options import EXIT_CODES, INTERRUPTED, count, seed
-from refinejax.compiled import keep_compiled
+from refinejax.cli.running import add_running, begin
 from refinejax.models import load_model, pretrained
 from refinejax.networks.predictor import Predictor
 from refinejax.physics.metalens import LASER_LINES, NAMES, UNITS
@@ -86,24 +85,12 @@ def add(commands: Any) -> None:
     option(
         "--checkpoint", metavar="DIR", type=Path, help="keep finished maps there; a rerun resumes"
     )
-    option(
-        "--cache",
-        metavar="DIR",
-        nargs="?",
-        const="",
-        help="keep compiled programs there (default: in the user's folder for caches); the next "
-        "run starts in a fraction of the time",
-    )
-    option(
-        "--progress", action=argparse.BooleanOptionalAction, help="draw a progress bar on stderr"
-    )
-    option("--json", action="store_true", help="print one JSON object and nothing else")
+    add_running(parser)
     parser.set_defaults(run=_metalens)
 
 
 def _metalens(options: argparse.Namespace) -> int:
-    if options.cache is not None:
-        keep_compiled(options.cache or None)
+    progress = begin(options)
     writable(options.output)
     arrays = read(options.input)
     if options.output.exists() and options.output.samefile(options.input):
@@ -119,7 +106,6 @@ def _metalens(options: argparse.Namespace) -> int:
         found = metalens.predict_lenses(maps, wavelength=wavelength, predictor=predictor)
         arrays["initial"] = np.asarray(found.params)
         given = predictor if options.method == "learned" else arrays["initial"]  # it draws more
-    progress = options.progress
     result = metalens.invert(
         maps,
         wavelength=wavelength,
@@ -130,7 +116,7 @@ def _metalens(options: argparse.Namespace) -> int:
         max_steps=options.max_steps,
         lanes=options.lanes,
         memory_limit=options.memory_limit,
-        progress=sys.stderr.isatty() and not options.json if progress is None else progress,
+        progress=progress,
         checkpoint=options.checkpoint,
         time_limit=options.time_limit,
     )

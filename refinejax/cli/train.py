@@ -1,7 +1,6 @@
 """`refinejax train`: a model from a configuration."""
 
 import argparse
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from refinejax._core import Status
 from refinejax.apps.training import PLANS, train_model
 from refinejax.cli.files import InputError, print_json
 from refinejax.cli.options import EXIT_CODES, INTERRUPTED
-from refinejax.compiled import keep_compiled
+from refinejax.cli.running import add_running, begin
 
 _TRAIN = """\
 Train a model on problems that are simulated on the way; multitask: on a CSV table.
@@ -30,22 +29,18 @@ def add(commands: Any) -> None:
     option("--config", metavar="FILE.toml", type=Path, required=True, help="what to train, and how")
     option("--out", metavar="DIR", type=Path, required=True, help="where to keep it")
     option("--resume", action="store_true", help="go on with an interrupted training in DIR")
-    option("--cache", metavar="DIR", nargs="?", const="", help="keep compiled programs there")
-    option("--progress", action=argparse.BooleanOptionalAction, help="draw a bar on stderr")
-    option("--json", action="store_true", help="print one JSON object and nothing else")
+    add_running(parser)
     parser.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> int:
-    if options.cache is not None:
-        keep_compiled(options.cache or None)
-    progress = options.progress
+    progress = begin(options)
     trained = train_model(
         options.kind,
         _read(options.config),
         options.out,
         resume=options.resume,
-        progress=sys.stderr.isatty() and not options.json if progress is None else progress,
+        progress=progress,
     )
     model = options.out / "model"
     loss = trained.loss if trained.loss < float("inf") else None
