@@ -22,7 +22,7 @@ def latent(data: Mapping[str, Any]) -> str:
     rows = [
         {
             "against": _RIVALS[row["rival"]],
-            "samples": str(row["samples"]),
+            "samples × starts": f"{row['samples']} × {row['restarts']}",
             "method": _PEERS[row["peer"]].format(**settings),
             "time a run": "1" if row["peer"] == "ours" else plus_minus(row["times"]) + " ×",
             "runs/s": plus_minus(row["rate"]),
@@ -32,7 +32,7 @@ def latent(data: Mapping[str, Any]) -> str:
         for row in data["speed"]
     ]
     note = (
-        f"A run is one of {settings['restarts']} starts of a sample. Against BoTorch within the "
+        "A run is one start of a sample. Against BoTorch within the "
         f"bounds of the data, timed on at most {settings['few']} samples. {machine(data)}, "
         f"{seeds(settings['seeds'])}."
     )

@@ -7,7 +7,7 @@ code apart from theirs.
 
 1. Against the loop of the literature in PyTorch: Adam on the input of a batch of samples, 200
    steps, restarts one after another, the last iterate. Its learning rate is the best of three. Ours
-   to its own end, and ended after 40 steps.
+   to its own end, and ended after 40 steps. Eight starts of each sample, and 64 of a single one.
 2. Against BoTorch: `gen_candidates_scipy` (L-BFGS-B, float64) from the same perturbed starts within
    the bounds of the data, in its better mode: all starts of a sample as one problem, or each as its
    own with evaluations together. Timed on a few samples; the time a sample does not depend on how
@@ -30,12 +30,19 @@ from benchmarks._common import environment, note, plus_minus, race, ratio, scrip
 from benchmarks._latent_model import KIND, NUMBERS, WIDTH, Study, judge, make_study
 from refinejax.apps.latent import InClasses, LatentResult, Match, optimize_latent
 
-RESTARTS, SPREAD, STEPS = 8, 0.3, 200
+RESTARTS, MANY, SPREAD, STEPS = 8, 64, 0.3, 200
 BRIEF = 40  # steps after which ours is about as good as the loop of the literature
 RATES = (0.01, 0.03, 0.1)
 
 
-def ours(study: Study, inputs: np.ndarray, bounds: str | None, **options: Any) -> LatentResult:
+def ours(
+    study: Study,
+    inputs: np.ndarray,
+    bounds: str | None,
+    *,
+    restarts: int = RESTARTS,
+    **options: Any,
+) -> LatentResult:
     """Search over the input for all that is asked."""
     targets = [Match(n, v) for n, v in zip(NUMBERS, study.wanted, strict=True)]
     return optimize_latent(
@@ -43,26 +50,33 @@ def ours(study: Study, inputs: np.ndarray, bounds: str | None, **options: Any) -
         [*targets, InClasses(KIND, study.kind)],
         inputs,
         over="input",
-        restarts=RESTARTS,
+        restarts=restarts,
         spread=SPREAD,
         bounds=bounds,
         **options,
     )
 
 
-def literature_speed(study: Study, samples: int, repeats: int) -> dict[str, Any]:
+def literature_speed(study: Study, samples: int, restarts: int, repeats: int) -> dict[str, Any]:
     """Time the loop of the literature and ours in turns on the same samples."""
     from benchmarks._torch_latent import TorchModel, literature
 
     model, inputs = TorchModel(study), study.inputs[:samples]
-    ends = {rate: literature(model, inputs, rate=rate, steps=STEPS) for rate in RATES}
-    rate = min(RATES, key=lambda r: _best(study, ends[r].swapaxes(0, 1)))
+
+    def theirs(rate: float) -> np.ndarray:
+        ends = literature(model, inputs, rate=rate, steps=STEPS, restarts=restarts)
+        return ends.swapaxes(0, 1)
+
+    def mine(**options: Any) -> np.ndarray:
+        return ours(study, inputs, None, restarts=restarts, **options).optimized_input
+
+    rate = min(RATES, key=lambda rate: _best(study, theirs(rate)))
     peers: dict[str, Callable[[], Any]] = {
-        "ours": lambda: ours(study, inputs, None).optimized_input,
-        "ours, brief": lambda: ours(study, inputs, None, max_steps=BRIEF).optimized_input,
-        "literature": lambda: literature(model, inputs, rate=rate, steps=STEPS).swapaxes(0, 1),
+        "ours": mine,
+        "ours, brief": lambda: mine(max_steps=BRIEF),
+        "literature": lambda: theirs(rate),
     }
-    return {"rate": rate, **_raced(study, peers, samples, samples, repeats)}
+    return {"rate": rate, **_raced(study, peers, (samples, samples, restarts), repeats)}
 
 
 def botorch_speed(study: Study, samples: int, few: int, repeats: int, seed: int) -> dict[str, Any]:
@@ -88,13 +102,20 @@ def botorch_speed(study: Study, samples: int, few: int, repeats: int, seed: int)
         "together": lambda: theirs(False),
         "apart": lambda: theirs(True),
     }
-    return _raced(study, peers, samples, few, repeats)
+    return _raced(study, peers, (samples, few, RESTARTS), repeats)
 
 
 def _raced(
-    study: Study, peers: dict[str, Callable[[], Any]], samples: int, few: int, repeats: int
+    study: Study,
+    peers: dict[str, Callable[[], Any]],
+    size: tuple[int, int, int],
+    repeats: int,
 ) -> dict[str, Any]:
-    """Return rates and losses of each peer, the losses on the samples that all have."""
+    """Return rates and losses of each peer, the losses on the samples that all have.
+
+    ``size``: samples that ours gets, those that all get, and starts of each.
+    """
+    samples, few, restarts = size
     times, ends = race(peers, repeats)
     each = {
         name: [second / (samples if name.startswith("ours") else few) for second in timing.runs]
@@ -103,9 +124,10 @@ def _raced(
     return {
         "samples": samples,
         "few": few,
+        "restarts": restarts,
         "peers": {
             name: {
-                "rate": RESTARTS / float(np.median(each[name])),
+                "rate": restarts / float(np.median(each[name])),
                 "times": ratio(each[name], each["ours"]),
                 "loss": _best(study, ends[name][:few]),
                 "all": float(np.mean(judge(study, ends[name][:few])[0])),
@@ -160,8 +182,9 @@ def one_seed(quick: bool, seed: int) -> dict[str, Any]:
     rows, steps = (300, 200) if quick else (1024, 1200)
     study = make_study(seed, rows, steps)
     sizes = (1, 16) if quick else (1, 64, 256)
+    loops = [(size, RESTARTS) for size in sizes] + ([] if quick else [(1, MANY)])
     return {
-        "literature": [literature_speed(study, size, 1 if quick else 3) for size in sizes],
+        "literature": [literature_speed(study, *loop, 1 if quick else 3) for loop in loops],
         "botorch": [
             botorch_speed(study, size, min(size, 2 if quick else 8), 1 if quick else 3, seed)
             for size in sizes
@@ -176,17 +199,17 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
     every = [one_seed(quick, seed) for seed in range(seeds)]
     speed = []
     for rival in ("literature", "botorch"):
-        for i, size in enumerate(one["samples"] for one in every[0][rival]):
-            for peer in every[0][rival][i]["peers"]:
+        for i, first in enumerate(every[0][rival]):
+            size = {key: first[key] for key in ("samples", "restarts")}
+            for peer in first["peers"]:
                 values = [one[rival][i]["peers"][peer] for one in every]
                 sums = {key: spread([v[key] for v in values]) for key in values[0]}
-                speed.append({"rival": rival, "samples": size, "peer": peer, **sums})
+                speed.append({"rival": rival, **size, "peer": peer, **sums})
     return {
         "environment": environment(),
         "settings": {
             "quick": quick,
             "seeds": seeds,
-            "restarts": RESTARTS,
             "steps": STEPS,
             "brief": BRIEF,
             "rates": [one["literature"][0]["rate"] for one in every],
@@ -210,7 +233,7 @@ def report(data: dict[str, Any]) -> None:
     """Print what was measured."""
     rows = [
         {
-            "samples": f"{row['rival']}, {row['samples']}",
+            "samples": f"{row['rival']}, {row['samples']} of {row['restarts']} starts",
             "peer": row["peer"],
             "runs/s": plus_minus(row["rate"]),
             "time a run": plus_minus(row["times"]),

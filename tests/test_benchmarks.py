@@ -165,14 +165,14 @@ def pipeline_data():
 def latent_data():
     numbers = {name: spread(3.0, 5.0) for name in ("rate", "times", "loss", "all", "compile")}
     pairs = [("literature", ("ours", "ours, brief", "literature")), ("botorch", ("ours", "apart"))]
-    settings = {"seeds": 2, "quick": False, "restarts": 8, "steps": 200, "brief": 40, "few": 8}
+    settings = {"seeds": 2, "quick": False, "steps": 200, "brief": 40, "few": 8}
     names = ("before", "claimed", "returned", "ours", "ours_worst")
     same = {"farthest": spread(0.0), "same_best": spread(1.0)}
     return {
         "environment": ENVIRONMENT,
         "settings": settings,
         "speed": [
-            {"rival": rival, "samples": 64, "peer": peer, **numbers}
+            {"rival": rival, "samples": 64, "restarts": 8, "peer": peer, **numbers}
             for rival, peers in pairs
             for peer in peers
         ],

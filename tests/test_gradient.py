@@ -9,6 +9,7 @@ from flax import struct
 from scipy.optimize import minimize
 
 from refinejax import Gradient, Status, Stop, run, run_until
+from refinejax.refiners import BFGS
 
 START = np.array([-1.2, 1.0], np.float32)
 
@@ -134,16 +135,15 @@ BOXES = {
 }
 
 
+@pytest.mark.parametrize("refiner", [Gradient(optax.lbfgs), BFGS()], ids=["lbfgs", "bfgs"])
 @pytest.mark.parametrize("name", BOXES)
-def test_lbfgs_with_bounds_finds_what_scipy_finds(name):
+def test_quasi_newton_methods_with_bounds_find_what_scipy_finds(name, refiner):
     function, data, start, lower, upper = BOXES[name]
     with jax.enable_x64(True):
         data = tuple(jnp.asarray(d) for d in data)
         bounds = (jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64))
         objective = Bounded(function, bounds, data)
-        result = run_until(
-            Gradient(optax.lbfgs), objective, jnp.asarray(start, jnp.float64), max_steps=300
-        )
+        result = run_until(refiner, objective, jnp.asarray(start, jnp.float64), max_steps=400)
         result = jax.device_get(result)
         both = jax.jit(jax.value_and_grad(objective))
         known = minimize(

@@ -22,6 +22,7 @@ from refinejax._core import (
 
 _DECREASE = 1e-4  # share of the decrease that the slope promises, which a step must bring
 _REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
+_CURVATURE = 0.1  # share of the curvature along a step that is left at least
 _STUCK = 12  # refused in a row before the matrix is dropped; as many again end it
 
 
@@ -54,7 +55,10 @@ class BFGS(Refiner):
     all. Here a step that does not bring the decrease that its slope promises (Armijo) is refused,
     and the next one is shorter, by the parabola through what is known; so lanes never wait for each
     other. H is updated with every step that is taken (Nocedal and Wright 2006, Numerical
-    Optimization, eq. 6.17, scaled at first by eq. 6.20) and whose curvature is positive.
+    Optimization, eq. 6.17, scaled at first by eq. 6.20). Where the curvature along a step is
+    negative, or less than a tenth of what H had, as no line search by Wolfe would leave it, it is
+    taken to be that tenth (Powell 1978; eq. 18.14–18.16): H stays positive definite, and plateaus
+    are crossed in steps of growing length.
 
     Bounds are kept by projection. Params at a bound whose gradient points outward are held there
     during a step (two-metric projection, Bertsekas 1982, eq. 31–36).
@@ -64,9 +68,12 @@ class BFGS(Refiner):
 
     Attributes:
         first: the longest first step, in the coordinates of refinement.
+        longest: the longest of all steps, likewise: where the loss has plateaus, as that of a
+            network has, a long step may end on one of them.
     """
 
     first: Any = 1.0
+    longest: Any = jnp.inf
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate loss and gradient."""
@@ -85,6 +92,13 @@ class BFGS(Refiner):
         )
         return State(inside, loss, memory)
 
+    def _short(self, direction: Array) -> Array:
+        """Return it no longer than the longest step."""
+        power = jnp.sum(direction**2)
+        long = power > jnp.square(self.longest)
+        factor = self.longest / jnp.sqrt(jnp.where(long, power, 1))
+        return direction * jnp.where(long, factor, 1).astype(direction.dtype)
+
     def _begin(self, grad: Array) -> Array:
         """Return a multiple of the identity with which the first step is short enough."""
         size = jnp.sqrt(jnp.sum(grad**2))
@@ -102,7 +116,7 @@ class BFGS(Refiner):
         if bounds is not None:
             free = ~ravel_pytree(pressing(state.params, unravel(memory.grad), bounds))[0]
         slope = jnp.where(free, memory.grad, 0)
-        direction = -jnp.where(free, memory.inverse @ slope, 0)
+        direction = self._short(-jnp.where(free, memory.inverse @ slope, 0))
         trial = project(unravel(x + memory.length * direction), bounds)
         loss, grads = jax.value_and_grad(objective)(trial)
         grad = ravel_pytree(grads)[0]
@@ -113,7 +127,7 @@ class BFGS(Refiner):
         taken = finite & lower & (loss < state.loss)
         kept = select(taken, (trial, loss, grad), (state.params, state.loss, memory.grad))
         change = jnp.where(free & finite, grad - memory.grad, 0)  # of what may move
-        inverse = _updated(memory, move, change)
+        inverse = _updated(memory, move, change, _bent(slope, direction, move))
         after = Memory(
             grad=kept[2],
             inverse=jnp.where(taken, inverse, memory.inverse),
@@ -164,8 +178,19 @@ class BFGS(Refiner):
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
-def _updated(memory: Memory, s: Array, y: Array) -> Array:
-    """Return H after a step s along which the gradient changed by y."""
+def _bent(slope: Array, direction: Array, move: Array) -> Array:
+    """Return B·s, where the step s = −t·H·g was made with H = B⁻¹."""
+    along = jnp.sum(move * direction)
+    return -slope * jnp.sum(move**2) / jnp.where(along > 0, along, 1)
+
+
+def _updated(memory: Memory, s: Array, y: Array, bent: Array) -> Array:
+    """Return H after a step s along which the gradient changed by y; expected was Bs, ``bent``."""
+    expected, curvature = jnp.sum(s * bent), jnp.sum(s * y)
+    less = expected - curvature
+    damped = curvature < jnp.where(memory.fresh, 0, _CURVATURE) * expected
+    share = jnp.where(damped, (1 - _CURVATURE) * expected / jnp.where(damped, less, 1), 1)
+    y = share * y + (1 - share) * bent
     curvature, size = jnp.sum(s * y), jnp.sum(y**2)
     eps = jnp.finfo(s.dtype).eps
     usable = curvature > eps * jnp.sqrt(jnp.sum(s**2) * size)

@@ -16,7 +16,7 @@ from refinejax._run import run
 from refinejax.apps.latent.constraints import ROUNDS, TOLERANCE, Multipliers, violation
 from refinejax.apps.latent.objective import LatentObjective, Report
 from refinejax.apps.latent.result import LatentResult, ranking
-from refinejax.apps.latent.rows import changed, each
+from refinejax.apps.latent.rows import changed, each, placed
 from refinejax.batch import run_batch
 
 _DRAW = 2**31 - 3  # numbers that no step of a refiner has
@@ -50,6 +50,7 @@ class Search:
     ) -> LatentResult:
         """Search from every start of every sample."""
         count, R = len(ids), self.restarts
+        objective = placed(objective)
         latents, scores = each(_initial, objective, self.lanes)
         objective = objective.replace(start=(objective.start[0], latents))
         rows = changed(objective, lambda leaf: np.repeat(leaf, R, axis=0))

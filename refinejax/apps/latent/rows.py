@@ -36,7 +36,6 @@ def each(
     count = _count(objective)
     layout, leaves = describe(objective, None, count)
     data, shared = layout.split(leaves)
-    shared, common = jax.device_put((shared, common))
     answers = []
     for first in range(0, count, size):
         index = np.minimum(np.arange(first, first + size), count - 1)
@@ -64,6 +63,13 @@ def _each(
         return jax.tree.map(jnp.asarray, ask(layout.join(data, shared), *rows, *common))
 
     return jax.vmap(one)(data, rows)
+
+
+def placed(objective: Any) -> Any:
+    """Return the objective with what all rows share on the device: moved once, not at each call."""
+    layout, leaves = describe(objective, None, _count(objective))
+    data, shared = layout.split(leaves)
+    return layout.join(data, jax.device_put(shared))
 
 
 def changed(objective: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:

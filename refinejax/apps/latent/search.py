@@ -34,6 +34,7 @@ from refinejax.refiners import BFGS, Gradient
 _LANES = {"cpu": 128}
 _LANES_ACCELERATOR = 4096
 _RATE = 5e-2  # of Adam, where a typical change is 1
+_LONGEST = 1.0  # step of BFGS: longer ones leave more starts on a network's plateaus
 
 
 def optimize_latent(
@@ -258,7 +259,7 @@ def _objective(
 def _auto(size: int) -> tuple[Refiner, int, str]:
     """Return what suits an unknown of this many numbers."""
     if size <= LARGEST:
-        return BFGS(), 200, f"bfgs: chosen because {size} numbers are few"
+        return BFGS(longest=_LONGEST), 200, f"bfgs: chosen because {size} numbers are few"
     rate = {"learning_rate": _RATE}
     return Gradient(optax.adam, rate), 500, f"adam: chosen because {size} numbers are many"
 
@@ -272,7 +273,7 @@ def _method(method: str | Refiner, max_steps: int | None, size: int) -> tuple[Re
     elif method == "auto":
         chosen, steps, why = _auto(size)
     elif method == "bfgs":
-        chosen, steps, why = BFGS(), 200, "bfgs: as asked"
+        chosen, steps, why = BFGS(longest=_LONGEST), 200, "bfgs: as asked"
     elif method == "adam":
         chosen, steps, why = Gradient(optax.adam, {"learning_rate": _RATE}), 500, "adam: as asked"
     elif method == "lm":
