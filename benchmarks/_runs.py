@@ -1,22 +1,13 @@
-"""Measurements as runs: is what the tables say of ours and theirs more than luck?
+"""Measurements as runs: is what the tables say of ours and theirs more than luck?"""
 
-``python -m benchmarks._runs LOG`` puts the measurements that hold every seed on record, for
-``refinejax experiments``; `claims` is what the README's tables say of them.
-"""
-
-import argparse
-import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks._common import RESULTS
-from refinejax.experiments import Comparison, Group, Log, Run, compare, hash_config
+from refinejax.experiments import Comparison, Group, Run, compare, hash_config
 
 EVIDENCE = "By `refinejax.experiments`, with 95 % t intervals of the ratio of times over seeds."
-METRIC = "log time"  # natural logarithm of the time in units of ours, turn by turn
+METRIC = "log10 time"  # in units of ours, turn by turn
 Times = Mapping[str, Sequence[float]]
 
 
@@ -30,10 +21,10 @@ def claims(benchmark: str, part: str, times: Times, ours: str, data: Mapping[str
         ours: which of the peers is.
         data: the measurements, for their settings and versions.
     """
-    found = comparisons(groups(benchmark, part, times, data), ours)
+    found = comparisons(timed_groups(benchmark, part, times, data), ours)
     kinds: dict[str, list[str]] = {"faster than": [], "slower than": [], "undecided against": []}
     for peer, one in found.items():
-        low, high = (math.exp(end) for end in one.interval)
+        low, high = (10**end for end in one.interval)
         kind = "faster than" if low > 1 else "slower than" if high < 1 else "undecided against"
         kinds[kind].append(f"{peer} [{_ratio(low)}, {_ratio(high)}]")
     said = [f"{kind} {', '.join(peers)}" for kind, peers in kinds.items() if peers]
@@ -58,8 +49,18 @@ def comparisons(found: Mapping[str, Group], ours: str) -> dict[str, Comparison]:
     }
 
 
-def groups(benchmark: str, part: str, times: Times, data: Mapping[str, Any]) -> dict[str, Group]:
-    """Return peer → its runs, a seed each."""
+def timed_groups(
+    benchmark: str, part: str, times: Times, data: Mapping[str, Any]
+) -> dict[str, Group]:
+    """Return peer → its runs, with the logarithm of its time of each seed in units of ours."""
+    logs = {peer: [math.log10(value) for value in values] for peer, values in times.items()}
+    return groups(benchmark, part, {METRIC: logs}, data)
+
+
+def groups(
+    benchmark: str, part: str, metrics: Mapping[str, Times], data: Mapping[str, Any]
+) -> dict[str, Group]:
+    """Return peer → its runs, a seed each, from metric → peer → its values."""
     settings, packages = dict(data["settings"]), data["environment"]["packages"]
     fixed: dict[str, Any] = {
         "revision": str(packages.get("refinejax", "unknown")),
@@ -68,17 +69,17 @@ def groups(benchmark: str, part: str, times: Times, data: Mapping[str, Any]) -> 
         "budget": {},
     }
     made = {}
-    for peer, values in times.items():
+    for peer, values in next(iter(metrics.values())).items():
         config = {"benchmark": benchmark, "part": part, "peer": peer, "packages": dict(packages)}
         made[peer] = Group(
             Run(
                 name=f"{benchmark}, {part}: {peer}",
                 seed=seed,
-                metrics={METRIC: math.log(value)},
+                metrics={name: found[peer][seed] for name, found in metrics.items()},
                 config=config,
                 **fixed,
             )
-            for seed, value in enumerate(values)
+            for seed in range(len(values))
         )
     return made
 
@@ -88,10 +89,22 @@ def least_squares_times(data: Mapping[str, Any], part: str) -> dict[str, list[fl
     return {row["peer"]: [seed["cpu_ratio"] for seed in row["seeds"]] for row in data[part]}
 
 
-def spread_times(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return peer → times of each seed in units of ours; {} where only their spread was kept."""
-    kept = all("values" in row["times"] for row in rows)
-    return {row["peer"]: row["times"]["values"] for row in rows} if kept else {}
+def spread_times(rows: Sequence[Mapping[str, Any]], key: str = "times") -> dict[str, list[float]]:
+    """Return peer → times of each seed in units of ours; {} where they cannot be had."""
+    found = {row["peer"]: ratios(row[key]) for row in rows}
+    return found if all(found.values()) else {}
+
+
+def ratios(spread: Mapping[str, Any]) -> list[float]:
+    """Return the values of a `spread`; of three, where it kept none, what its sums make them.
+
+    These come in ascending order: it is that of the seeds only by chance, which for ratios to ours,
+    whose own are 1 in every seed, is all the same.
+    """
+    if "values" in spread:
+        return list(spread["values"])
+    low, high, mean = spread["min"], spread["max"], spread["mean"]
+    return [low, 3 * mean - low - high, high] if spread["n"] == 3 else []
 
 
 def batching_times(data: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
@@ -110,7 +123,7 @@ def batching_claims(data: Mapping[str, Any]) -> str:
     """Count the problems on which the engine is faster, slower or undecided."""
     counts: dict[str, list[int]] = {}
     for part, times in batching_times(data).items():
-        found = comparisons(groups("continuous_batching", part, times, data), "engine")
+        found = comparisons(timed_groups("continuous_batching", part, times, data), "engine")
         for peer, one in found.items():
             row = counts.setdefault(peer, [0, 0, 0])
             row[0 if one.interval[0] > 0 else 1 if one.interval[1] < 0 else 2] += 1
@@ -121,26 +134,3 @@ def batching_claims(data: Mapping[str, Any]) -> str:
         for peer, row in counts.items()
     ]
     return f"{EVIDENCE} The engine against {'; '.join(said)}." if said else ""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("log", type=Path, metavar="LOG", help="file of JSON lines")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of JSON files")
-    options = parser.parse_args(arguments)
-    data = json.loads((options.results / "least_squares.json").read_text())
-    found = [
-        groups("least_squares", part, least_squares_times(data, part), data)
-        for part in ("pointwise", "image")
-    ]
-    data = json.loads((options.results / "continuous_batching.json").read_text())
-    found += [
-        groups("continuous_batching", part, times, data)
-        for part, times in batching_times(data).items()
-    ]
-    Log(options.log).add(*(r for peers in found for group in peers.values() for r in group.runs))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks._common import plus_minus
 from benchmarks._markdown import machine, markdown, seeds
 
-_RIVALS = {"literature": "the loop of the literature", "botorch": "BoTorch"}
-_PEERS = {
+RIVALS = {"literature": "the loop of the literature", "botorch": "BoTorch"}
+PEERS = {
     "ours": "`optimize_latent`",
     "ours, brief": "`optimize_latent`, {brief} steps",
     "literature": "Adam in PyTorch, {steps} steps",
@@ -21,9 +21,9 @@ def latent(data: Mapping[str, Any]) -> str:
     settings = data["settings"]
     rows = [
         {
-            "against": _RIVALS[row["rival"]],
+            "against": RIVALS[row["rival"]],
             "samples × starts": f"{row['samples']} × {row['restarts']}",
-            "method": _PEERS[row["peer"]].format(**settings),
+            "method": PEERS[row["peer"]].format(**settings),
             "time a run": "1" if row["peer"] == "ours" else plus_minus(row["times"]) + " ×",
             "runs/s": plus_minus(row["rate"]),
             "loss, best start": plus_minus(row["loss"]),

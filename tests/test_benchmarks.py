@@ -3,17 +3,18 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from benchmarks import _common, _plot_learned, _runs, _table_populations, tables
+from benchmarks import _common, _plot_learned, _runs, _table_populations, claims, tables
 from refinejax import experiments
 
 ROOT = Path(__file__).parent.parent
-MARKED = "\n".join(f"<!-- table:{n} -->\nold\n<!-- /table:{n} -->\n" for n in tables.TABLES)
+MARKED = "\n".join(f"<!-- table:{n} -->\nold\n<!-- /table:{n} -->\n" for n in tables.NAMES)
 ENVIRONMENT = {"cpus": 2, "device": "cpu", "packages": {"jax": "0.10.2"}}
 
 
@@ -286,13 +287,53 @@ def test_what_is_faster_is_said_with_an_interval(folder):
     assert _runs.claims("b", "p", _runs.spread_times(rows), "ours", data) == ""
 
 
-def test_measurements_are_runs(folder):
-    log = folder / "log.jsonl"
-    for _ in range(2):
-        assert _runs.main([str(log), "--results", str(folder)]) == 0
-    records = experiments.Log(log).read()
-    assert len(records.runs) == 2 * 3 * 3 + 3 * 3
-    assert {group.seeds for group in records.groups.values()} == {(0, 1, 2)}
+def verdicts(folder):
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place) / "log.jsonl"
+        assert claims.main([str(log), "--results", str(folder)]) == 0
+        assert claims.main([str(log), "--results", str(folder)]) == 2  # never judged twice
+        records = experiments.Log(log).read()
+    return {e.change: records.verdict(e.id) for e in records.experiments}, records
+
+
+def test_every_comparison_is_judged(folder):
+    found, records = verdicts(folder)
+    assert found["pixel by pixel: ours in place of SciPy"] == "KEEP"
+    assert found["an image: ours in place of swift"] == "REVERT"
+    assert found["a map: refinejax in place of pycma, one by one"] == "INCONCLUSIVE"
+    asked = next(e for e in records.experiments if e.change.startswith("pixel by pixel: ours in"))
+    (look,) = records.looks_at(asked.id)
+    known = ttest_1samp(np.log10([3.0, 3.5, 4.0]), 0).confidence_interval(0.95)
+    np.testing.assert_allclose(look.comparison["interval"], known)
+    call(folder)
+    text = (folder / "README.md").read_text()
+    assert f"{len(found)} comparisons: " in text
+    assert "pixel by pixel: ours in place of SciPy | log10 time | 3 |" in text
+
+
+def latent_rows(folder, losses):
+    data = latent_data()
+    for row in data["speed"]:
+        row["times"] = spread(1, 1, 1) if row["peer"] == "ours" else spread(9, 10, 11)
+        row["loss"] = spread(*(losses if row["peer"] == "ours" else (1, 1, 1)))
+    (folder / "latent.json").write_text(json.dumps(data))
+    found, _ = verdicts(folder)
+    part = "64 × 8, the loop of the literature: "
+    return found[f"{part}`optimize_latent` in place of Adam in PyTorch, 200 steps"]
+
+
+def test_what_is_faster_but_worse_is_not_kept(folder):
+    assert latent_rows(folder, (1, 1, 1)) == "KEEP"
+    assert latent_rows(folder, (2, 2.1, 1.9)) == "REVERT"
+
+
+def test_three_values_come_back_from_their_sums():
+    known = [0.2, 1.7, 1.1]
+    one = spread(*known)
+    assert _runs.ratios(one) == known
+    del one["values"]
+    np.testing.assert_allclose(_runs.ratios(one), sorted(known))
+    assert _runs.ratios({"mean": 1.0, "std": 1.0, "min": 0.0, "max": 2.0, "n": 5}) == []
 
 
 def test_the_table_of_evolution_holds_the_numbers():
@@ -320,7 +361,7 @@ def test_what_is_missing_is_named(folder, missing, capsys):
 
 def test_readme_is_fresh():
     text = tables.README.read_text()
-    if any(f"<!-- table:{name} -->" not in text for name in tables.TABLES):
+    if any(f"<!-- table:{name} -->" not in text for name in tables.NAMES):
         pytest.skip("the README has no tables yet")
     assert tables.main(["--check"]) == 0
 
