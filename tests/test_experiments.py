@@ -305,6 +305,20 @@ def test_performance_profile():
     )
 
 
+def test_profile_interval_is_that_of_the_definition():
+    x = np.array([[1.0, 2.0], [5.0, 9.0]])
+    draws = [np.array(p).reshape(2, 2) for p in itertools.product((0, 1), repeat=4)]
+    every = np.stack([np.take_along_axis(x, p, axis=1).ravel() for p in draws])
+    levels = [0.5, 1.5, 5.0, 9.0]
+    shares = np.stack([np.mean(every > level, axis=1) for level in levels])
+    for level in (0.95, 0.6):
+        ends = [0.5 - level / 2, 0.5 + level / 2]
+        truth = np.quantile(shares, ends, axis=1, method="inverted_cdf")
+        np.testing.assert_allclose(ex.profile_interval(x, levels, level), truth)
+    with pytest.raises(ValueError, match="2 seeds or more"):
+        ex.profile_interval(x[:, :1], levels)
+
+
 def test_metrics_of_tasks():
     metrics = {"cable/pro": 2.0, "pro": 3.0}
     two = ex.Group(run("a", s, {"bottle/pro": 1.0 + s, **metrics}) for s in (1, 2))

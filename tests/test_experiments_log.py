@@ -372,6 +372,28 @@ def test_the_command(log, tmp_path, capsys, monkeypatch):
     assert log.read().assumptions[0].notice == "two"
 
 
+def test_the_command_compares_over_tasks(tmp_path, capsys):
+    log = Log(tmp_path / "log.jsonl")
+    values = {"old": 2.0, "new": 1.0}
+    for name, value in values.items():
+        metrics = {"a/error": value, "b/error": 10 * value}
+        log.add(
+            *(run(name, seed, {k: v + 0.01 * seed for k, v in metrics.items()}) for seed in (1, 2))
+        )
+    ids = {group.name: key for key, group in log.read().groups.items()}
+    arguments = ("tasks", log.path, ids["old"], ids["new"], "error", "--lower")
+    code, out, _ = command(capsys, *arguments)
+    assert code == 0
+    assert "difference, positive is better: +5.5, 95 % [+5.5, +5.5]" in out
+    assert "  a: +1\n  b: +10\n" in out
+    found = json.loads(command(capsys, *arguments, "--json")[1])
+    assert found["better"] == 1
+    assert found["means"] == pytest.approx({"a": 1, "b": 10})
+    code, _, text = command(capsys, "tasks", log.path, ids["old"], ids["new"], "gain")
+    assert code == 2
+    assert "is named task/gain" in text
+
+
 def test_wrong_input_of_the_command(log, tmp_path, capsys):
     def error(*arguments):
         code, out, text = command(capsys, *arguments)

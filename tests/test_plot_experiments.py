@@ -46,6 +46,28 @@ def test_seed_scatter_links_the_pairs():
     assert picture(up).std() > 0.01
 
 
+def test_profiles_are_the_shares_of_runs_above_a_score():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4))
+
+    def scores(values):
+        return {f"t{i}": dict(enumerate(row)) for i, row in enumerate(values.tolist())}
+
+    arms = {"old $": scores(x), "new": scores(x + 1)}
+    for direction, better in (("higher", np.greater), ("lower", np.less)):
+        figure = plot.profiles(arms, direction)
+        for line, values in zip(figure.axes[0].lines, (x, x + 1), strict=True):
+            scores_at, shares = line.get_xydata().T
+            assert shares[0] == 1
+            assert shares[-1] == 0
+            truth = [np.mean(better(values, score)) for score in scores_at]
+            np.testing.assert_allclose(shares, truth)
+        assert len(figure.axes[0].collections) == 2  # the bands
+        assert picture(figure).std() > 0.01
+    with pytest.raises(ValueError, match="one or more"):
+        plot.profiles({})
+
+
 def test_progress_follows_what_is_kept(tmp_path):
     log = ex.Log(tmp_path / "log.jsonl")
     with pytest.raises(ValueError, match="no experiment was judged"):

@@ -8,7 +8,15 @@ from typing import Any
 
 from refinejax.cli.files import InputError, print_json
 from refinejax.cli.options import EXIT_CODES
-from refinejax.experiments import Log, Records, decide, markdown, progress_table, write_markdown
+from refinejax.experiments import (
+    Log,
+    Records,
+    compare_tasks,
+    decide,
+    markdown,
+    progress_table,
+    write_markdown,
+)
 from refinejax.experiments.judge import mended
 from refinejax.experiments.records import from_json
 from refinejax.experiments.words import action
@@ -23,6 +31,7 @@ config, revision, data, metric version and budget; experiments name their baseli
   compare  judge an experiment, and put the decision on record
   log      write the page: protocol, progress, every experiment, assumptions
   table    the progress table
+  tasks    two groups over several tasks, by the difference of their interquartile means
 """
 _ADD = """\
 Put records into LOG: JSON from FILE or standard input, one object, an array, or one on each line.
@@ -33,6 +42,14 @@ Put records into LOG: JSON from FILE or standard input, one object, an array, or
  "candidate": "GROUP ID", "metric": "accuracy", "margin": 0.005, "looks": [3, 6, 10]}
 {"kind": "assumption", "id": "A1", "choice": "...", "why": "...", "alternatives": "...",
  "notice": "..."}
+"""
+
+
+_TASKS = """\
+Compare two groups over tasks × seeds, of metrics that are named task/METRIC: interquartile means
+over all runs, their difference with a 95 % interval (bootstrap of seeds within each task), and the
+chance that a run of the candidate is the better one. It speaks for other seeds on these tasks, not
+for other tasks, and is no verdict: that is what compare gives, for one metric said beforehand.
 """
 
 
@@ -54,6 +71,11 @@ def add(commands: Any) -> None:
         "--check", action="store_true", help="write nothing; exit 1 if FILE.md is not that page"
     )
     _part(parts, "table", "The progress table, as Markdown.", _table)
+    many = _part(parts, "tasks", _TASKS, _tasks)
+    many.add_argument("baseline", metavar="BASELINE", help="id of a group")
+    many.add_argument("candidate", metavar="CANDIDATE", help="id of another")
+    many.add_argument("metric", metavar="METRIC", help="of each task, without the task's name")
+    many.add_argument("--lower", action="store_true", help="lower is better")
 
 
 def _part(parts: Any, name: str, text: str, run: Any) -> Any:
@@ -137,6 +159,28 @@ def _table(options: argparse.Namespace) -> int:
         print_json(experiments=_progress(records))
     else:
         print(progress_table(records))
+    return 0
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    records = _existing(options.log).read()
+    arms = [records.group(name) for name in (options.baseline, options.candidate)]
+    found = compare_tasks(
+        *(arm.tasks(options.metric) for arm in arms),
+        direction="lower" if options.lower else "higher",
+    )
+    if options.json:
+        print_json(metric=options.metric, **found._asdict())
+        return 0
+    low, high = found.interval
+    print(f"{options.metric} over {len(found.tasks)} tasks, interquartile means of all runs:")
+    for arm, mean in zip(arms, (found.baseline, found.candidate), strict=True):
+        print(f"  {arm.name}: {mean:.6g}")
+    print(f"difference, positive is better: {found.delta:+.4g}, 95 % [{low:+.4g}, {high:+.4g}]")
+    print(f"a run of {arms[1].name} is better with probability {found.better:.2f}")
+    print("mean difference by task:")
+    for task, mean in found.means.items():
+        print(f"  {task}: {mean:+.4g}")
     return 0
 
 

@@ -40,5 +40,6 @@ from refinejax.experiments.sizes import seeds_to_decide as seeds_to_decide
 from refinejax.experiments.tasks import compare_tasks as compare_tasks
 from refinejax.experiments.tasks import interquartile_mean as interquartile_mean
 from refinejax.experiments.tasks import performance_profile as performance_profile
+from refinejax.experiments.tasks import profile_interval as profile_interval
 from refinejax.experiments.tasks import stratified_interval as stratified_interval
 from refinejax.experiments.verdict import Verdict as Verdict

@@ -3,7 +3,7 @@
 Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical precipice".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ def _ends(resampled: NDArray[np.float64], level: float) -> Interval:
     return float(low), float(high)
 
 
-def performance_profile(scores: ArrayLike, thresholds: Sequence[float]) -> NDArray[np.float64]:
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
     """Return the share of runs, over all tasks, with a score above each threshold.
 
     Args:
@@ -105,6 +105,30 @@ def performance_profile(scores: ArrayLike, thresholds: Sequence[float]) -> NDArr
     flat = np.sort(np.asarray(scores, np.float64).ravel())
     above = len(flat) - np.searchsorted(flat, np.asarray(thresholds, np.float64), "right")
     return above / len(flat)
+
+
+def profile_interval(
+    scores: ArrayLike, thresholds: ArrayLike, level: float = 0.95, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the ends of the interval of each share of a performance profile, shape (2, k).
+
+    For each threshold by itself, by the same bootstrap as `stratified_interval`.
+
+    Args:
+        scores: shape (tasks, seeds), 2 seeds or more.
+        thresholds: shape (k,).
+        level: between 0 and 1.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    x = _matrix(scores)
+    check_level(level)
+    rows = _resampled(x[None], seed)[0]
+    levels = np.asarray(thresholds, np.float64)
+    shares = [np.mean(rows > threshold, axis=1) for threshold in levels]
+    return np.quantile(shares, [0.5 - level / 2, 0.5 + level / 2], axis=1)
 
 
 def compare_tasks(
@@ -143,6 +167,16 @@ def compare_tasks(
         means=dict(zip(baseline, (sign * (y - x)).mean(axis=1).tolist(), strict=True)),
         better=float(np.mean((wins > 0) + 0.5 * (wins == 0))),
     )
+
+
+def matrix(scores: Scores) -> NDArray[np.float64]:
+    """Return task → seed → score as an array (tasks, seeds), seeds in ascending order.
+
+    Raises:
+        RefusedError: if the tasks have different seeds.
+        ValueError: if there are none, or fewer than 2 seeds.
+    """
+    return _aligned(scores, scores)[0]
 
 
 def _aligned(

@@ -5,6 +5,7 @@ need no display, leave no figure open and change no setting. `png` gives the byt
 """
 
 from refinejax.plot.experiments import deltas as deltas
+from refinejax.plot.experiments import profiles as profiles
 from refinejax.plot.experiments import progress as progress
 from refinejax.plot.experiments import seed_scatter as seed_scatter
 from refinejax.plot.fit import corner as corner

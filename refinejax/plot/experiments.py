@@ -1,16 +1,22 @@
-"""Figures of experiments: paired deltas with intervals, seeds of both arms, progress of a log."""
+"""Figures of experiments: paired deltas, seeds of both arms, profiles over tasks, progress."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from refinejax.experiments import Comparison, Records
+import numpy as np
+
+from refinejax.experiments import Comparison, Records, performance_profile, profile_interval
+from refinejax.experiments.plans import Direction
+from refinejax.experiments.tasks import Scores, matrix
 from refinejax.plot.style import BLUE, GRAY, QUIET, add_title, count, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = {"KEEP": BLUE, "INCONCLUSIVE": "#E69F00", "REVERT": "#882255"}
+_CYCLE = (BLUE, "#E69F00", "#882255", GRAY)
 _MARKERS = {"KEEP": "o", "INCONCLUSIVE": "s", "REVERT": "v"}
 _LINE: dict[str, Any] = {"color": QUIET, "linewidth": 1}
 _MARGIN: dict[str, Any] = {"color": QUIET, "linewidth": 1, "linestyle": (0, (4, 3))}
@@ -83,6 +89,43 @@ def seed_scatter(comparison: Comparison) -> "Figure":
     ax.set_xlim(-0.3, 1.4)
     ax.set_ylabel(_plain(f"{comparison.metric}, {comparison.direction} is better"))
     add_title(figure, "Both arms", count(comparison.n, "pair"), str(comparison.verdict))
+    return figure
+
+
+@styled
+def profiles(arms: Mapping[str, Scores], direction: Direction = "higher") -> "Figure":
+    """Draw performance profiles: the share of runs that are better than a score, over all scores.
+
+    Bands are 95 % intervals at each score by itself, seeds drawn anew within each task (Agarwal et
+    al. 2021, figure 4). Where one curve is above another throughout, that arm is better throughout.
+
+    Args:
+        arms: name → task → seed → score, as `Group.tasks` gives, on a common scale.
+        direction: "higher" or "lower" is better.
+
+    Raises:
+        RefusedError: if the tasks of an arm have different seeds.
+        ValueError: if there are no arms, or fewer than 2 seeds.
+    """
+    if not arms:
+        raise ValueError("arms: expected one or more, got none")
+    sign = 1.0 if direction == "higher" else -1.0
+    scores = {name: sign * matrix(one) for name, one in arms.items()}
+    every = np.unique(np.concatenate([x.ravel() for x in scores.values()]))
+    edge = 0.05 * (every[-1] - every[0]) or 1.0
+    levels = np.concatenate([[every[0] - edge], every, [every[-1] + edge]])
+    figure = new_figure(3.4)
+    ax = figure.subplots()
+    for color, (name, x) in zip(itertools.cycle(_CYCLE), scores.items()):
+        low, high = profile_interval(x, levels)
+        ax.fill_between(sign * levels, low, high, step="post", color=color, alpha=0.2, linewidth=0)
+        shares = performance_profile(x, levels)
+        ax.step(sign * levels, shares, where="post", color=color, label=_plain(name))
+    ax.set(xlabel=f"score, {direction} is better", ylabel="share of runs that are better")
+    ax.set_ylim(-0.02, 1.02)
+    ax.legend(frameon=False)
+    tasks, seeds = next(iter(scores.values())).shape
+    add_title(figure, "Performance profiles", count(tasks, "task"), count(seeds, "seed"))
     return figure
 
 
