@@ -24,6 +24,7 @@ from refinejax.meta import (
     reptile,
 )
 from refinejax.meta.inner import scores
+from refinejax.meta.training import meta_task
 from refinejax.problems.sinusoids import Sinusoids
 
 KEY = jax.random.key(0)
@@ -104,6 +105,20 @@ def test_mamls_gradient_is_that_of_the_closed_form(weights):
     estimator = maml(Bowls(), SGD, steps=3, weights=weights)
     _, gradient = call(estimator, START, TASKS, KEYS)
     np.testing.assert_allclose(gradient.params, closed_form(3, weights), rtol=1e-4)
+
+
+def test_weights_are_annealed_to_the_last_loss():
+    weights = (1.0, 1.0, 2.0)
+    task = meta_task(maml(Bowls(), SGD, steps=3, weights=weights, anneal=100), count=2)
+    ask = jax.jit(lambda step: task.loss_and_grad(START, ((), jnp.float32(0)), step, KEY)[:2])
+    early, half, late = ask(jnp.int32(0)), ask(jnp.int32(50)), ask(jnp.int32(250))
+    for found, wanted in ((early, weights), (half, (0.5, 0.5, 3)), (late, None)):
+        constant = meta_task(maml(Bowls(), SGD, steps=3, weights=wanted), count=2)
+        known = constant.loss_and_grad(START, ((), jnp.float32(0)), jnp.int32(0), KEY)[:2]
+        np.testing.assert_allclose(found[0], known[0], rtol=1e-5)
+        np.testing.assert_allclose(found[1].params, known[1].params, rtol=1e-4)
+    with pytest.raises(ValueError, match="anneal: expected a number of training steps"):
+        maml(Bowls(), SGD, steps=3, anneal=100)
 
 
 def test_first_order_drops_the_hessian_and_is_maml_where_there_is_none():

@@ -71,6 +71,8 @@ class Adaptation(struct.PyTreeNode):
         refiner: takes the steps; its numbers are not trained.
         weights: of the losses after each step, shape (horizon,), as in MAML++ (Antoniou et al.
             2019, arXiv:1810.09502, eq. 3); None: the last one alone counts.
+        anneal: steps of a training in which weights move, linearly, to the last loss alone; 0: they
+            stay as they are.
         proximal: λ of a term ½λ‖x − x₀‖² that keeps steps near the start; None for none.
         learned: params → refiner whose numbers are trained, in place of ``refiner``; static.
         adapts: names of the entries of the params (a mapping) that the refiner may move; () for
@@ -79,12 +81,14 @@ class Adaptation(struct.PyTreeNode):
         second_order: differentiate the gradients of the objective too; static.
 
     Raises:
-        ValueError: for horizons below 1, or without either of ``refiner`` and ``learned``.
+        ValueError: for horizons below 1, without either of ``refiner`` and ``learned``, or with
+            ``anneal`` but no weights.
     """
 
     tasks: Any
     refiner: Refiner | None = None
     weights: Any = None
+    anneal: int = struct.field(pytree_node=False, default=0, kw_only=True)
     proximal: Any = None
     learned: Callable[[Any], Refiner] | None = struct.field(pytree_node=False, default=None)
     adapts: tuple[str, ...] = struct.field(pytree_node=False, default=())
@@ -97,6 +101,20 @@ class Adaptation(struct.PyTreeNode):
             raise ValueError(f"horizon: expected 1 step or more, got {self.horizon}")
         if (self.refiner is None) == (self.learned is None):
             raise ValueError("refiner: expected either a refiner or learned=, which makes one")
+        if self.anneal < 0 or (self.anneal and self.weights is None):
+            raise ValueError(
+                f"anneal: expected a number of training steps, beside weights=, got {self.anneal}"
+            )
+
+    def at(self, step: Any) -> "Adaptation":
+        """Return it as it is in that step of a training: its weights are annealed."""
+        if not self.anneal:
+            return self
+        weights = jnp.asarray(self.weights, float)
+        weights = weights / jnp.sum(weights)
+        last = jnp.zeros_like(weights).at[-1].set(1)
+        share = jnp.clip(jnp.asarray(step, weights.dtype) / self.anneal, 0, 1)
+        return self.replace(weights=weights + share * (last - weights))
 
     @property
     def shortest(self) -> None:

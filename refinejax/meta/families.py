@@ -17,7 +17,13 @@ from refinejax.refiners import Gradient
 
 
 def maml(
-    tasks: Any, refiner: Refiner, *, steps: int = 1, weights: Any = None, **options: Any
+    tasks: Any,
+    refiner: Refiner,
+    *,
+    steps: int = 1,
+    weights: Any = None,
+    anneal: int = 0,
+    **options: Any,
 ) -> FullUnroll:
     """Return MAML: the gradient through all steps of any refiner (Finn et al. 2017, algorithm 1).
 
@@ -27,9 +33,12 @@ def maml(
             ``eps_root`` above 0, as its derivative at a gradient of 0 is infinite without.
         steps: how many.
         weights: of the query loss after each step (MAML++); None: only the last counts.
+        anneal: steps of a training in which the weights move to the last loss alone (MAML++); 0:
+            they stay.
         options: of `FullUnroll`: batch, parts, clip, segment, mesh.
     """
-    return FullUnroll(Adaptation(tasks, refiner, weights, horizon=steps), **options)
+    inner = Adaptation(tasks, refiner, weights, anneal=anneal, horizon=steps)
+    return FullUnroll(inner, **options)
 
 
 def fomaml(tasks: Any, refiner: Refiner, *, steps: int = 1, **options: Any) -> FullUnroll:
@@ -60,6 +69,7 @@ def meta_sgd(
     steps: int = 1,
     per_step: bool = False,
     weights: Any = None,
+    anneal: int = 0,
     **options: Any,
 ) -> FullUnroll:
     """Return Meta-SGD: a learning rate for each param is learned too (Li et al. 2017, algorithm 1).
@@ -68,7 +78,7 @@ def meta_sgd(
     has rates of its own (MAML++).
     """
     learned = FirstRates(rate, steps if per_step else 0)
-    inner = Adaptation(tasks, weights=weights, learned=learned, horizon=steps)
+    inner = Adaptation(tasks, weights=weights, anneal=anneal, learned=learned, horizon=steps)
     return FullUnroll(inner, **options)
 
 

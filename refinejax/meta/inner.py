@@ -17,6 +17,7 @@ class InnerLoop(Protocol):
     A pytree: its numbers are leaves, its sizes static. All depends on the meta-params: estimators
     return the gradient by them of the mean of L_t over t = 0 … horizon − 1, or of the last L_t.
     Optional: ``deployed()``, the loop as it is when it is used and not trained; scores are of that.
+    ``at(step)``, the loop as it is in that step of a training.
     """
 
     @property

@@ -78,9 +78,11 @@ class MetaTraining(struct.PyTreeNode):
         return result
 
     def _estimator(self, step: Any, reached: Scalar) -> Estimator:
+        """Return it as it is in this step of the training."""
+        at = getattr(self.estimator.inner, "at", None)
+        inner = self.estimator.inner if at is None else at(step)
         if self.curriculum is None:
-            return self.estimator
-        inner = self.estimator.inner
+            return self.estimator.replace(inner=inner)
         difficulty = self.curriculum.difficulty(step, reached)
         tasks = inner.tasks.replace(tasks=self.curriculum.tasks(inner.tasks.tasks, difficulty))
         return self.estimator.replace(inner=inner.replace(tasks=tasks))
