@@ -165,7 +165,7 @@ def _meta_quadratics(data: Mapping[str, Any]) -> Iterator[Claim]:
 
 def _meta_lista(data: Mapping[str, Any]) -> Iterator[Claim]:
     gaps = {name: found["values"] for name, found in data["lasso"].items()}
-    yield Claim("lasso", "RNNprop", {"log10 gap": _logs(gaps)})
+    yield Claim("lasso", "RNNprop, annealed", {"log10 gap": _logs(gaps)})
 
 
 def _pipeline(data: Mapping[str, Any]) -> Iterator[Claim]:
