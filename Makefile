@@ -44,11 +44,13 @@ bench: .venv/.bench  ## all benchmarks in full, then the README's tables
 	$(BIN)/python -m benchmarks.learned_refiner --json benchmarks/results/learned_refiner.json
 	$(BIN)/python -m benchmarks._plot_learned
 	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json
+	$(BIN)/python -m benchmarks.meta_digits --json benchmarks/results/meta_digits.json
 	$(BIN)/python -m benchmarks.meta_estimators --json benchmarks/results/meta_estimators.json
 	$(BIN)/python -m benchmarks.meta_lens --json benchmarks/results/meta_lens.json
 	$(BIN)/python -m benchmarks.meta_lista --json benchmarks/results/meta_lista.json
 	$(BIN)/python -m benchmarks.meta_quadratics --json benchmarks/results/meta_quadratics.json
 	$(BIN)/python -m benchmarks.meta_sinusoid --json benchmarks/results/meta_sinusoid.json
+	$(BIN)/python -m benchmarks.meta_speed --json benchmarks/results/meta_speed.json
 	$(BIN)/python -m benchmarks.metalens --json benchmarks/results/metalens.json
 	$(BIN)/python -m benchmarks.one_pass --json benchmarks/results/one_pass.json
 	$(BIN)/python -m benchmarks.pipeline --json benchmarks/results/pipeline.json

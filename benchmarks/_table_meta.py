@@ -136,6 +136,52 @@ def meta_lista(data: Mapping[str, Any]) -> str:
     return "\n\n".join([markdown(layers), markdown(rules), note])
 
 
+def meta_digits(data: Mapping[str, Any]) -> str:
+    """Steps of a learned rule on networks it has not seen, beside tuned Adam."""
+    settings = data["settings"]
+    far = settings["far"]
+    rows = [
+        {
+            "hidden layers": row["network"],
+            "by": row["method"],
+            "target": plus_minus(row["target"]),
+            "steps to it": plus_minus(row["steps"]),
+            f"loss after {far}": plus_minus(row["final"]),
+            "diverged, %": plus_minus(row["diverged"], factor=100),
+        }
+        for row in data["rows"]
+    ]
+    note = (
+        "Target: the mean held-out cross entropy that Adam reaches in "
+        f"{settings['ahead']} steps, at the best of its rates and schedules for each row; its loss "
+        f"after {far} is at the best for those. {settings['tasks']} networks; the rule is trained "
+        f"on {settings['horizon']} steps, {settings['steps']:,} times; "
+        f"{seeds(settings['seeds'])} (of training too)."
+    )
+    return "\n\n".join([markdown(rows), note])
+
+
+def meta_speed(data: Mapping[str, Any]) -> str:
+    """What a step of meta-training costs, beside opifex's."""
+    parts = {"step": "the estimate", "training": "a step of `meta_train`, second call"}
+    rows = [
+        {
+            "tasks": f"{row['tasks']:,}",
+            "time of": parts[row["part"]],
+            "by": row["peer"],
+            "ratio": "1" if row["peer"] == "refinejax" else plus_minus(row["times"]) + " ×",
+            "µs": plus_minus(row["micros"]),
+            "first call, s more": plus_minus(row["compile"]),
+        }
+        for row in data["rows"]
+    ]
+    note = (
+        "PES on 10-D quadratics, windows of 20 steps, the learning rate of descent learned. "
+        f"{machine(data)}, {seeds(data['settings']['seeds'])}."
+    )
+    return "\n\n".join([markdown(rows), note])
+
+
 def meta_lens(data: Mapping[str, Any]) -> str:
     """How many steps sooner lenses are fitted, on problems more and less like those trained on."""
     far = data["settings"]["far"]

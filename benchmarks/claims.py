@@ -155,6 +155,20 @@ def _meta_lens(data: Mapping[str, Any]) -> Iterator[Claim]:
         yield Claim(f"{kind} lenses", "learned damping", {"log10 steps": _logs(steps)})
 
 
+def _meta_digits(data: Mapping[str, Any]) -> Iterator[Claim]:
+    """Steps of the learned rule to what tuned Adam reaches."""
+    for network in dict.fromkeys(row["network"] for row in data["rows"]):
+        rows = [row for row in data["rows"] if row["network"] == network]
+        steps = {row["method"]: row["steps"]["values"] for row in rows}
+        yield Claim(f"network {network}", "RNNprop, learned", {"log10 steps": _logs(steps)})
+
+
+def _meta_speed(data: Mapping[str, Any]) -> Iterator[Claim]:
+    for tasks, part in dict.fromkeys((row["tasks"], row["part"]) for row in data["rows"]):
+        rows = [row for row in data["rows"] if (row["tasks"], row["part"]) == (tasks, part)]
+        yield from _timed(f"{part}, {tasks} tasks", "refinejax", spread_times(rows))
+
+
 def _meta_quadratics(data: Mapping[str, Any]) -> Iterator[Claim]:
     """Loss of the LSTM beside tuned Adam and L-BFGS."""
     for law, methods in data["laws"].items():
@@ -183,9 +197,11 @@ CLAIMS = {
     "continuous_batching": _batching,
     "latent": _latent,
     "least_squares": _least_squares,
+    "meta_digits": _meta_digits,
     "meta_lens": _meta_lens,
     "meta_lista": _meta_lista,
     "meta_quadratics": _meta_quadratics,
+    "meta_speed": _meta_speed,
     "metalens": _rows("speed", "cascade", "a map", ["cascade, with standard errors"]),
     "pipeline": _pipeline,
     "populations": _rows("rows", "refinejax", "a map", ["refinejax, 16 × 16 pixels"]),

@@ -19,11 +19,13 @@ from benchmarks._table_latent import latent
 from benchmarks._table_learned import learned_refiner, pipeline
 from benchmarks._table_least_squares import least_squares
 from benchmarks._table_meta import (
+    meta_digits,
     meta_estimators,
     meta_lens,
     meta_lista,
     meta_quadratics,
     meta_sinusoid,
+    meta_speed,
 )
 from benchmarks._table_populations import bbob, compiled, evolution, populations
 from benchmarks.claims import judged
@@ -242,11 +244,13 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "latent": latent,
     "learned_refiner": learned_refiner,
     "least_squares": least_squares,
+    "meta_digits": meta_digits,
     "meta_estimators": meta_estimators,
     "meta_lens": meta_lens,
     "meta_lista": meta_lista,
     "meta_quadratics": meta_quadratics,
     "meta_sinusoid": meta_sinusoid,
+    "meta_speed": meta_speed,
     "metalens": metalens,
     "one_pass": one_pass,
     "pipeline": pipeline,

@@ -200,13 +200,19 @@ def meta_tables_data():
     law = {"LSTM": {n: {"mean": loss, "diverged": shares} for n in ("20", "100", "500")}}
     sinusoid = {"0": loss, "1": loss, "10": None, "best": loss}
     lens = {"kind": "novel", "method": "LM", "steps": spread(10.0), "speed": spread(50.0)}
-    common = {"seeds": 2, "tasks": 8, "steps": 100, "far": 500}
+    digits = {name: spread(50.0, 60.0) for name in ("target", "steps", "final", "diverged")}
+    digits |= {"network": "20, tanh"}
+    speed = {name: spread(1.0, 2.0) for name in ("times", "micros", "compile")}
+    speed |= {"tasks": 64, "part": "step"}
+    common = {"seeds": 2, "tasks": 8, "steps": 100, "far": 500, "ahead": 100, "horizon": 50}
     common |= {"layers": 16, "size": [256, 512]}
     parts = {
         "meta_quadratics": {"laws": {"normal": law, "uniform": law}},
         "meta_sinusoid": {"rows": {"MAML": sinusoid}},
         "meta_lista": {"recovery": {"cpss": spread(-60.0, -62.0)}, "lasso": {"FISTA": loss}},
         "meta_lens": {"rows": [{**lens, "reached": spread(1.0)}]},
+        "meta_digits": {"rows": [digits | {"method": m} for m in ("Adam", "RNNprop, learned")]},
+        "meta_speed": {"rows": [speed | {"peer": p} for p in ("refinejax", "opifex")]},
     }
     return {
         n: {"environment": ENVIRONMENT, "settings": common, **part} for n, part in parts.items()
@@ -267,6 +273,8 @@ def test_tables_hold_the_numbers(folder):
     assert "| MAML | 0.600 ± 0.141 | diverges | 0.600 ± 0.141 |" in text
     assert "| LISTA-CPSS | -61.0 ± 1.4 | -63 |" in text
     assert "| novel | LM | 10.0 | 50.0 | 100 |" in text
+    assert "| 20, tanh | RNNprop, learned | 55.0 ± 7.1 | 55.0 ± 7.1 |" in text
+    assert "| 64 | the estimate | opifex | 1.50 ± 0.71 × |" in text
     assert "1,200 held-out maps (200 for Adam and CMA-ES)" in text
     assert "| a step of `LevenbergMarquardt`, with bounds | 4.00 ± 1.41 × | 2.00 |" in text
     assert "| 1,024 | 4.00 ± 1.41 × | 4.00 ± 1.41 × | 4.00 ± 1.41 × (lax.map 8) | 14.3 × |" in text

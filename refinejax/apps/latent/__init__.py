@@ -1,6 +1,8 @@
 """Search for inputs for which a trained model predicts what is asked."""
 
 from refinejax.apps.latent.choice import pareto_front as pareto_front
+from refinejax.apps.latent.classes import InClasses as InClasses
+from refinejax.apps.latent.classes import NotInClasses as NotInClasses
 from refinejax.apps.latent.closeness import Closeness as Closeness
 from refinejax.apps.latent.closeness import LogDensity as LogDensity
 from refinejax.apps.latent.closeness import Mahalanobis as Mahalanobis
@@ -18,10 +20,8 @@ from refinejax.apps.latent.targets import AtLeast as AtLeast
 from refinejax.apps.latent.targets import AtMost as AtMost
 from refinejax.apps.latent.targets import Between as Between
 from refinejax.apps.latent.targets import Curve as Curve
-from refinejax.apps.latent.targets import InClasses as InClasses
 from refinejax.apps.latent.targets import Match as Match
 from refinejax.apps.latent.targets import Maximize as Maximize
 from refinejax.apps.latent.targets import Minimize as Minimize
-from refinejax.apps.latent.targets import NotInClasses as NotInClasses
 from refinejax.apps.latent.targets import Target as Target
 from refinejax.networks.multitask import MultiTaskModel as MultiTaskModel

@@ -12,17 +12,12 @@ from jax.sharding import Mesh
 from refinejax._core import Refiner, Stop, as_key, as_stop
 from refinejax._methods import LARGEST, METHODS
 from refinejax._run import check_count
-from refinejax.apps.latent.checks import (
-    Heads,
-    check_bounds,
-    check_initial,
-    describe_heads,
-    measure,
-    resolve,
-)
+from refinejax.apps.latent.checks import check_bounds, check_initial
 from refinejax.apps.latent.closeness import Closeness
 from refinejax.apps.latent.constraints import Equality, Inequality
+from refinejax.apps.latent.description import Heads, describe_heads, measure
 from refinejax.apps.latent.objective import LatentObjective
+from refinejax.apps.latent.resolving import resolve
 from refinejax.apps.latent.result import LatentResult
 from refinejax.apps.latent.rounds import Search
 from refinejax.apps.latent.shortcuts import as_targets

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from refinejax.apps.latent.classes import InClasses, NotInClasses
 from refinejax.apps.latent.targets import (
     AtLeast,
     AtMost,
     Between,
     Curve,
-    InClasses,
     Match,
     Maximize,
     Minimize,
-    NotInClasses,
     Target,
 )
 
