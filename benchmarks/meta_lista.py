@@ -2,10 +2,10 @@
 
 *Recovery*: A of 256 × 512 with columns of length 1, x with 10 % normal entries, without noise (Chen
 et al. 2022, Open-L2O); normalized mean squared error 10·log₁₀(E‖x − x*‖² / E‖x*‖²) after 16 layers,
-on 1,000 held-out x. Reported there: LISTA-CPSS −63 dB, ALISTA −79. Training is on the error after k
-layers, for k = 1, 2, 4, 8, 16 in turn, all layers together; that of LISTA-CPSS, whose matrices are
-free, goes on from ALISTA, whose matrix is given. (LISTA, −35 dB there, has 6.3 million
-weights, which take longer to train than a benchmark may; `learned.lista` has it.)
+on 1,000 held-out x. Reported there: LISTA-CPSS −63 dB, ALISTA −79. Training is on the error after
+k layers, k = 1 … 16 in turn, all layers together, and then longer after all; that of LISTA-CPSS,
+whose matrices are free, goes on from ALISTA, whose matrix is given. (LISTA, −35 dB there, has 6.3
+million weights, which take longer to train than a benchmark may; `learned.lista` has it.)
 
 *Lasso*: 25 × 50, λ = 0.005, another A in each task; (f − f*) / f* after 1,000 steps, f* the least
 that FISTA finds in 20,000. Reported there: FISTA 6e-5, RNNprop 5.5e-4, Adam 4e-2. RNNprop is
@@ -14,7 +14,7 @@ trained on episodes of 60 steps, and used as it is and with steps that fall by h
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from refinejax.problems.sparse import Lassos, SparseRecovery, dictionary
 from refinejax.problems.tasks import Split
 from refinejax.training import TrainingConfig
 
-STAGES = (1, 2, 4, 8, 16)  # numbers of layers, one after the other
+LAYERS = 16
 SHARE, MOST = 0.012, 0.13  # support selection: 1.2 % more in each layer, at most 13 %
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 FAR = 1000
@@ -40,23 +40,34 @@ def nothing(key: Any) -> Any:
     raise ValueError(f"key: layers are made from A, not from {key}")
 
 
-@functools.partial(jax.jit, static_argnames=("layers", "steps"))
-def trained(tasks: Any, refiner: Any, key: Any, rate: Any, layers: int, steps: int) -> Any:
-    """Return layers after so many steps of training on the error after the last of them."""
+@functools.partial(jax.jit, static_argnames=("layers", "steps", "positive"))
+def trained(
+    tasks: Any, refiner: Any, key: Any, rate: Any, layers: int, steps: int, positive: bool
+) -> Any:
+    """Return layers after so many steps of training on the error after the last of them.
+
+    ``positive``: it is the logarithms of the numbers that are trained.
+    """
     train = Split(tasks, "train")
     inner = Trajectory(train, nothing, horizon=layers, scale="plain", whole=False, judged=True)
     estimator = FullUnroll(inner, batch=64, parts=1)
     optimizer = optax.adam(optax.cosine_decay_schedule(1.0, steps), eps=1e-16)
+    inward, outward = (jnp.log, jnp.exp) if positive else (jnp.asarray, jnp.asarray)
+
+    def made(numbers: Any) -> Any:
+        first, thresholds = jax.tree.map(outward, numbers)
+        return refiner.replace(first=first, thresholds=thresholds)
 
     def step(carry: Any, key: Any) -> Any:
-        refiner, state = carry
-        gradient = estimator.update(refiner, (), key)[1]
+        numbers, state = carry
+        meta, pull = jax.vjp(made, numbers)
+        gradient = pull(estimator.update(meta, (), key)[1])[0]
         updates, state = optimizer.update(gradient, state)
-        updates = jax.tree.map(lambda u: rate * u, updates)
-        return (optax.apply_updates(refiner, updates), state), None
+        return (jax.tree.map(lambda x, u: x + rate * u, numbers, updates), state), None
 
-    begun = (refiner, optimizer.init(refiner))
-    return jax.lax.scan(step, begun, jax.random.split(key, steps))[0][0]
+    numbers = jax.tree.map(inward, (refiner.first, refiner.thresholds))
+    begun = (numbers, optimizer.init(numbers))
+    return made(jax.lax.scan(step, begun, jax.random.split(key, steps))[0][0])
 
 
 def error(tasks: Any, refiner: Any, seed: int, count: int, layers: int) -> float:
@@ -69,17 +80,23 @@ def error(tasks: Any, refiner: Any, seed: int, count: int, layers: int) -> float
 
 
 def recovery(
-    matrix: Any, seed: int, steps: int, count: int, stages: Sequence[int]
+    matrix: Any, seed: int, steps: int, joint: int, count: int, layers: int
 ) -> dict[str, float]:
     """Train ALISTA, then from there LISTA-CPSS, whose W_k are free; return their NMSE in dB."""
-    tasks, layers = SparseRecovery(matrix), stages[-1]
-    alista: Any = shrinkage("alista", matrix, layers, share=SHARE, most=MOST)
-    for k in stages:
-        alista = trained(tasks, alista, jax.random.key(100 * seed + k), 2e-3, k, steps)
+    tasks, key = SparseRecovery(matrix), jax.random.key(seed)
+    alista: Any = shrinkage("alista", matrix, layers, weight=1.0, share=SHARE, most=MOST)
+    for k in range(1, layers + 1):
+        alista = trained(tasks, alista, jax.random.fold_in(key, k), 0.03, k, steps, True)
+        new = jnp.arange(layers) >= k  # they begin as the last one that was trained
+        alista = alista.replace(
+            first=jnp.where(new, alista.first[k - 1], alista.first),
+            thresholds=jnp.where(new, 0.7 * alista.thresholds[k - 1], alista.thresholds),
+        )
+    alista = trained(tasks, alista, jax.random.fold_in(key, 0), 0.01, layers, joint, True)
     first = alista.first[:, None, None] * alista.fixed
     cpss = shrinkage("cpss", matrix, layers, share=SHARE, most=MOST)
     cpss = cpss.replace(first=first, thresholds=alista.thresholds)
-    cpss = trained(tasks, cpss, jax.random.key(100 * seed), 3e-5, layers, max(steps // 2, 1))
+    cpss = trained(tasks, cpss, jax.random.fold_in(key, layers + 1), 1e-5, layers, steps, False)
     return {
         "alista": error(tasks, alista, seed, count, layers),
         "cpss": error(tasks, cpss, seed, count, layers),
@@ -153,13 +170,13 @@ def lasso(seed: int, steps: int, count: int, far: int, exact: int) -> dict[str, 
 def measure(quick: bool, seeds: int) -> dict[str, Any]:
     rows, columns = (16, 32) if quick else (256, 512)
     count = 32 if quick else 1000
-    stages = STAGES[:2] if quick else STAGES
+    layers, steps, joint = (2, 10, 10) if quick else (LAYERS, 250, 1500)
     sizes = (10, 8, 40, 400) if quick else (300, 64, FAR, 20_000)
     recovered: dict[str, list[float]] = {}
     lassos: dict[str, list[float]] = {}
     for seed in range(seeds):
         matrix = dictionary(jax.random.key(seed), rows, columns)
-        found = recovery(matrix, seed, 10 if quick else 500, count, stages)
+        found = recovery(matrix, seed, steps, joint, count, layers)
         for kind, value in found.items():
             note(f"recovery, {kind}, seed {seed}: {value:.1f} dB")
             recovered.setdefault(kind, []).append(value)
@@ -170,7 +187,7 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
         "environment": environment(),
         "settings": {
             "seeds": seeds,
-            "layers": stages[-1],
+            "layers": layers,
             "size": [rows, columns],
             "far": sizes[2],
             "quick": quick,
