@@ -72,7 +72,8 @@ def meta_quadratics(data: Mapping[str, Any]) -> str:
     settings = data["settings"]
     note = (
         f"Mean loss on {settings['tasks']} held-out tasks; rules were trained on 20 steps. Adam "
-        "has its own best rate and schedule for each number of steps; "
+        "has its own best rate and schedule for each number of steps; annealed: steps times half a "
+        "cosine over as many; "
         f"{machine(data)}, {seeds(settings['seeds'])} (of training too)."
     )
     return "\n\n".join([*parts, note])

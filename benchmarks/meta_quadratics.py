@@ -4,8 +4,9 @@ f(x) = ‖Wx − y‖², on 256 held-out tasks, from the same starts. *normal*: 
 normal; *uniform*: W and y uniform on [0, 1], as in the code of Andrychowicz et al. (2016), whose
 figure shows log₁₀ of the mean loss after 100 steps, −0.7 to −1.08. Rules are trained on episodes of
 20 steps by backpropagation through all of them, once for each seed, and run far beyond that: 100,
-300 and 500 steps. Adam is tuned for each number of steps: rates up to 1, constant and with a cosine
-schedule. A task has diverged if its loss is above that at the start.
+300 and 500 steps, as they are and *annealed*, their steps times half a cosine that falls to 0 in as
+many. Adam is tuned for each number of steps: rates up to 1, constant and with the same cosine. A
+task has diverged if its loss is above that at the start.
 """
 
 import functools
@@ -19,7 +20,7 @@ import optax
 
 from benchmarks._common import environment, note, plus_minus, script, show, spread
 from refinejax import Gradient
-from refinejax.learned import RuleConfig
+from refinejax.learned import RuleConfig, learned_rule
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
 from refinejax.problems.quadratics import Quadratics
 from refinejax.problems.tasks import Split
@@ -32,11 +33,17 @@ RULES = {"LSTM": (RuleConfig("lstm"), 6000, 1e-2), "RNNprop": (RuleConfig("rnnpr
 
 
 def adam(rate: Any, length: Any, cosine: Any) -> optax.GradientTransformation:
-    def schedule(count: Any) -> Any:
-        fall = (1 + jnp.cos(jnp.pi * jnp.minimum(count / length, 1))) / 2
-        return rate * jnp.where(cosine > 0, fall, 1)
+    return optax.adam(lambda count: rate * jnp.where(cosine > 0, fall(count, length), 1))
 
-    return optax.adam(schedule)
+
+def annealed(rule: Any, length: Any) -> optax.GradientTransformation:
+    return optax.chain(
+        learned_rule(rule), optax.scale_by_schedule(lambda count: fall(count, length))
+    )
+
+
+def fall(count: Any, length: Any) -> Any:
+    return (1 + jnp.cos(jnp.pi * jnp.minimum(count / length, 1))) / 2
 
 
 def curves(tasks: Any, refiner: Any, seed: int, count: int, steps: int) -> np.ndarray:
@@ -72,6 +79,16 @@ def peers(tasks: Any, seed: int, count: int, lengths: tuple[int, ...]) -> dict[s
     return rows
 
 
+def falling(
+    tasks: Any, rule: Any, seed: int, count: int, lengths: tuple[int, ...]
+) -> dict[int, Any]:
+    rows = {}
+    for length in lengths:
+        made = Gradient(annealed, {**rule.numbers, "length": float(length)})
+        rows[length] = summary(curves(tasks, made, seed, count, length), length)
+    return rows
+
+
 def learned(tasks: Any, name: str, seed: int, quick: bool, count: int) -> Any:
     build, steps, rate = RULES[name]
     steps = 20 if quick else steps
@@ -104,6 +121,7 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
                 rule = learned(tasks, name, seed, quick, count)
                 found = curves(tasks, rule, seed, count, lengths[-1])
                 rows[name] = {length: summary(found, length) for length in lengths}
+                rows[f"{name}, annealed"] = falling(tasks, rule, seed, count, lengths)
             for name, row in rows.items():
                 for length, value in row.items():
                     runs.setdefault(name, {}).setdefault(length, []).append(value)
