@@ -2,9 +2,10 @@
 
 A rule is trained on 50 steps of networks with one hidden layer of 20, minibatches of 32, by the
 loss on rows that are held out; kept is what is best on held-out tasks over 250 steps. It is used
-for 250 on that and on other architectures, on halves of the data that are split anew. The target is the mean held-out cross entropy to which Adam comes
-in 100 steps, at the best of its rates and schedules for each architecture and seed; given are the
-steps to it, 2,500 where it is not reached. Diverged: ends above its start.
+for 250 on that and on other architectures, on halves of the data that are split anew. The target is
+the mean held-out cross entropy to which Adam comes in 100 steps, at the best of its rates and
+schedules for each architecture and seed; given are the steps to it, 2,500 where it is not reached.
+Diverged: ends above its start.
 """
 
 import functools
