@@ -89,9 +89,9 @@ def least_squares_times(data: Mapping[str, Any], part: str) -> dict[str, list[fl
     return {row["peer"]: [seed["cpu_ratio"] for seed in row["seeds"]] for row in data[part]}
 
 
-def spread_times(rows: Sequence[Mapping[str, Any]], key: str = "times") -> dict[str, list[float]]:
+def spread_times(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return peer → times of each seed in units of ours; {} where they cannot be had."""
-    found = {row["peer"]: ratios(row[key]) for row in rows}
+    found = {row["peer"]: ratios(row["times"]) for row in rows}
     return found if all(found.values()) else {}
 
 

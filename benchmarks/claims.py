@@ -142,7 +142,8 @@ def _latent(data: Mapping[str, Any]) -> Iterator[Claim]:
             rows.setdefault((part, PEERS[ours].format(**data["settings"])), []).append(named)
     for (part, ours), some in rows.items():
         if any(row["peer"] == ours for row in some):
-            metrics = {METRIC: _logs(spread_times(some)), "loss": spread_times(some, "loss")}
+            losses = {row["peer"]: row["loss"]["values"] for row in some}
+            metrics = {METRIC: _logs(spread_times(some)), "loss": losses}
             yield Claim(part, ours, metrics)
 
 

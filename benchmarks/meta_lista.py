@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks._common import environment, note, plus_minus, script, show, spread
+from benchmarks.meta_quadratics import adam, annealed
 from refinejax import Gradient
-from refinejax.learned import RuleConfig, learned_rule
+from refinejax.learned import RuleConfig
 from refinejax.learned.lista import shrinkage
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
 from refinejax.problems.sparse import Lassos, SparseRecovery, dictionary
@@ -119,15 +120,6 @@ def fista(task: Any, steps: int) -> jax.Array:
     return jax.lax.scan(step, (zeros, zeros, jnp.float32(1)), length=steps)[1]
 
 
-def annealed_adam(rate: Any) -> optax.GradientTransformation:
-    return optax.adam(optax.cosine_decay_schedule(rate, FAR))
-
-
-def annealed_rule(rule: Any) -> optax.GradientTransformation:
-    fall = optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, FAR))
-    return optax.chain(learned_rule(rule), fall)
-
-
 def lasso(seed: int, steps: int, count: int, far: int, exact: int) -> dict[str, float]:
     """Return the mean relative excess of each method."""
     tasks, build = Lassos(), RuleConfig("rnnprop")
@@ -146,8 +138,13 @@ def lasso(seed: int, steps: int, count: int, far: int, exact: int) -> dict[str, 
     def excess(found: Any) -> float:
         return float(jnp.mean(((found - least) / least)[some]))
 
-    adams = [excess(losses(Gradient(optax.adam, {"learning_rate": rate}))) for rate in RATES]
-    falling = [excess(losses(Gradient(annealed_adam, {"rate": rate}))) for rate in RATES]
+    constant, falling = (
+        [
+            excess(losses(Gradient(adam, {"rate": rate, "length": float(FAR), "cosine": cosine})))
+            for rate in RATES
+        ]
+        for cosine in (0.0, 1.0)
+    )
     config = TrainingConfig(
         steps,
         "adam",
@@ -161,8 +158,10 @@ def lasso(seed: int, steps: int, count: int, far: int, exact: int) -> dict[str, 
     return {
         "FISTA": excess(way[:, far - 1]),
         "RNNprop": excess(losses(rule)),
-        "RNNprop, annealed": excess(losses(Gradient(annealed_rule, rule.numbers))),
-        "Adam, tuned": min(adams),
+        "RNNprop, annealed": excess(
+            losses(Gradient(annealed, {**rule.numbers, "length": float(FAR)}))
+        ),
+        "Adam, tuned": min(constant),
         "Adam, annealed, tuned": min(falling),
     }
 

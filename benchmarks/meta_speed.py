@@ -15,9 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from benchmarks._common import environment, note, plus_minus, race, ratio, script, show, spread
+from benchmarks.meta_estimators import descent
 from refinejax import Gradient, meta
 from refinejax.meta import Trajectory, pes
 from refinejax.problems.quadratics import Quadratics
@@ -25,10 +25,6 @@ from refinejax.training import TrainingConfig
 
 SIZE, HORIZON, WINDOW, STD, FIRST = 10, 100, 20, 0.01, -4.0
 OURS = "refinejax"
-
-
-def descent(log_rate: Any) -> optax.GradientTransformation:
-    return optax.sgd(jnp.exp(log_rate))
 
 
 def first(key: Any) -> Gradient:

@@ -281,6 +281,8 @@ def test_tasks():
     assert found.interval[0] < found.delta < found.interval[1]
     wins = [np.mean(b[:, None] < a) for a, b in zip(x, y, strict=True)]
     assert found.better == pytest.approx(np.mean(wins))
+    with pytest.raises(ValueError, match="direction: expected"):
+        ex.compare_tasks(arm(x), arm(y), direction="up")
     with pytest.raises(RefusedError, match="same tasks"):
         ex.compare_tasks(arm(x), arm(y[:3]))
     short = arm(y)

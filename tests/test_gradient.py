@@ -143,7 +143,7 @@ def test_quasi_newton_methods_with_bounds_find_what_scipy_finds(name, refiner):
         data = tuple(jnp.asarray(d) for d in data)
         bounds = (jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64))
         objective = Bounded(function, bounds, data)
-        result = run_until(refiner, objective, jnp.asarray(start, jnp.float64), max_steps=400)
+        result = run_until(refiner, objective, jnp.asarray(start, jnp.float64), max_steps=300)
         result = jax.device_get(result)
         both = jax.jit(jax.value_and_grad(objective))
         known = minimize(

@@ -66,6 +66,8 @@ def test_profiles_are_the_shares_of_runs_above_a_score():
         assert picture(figure).std() > 0.01
     with pytest.raises(ValueError, match="one or more"):
         plot.profiles({})
+    with pytest.raises(ValueError, match="direction: expected 'higher' or 'lower', got 'up'"):
+        plot.profiles(arms, "up")
 
 
 def test_progress_follows_what_is_kept(tmp_path):

@@ -15,6 +15,12 @@ def check_looks(looks: Sequence[int]) -> None:
         )
 
 
+def check_direction(direction: str) -> None:
+    """Insist on "higher" or "lower"."""
+    if direction not in ("higher", "lower"):
+        raise ValueError(f"direction: expected 'higher' or 'lower', got {direction!r}")
+
+
 def check_number(name: str, value: Any, least: float = -math.inf) -> None:
     """Raise ValueError unless it is a finite number, not less than ``least``."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refinejax.experiments.arguments import check_looks, check_number
+from refinejax.experiments.arguments import check_direction, check_looks, check_number
 from refinejax.experiments.checks import (
     RefusedError,
     Unmatched,
@@ -81,8 +81,7 @@ def compare(
     """
     check_number("margin", margin, least=0.0)
     check_level(level)
-    if direction not in ("higher", "lower"):
-        raise ValueError(f"direction: expected 'higher' or 'lower', got {direction!r}")
+    check_direction(direction)
     old, new, warnings = _values(baseline, candidate, metric, others, unmatched)
     pairs, dropped = match(old, new, unmatched)
     level = _level_of(len(pairs), looks, level, spending)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refinejax.experiments.arguments import check_direction
 from refinejax.experiments.checks import RefusedError
 from refinejax.experiments.intervals import Interval, check_level
 from refinejax.experiments.plans import Direction
@@ -150,8 +151,9 @@ def compare_tasks(
 
     Raises:
         RefusedError: where tasks or seeds differ.
-        ValueError: for fewer than 2 seeds, or seeds that differ between the tasks of an arm.
+        ValueError: for fewer than 2 seeds, another direction, or a level that is none.
     """
+    check_direction(direction)
     check_level(level)
     x, y = _aligned(baseline, candidate)
     sign = 1.0 if direction == "higher" else -1.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refinejax.experiments import Comparison, Records, performance_profile, profile_interval
+from refinejax.experiments.arguments import check_direction
 from refinejax.experiments.plans import Direction
 from refinejax.experiments.tasks import Scores, matrix
 from refinejax.plot.style import BLUE, GRAY, QUIET, add_title, count, new_figure, styled
@@ -105,10 +106,11 @@ def profiles(arms: Mapping[str, Scores], direction: Direction = "higher") -> "Fi
 
     Raises:
         RefusedError: if the tasks of an arm have different seeds.
-        ValueError: if there are no arms, or fewer than 2 seeds.
+        ValueError: if there are no arms, fewer than 2 seeds, or for another direction.
     """
     if not arms:
         raise ValueError("arms: expected one or more, got none")
+    check_direction(direction)
     sign = 1.0 if direction == "higher" else -1.0
     scores = {name: sign * matrix(one) for name, one in arms.items()}
     every = np.unique(np.concatenate([x.ravel() for x in scores.values()]))
