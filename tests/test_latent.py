@@ -19,16 +19,19 @@ from refinejax.apps.latent import (
     Equality,
     InClasses,
     Inequality,
+    LogDensity,
     Mahalanobis,
     Match,
     Maximize,
     Minimize,
     MonteCarlo,
+    Neighbors,
     NotInClasses,
     TrustRegion,
     optimize_latent,
 )
-from refinejax.problems.transforms import Simplex
+from refinejax.apps.latent.result import ranking
+from refinejax.problems.transforms import Box, Columns, Ordered, Positive, Simplex
 from refinejax.refiners import BFGS
 
 rng = np.random.default_rng(0)
@@ -132,7 +135,7 @@ def test_slack_says_which_candidates_are_good_enough_to_be_chosen_for_diversity(
     where = np.zeros((*loss.shape, found.optimized_input.shape[2]))
     where[..., 0] = [0, 1, 4, 50, 60]
     known = {"loss": loss, "violation": np.zeros_like(loss), "optimized_input": where}
-    made = dataclasses.replace(found, roundtrip_loss=loss, initial_loss=np.ones_like(loss), **known)
+    made = dataclasses.replace(found, roundtrip_loss=loss, sample_loss=np.ones(len(loss)), **known)
     np.testing.assert_array_equal(made.select(2, slack=0.1)[0], [0, 1])
     np.testing.assert_array_equal(made.select(2, slack=0.3)[0], [0, 2])
     np.testing.assert_array_equal(made.select(2, slack=0.0)[0], [0, 1])
@@ -357,6 +360,19 @@ def test_any_refiner(method):
     assert np.all(result.violation[np.arange(2), result.best] <= 1e-2)
 
 
+WIDER = Mahalanobis.fit(np.random.default_rng(3).standard_normal((20, 5)))
+
+
+class Nowhere:
+    """A transform that knows no number."""
+
+    def forward(self, u):
+        return u
+
+    def inverse(self, x):
+        return jnp.log(x - 1)
+
+
 HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one": lambda z: z[:1]}
 
 
@@ -404,6 +420,39 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ({"a": 1.0}, {"encode": 3}, "encode: expected a function"),
         ({"a": 1.0}, {"decode": lambda z: z[:2]}, "decode: expected an input"),
         ({"a": 1.0}, {"transform": Simplex.create(4), "bounds": (0, 1)}, "transform: it says"),
+        ({"a": 1.0}, {"transform": Simplex.create(3)}, "transform: it does not take 4"),
+        ({"a": 1.0}, {"transform": Columns.of(((9,), Positive()))}, "columns: there are 0 to 3"),
+        ({"a": 1.0}, {"transform": 3}, "transform: expected one with forward"),
+        ({"a": 1.0}, {"transform": Nowhere()}, "transform: it turns sample 0, descriptor 0"),
+        ({"a": 1.0}, {"scales": {"zz": 2.0}}, "scales: the model has no task 'zz'"),
+        ({"a": 1.0}, {"ranges": {"zz": (0, 1)}}, "ranges: the model has no task 'zz'"),
+        ({"a": 1.0}, {"ranges": {"a": 3}}, "ranges: 'a': expected (least, greatest)"),
+        ({"a": 1.0}, {"ranges": {"a": (2, 0)}}, "ranges: 'a': expected the least below"),
+        ({"a": 1.0}, {"classes": {"k": 4}}, "classes: 'k' has 4 classes"),
+        ({"a": 1.0}, {"classes": {"k": ["x"]}}, "classes: 'k': expected two or more"),
+        ({"a": 1.0}, {"task": "a"}, "task: 'a' needs a mode"),
+        (None, {"task": "a", "mode": "most"}, "mode: expected one of max, min"),
+        ({"k": 1}, {}, "'k' gives 3 numbers, and 1 may be a class"),
+        ({"k": [1]}, {}, "'k' gives 3 numbers, the curve has shape (1,)"),
+        ([Match("a", np.inf)], {}, "targets: 'a': expected a finite value"),
+        ([Match("a", 1.0, weight=np.inf)], {}, "'a': expected a finite weight"),
+        ({"a": 1.0}, {"constraints": AtMost("zz", 1.0)}, "constraints: the model has no task 'zz'"),
+        ({"a": 1.0}, {"spread": np.nan}, "spread: expected"),
+        ({"a": 1.0}, {"spread": [1.0, 2.0]}, "spread: expected"),
+        ({"a": 1.0}, {"spread": "x"}, "spread: expected"),
+        ({"a": 1.0}, {"scale": 0.0}, "scale: expected finite numbers above 0"),
+        ({"a": 1.0}, {"lanes": 0}, "lanes: expected 1"),
+        ({"a": 1.0}, {"time_limit": -1.0}, "time_limit: expected seconds"),
+        ({"a": 1.0}, {"initial": np.zeros((2, 4), complex)}, "initial: expected real"),
+        ({"a": 1.0}, {"initial": np.zeros((0, 4))}, "initial: expected samples"),
+        ({"a": 1.0}, {"closeness": WIDER}, "closeness: Mahalanobis of the input does not take 4"),
+        ({"a": 1.0}, {"closeness": TrustRegion(np.nan)}, "the limit is NaN"),
+        ({"a": 1.0}, {"closeness": TrustRegion(1.0, weight=-1.0)}, "expected a weight of 0"),
+        (
+            {"a": 1.0},
+            {"constraints": Inequality(lambda x: x[:2] @ np.ones(3))},
+            "constraints: Inequality does not take 4",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(targets, options, words):
@@ -427,3 +476,154 @@ def test_closeness_as_a_constraint():
     assert result.feasible.all()
     far = near.distance(jnp.asarray(result.input[0]), None)
     np.testing.assert_allclose(far, near.limit, rtol=1e-2)
+
+
+def test_heads_as_they_should_not_be_given():
+    one = Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), Curved(jnp.asarray(WEIGHTS))))
+    with pytest.raises(ValueError, match=r"heads\['y'\]: Ensemble goes around all heads"):
+        search({"y": one}, {"y": 1.0})
+    with pytest.raises(ValueError, match="heads: expected outputs by name, a mapping, got Shape"):
+        search(lambda z: z[0], {"y": 1.0})
+
+
+def lossy(z):
+    """A decoder that knows nothing of the last two descriptors."""
+    return jnp.concatenate([z, jnp.zeros(2, z.dtype)])
+
+
+def first_two(x):
+    return x[:2]
+
+
+def all_of_it(z):
+    return {"a": jnp.sum(z)}
+
+
+def test_an_answer_worse_than_the_sample_itself_is_said():
+    samples = np.array([[1.0, 1.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.0]], np.float32)
+
+    def encode(x):
+        return 0.5 * jnp.tanh(x[:2])
+
+    result = search(all_of_it, {"a": 2.0}, samples, encode=encode, decode=lossy, restarts=1)
+    score = (0.5 * np.tanh(samples[:, :2]).sum(1) - 2.0) ** 2
+    np.testing.assert_allclose(result.sample_loss, score, rtol=1e-5)
+    np.testing.assert_array_equal(
+        result.improved, result.roundtrip_loss[[0, 1], result.best] < score
+    )
+    worse = dataclasses.replace(result, sample_loss=np.zeros(2))
+    assert not worse.improved.any()
+    assert "no better than the sample itself: 2 samples" in worse.summary()
+
+
+def test_selection_is_diverse_where_a_constraint_costs_loss():
+    samples = np.full((1, 4), 0.2, np.float32)
+    heads = {"a": HEADS["a"]}
+    hold = AtLeast("a", 0.5)
+    result = search(heads, {"a": "min"}, samples, restarts=6, constraints=hold, spread=1.0)
+    assert result.feasible.all()
+    assert result.sample_violation[0] == pytest.approx(0.3)
+    by_loss, apart = result.select(2, diverse=False)[0], result.select(2, slack=0.5)[0]
+    x = result.optimized_input[0]
+    far = np.linalg.norm(x[by_loss[0]] - x, axis=1)
+    assert far[apart[1]] == far.max()
+    assert result.improved.all()
+
+
+def test_ranks_do_not_lose_violations_beside_large_losses():
+    loss, broken = np.full(4, 1e9, np.float32), np.array([0.5, 0.2, 0.01, np.nan], np.float32)
+    np.testing.assert_array_equal(ranking(loss, broken), [2, 1, 0, np.inf])
+    two = np.stack([loss, loss]), np.stack([broken, np.zeros(4)])
+    np.testing.assert_array_equal(ranking(*two)[1], [0, 1, 2, 3])
+
+
+def test_columns_say_what_they_are_about():
+    samples = np.full((2, 4), 0.2, np.float32)
+    targets = [InClasses("k", 0), NotInClasses("k", (1, 2)), Match("a", 1.0)]
+    options = {"classes": {"k": ["x", "y", "z"]}, "max_steps": 2, "restarts": 1}
+    held = [AtMost("v", 5.0)]
+    result = search(HEADS, targets, samples, constraints=held, **options)
+    columns = ("k: p(x)", "k: p(not y, z)", "a", "v[0]", "v[1]", "v[2]")
+    assert result.columns == columns
+    x = result.optimized_input[:, 0]
+    softmax = np.exp(x[:, :3]) / np.exp(x[:, :3]).sum(1, keepdims=True)
+    expected = np.column_stack([softmax[:, 0], softmax[:, 0], x[:, 0], x[:, :3]])
+    np.testing.assert_allclose(result.optimized_target[:, 0], expected, rtol=1e-5)
+    one = search(HEADS, {"k": "y"}, samples, **options)
+    assert one.columns == ("k: p",)
+    np.testing.assert_array_equal(
+        one.target, search(HEADS, [InClasses("k", np.array([1]))], samples, **options).target
+    )
+
+
+def test_bounded_heads_count_misses_in_units_of_their_range():
+    samples = np.zeros((1, 4), np.float32)
+    ranges = {"a": (0.0, 1000.0)}
+    result = search(HEADS, {"a": 10.0}, samples, ranges=ranges, restarts=1, max_steps=1)
+    assert result.sample_loss[0] == pytest.approx(1e-4)
+    result = search(HEADS, {"a": 10.0}, samples, ranges=ranges, scales={"a": 5.0}, restarts=1)
+    assert result.sample_loss[0] == pytest.approx(4.0)
+
+
+def log_normal(x):
+    return -jnp.sum((x / jnp.array([1.0, 2.0, 3.0, 4.0])) ** 2) / 2
+
+
+def test_closeness_has_the_optima_of_closed_forms():
+    start, w = np.zeros((1, 4), np.float32), WEIGHTS[0].astype(float)
+    # max w·x within |x|/√4 ≤ 1: 2|w|; within x·x/(2 s²) ≤ 2: 2 √Σ(w s)²
+    options = {"method": "bfgs", "max_steps": 200}
+    ball = search(linear, {"a": "max"}, start, constraints=TrustRegion(1.0), **options)
+    np.testing.assert_allclose(ball.target[0, 0], 2 * np.linalg.norm(w), rtol=2e-3)
+    density = LogDensity(log_normal, limit=2.0)
+    egg = search(linear, {"a": "max"}, start, constraints=[density], **options)
+    np.testing.assert_allclose(egg.target[0, 0], 2 * np.linalg.norm(w * [1, 2, 3, 4]), rtol=2e-3)
+    # the penalty k·max(0, r − 1)², r = |x|/2, balances 2|w|: r = 1 + |w|/k
+    soft = search(linear, {"a": "max"}, start, closeness=TrustRegion(1.0, weight=5.0), **options)
+    np.testing.assert_allclose(
+        soft.distances["trust_region"][0, soft.best], 1 + np.linalg.norm(w) / 5, rtol=2e-3
+    )
+    data = np.random.default_rng(4).standard_normal((60, 4))
+    near = Neighbors.fit(data, k=3)
+    found = search(linear, {"a": "max"}, start, constraints=[near], **options)
+    assert found.feasible.all()
+    nearest = np.sort(np.linalg.norm((data - found.input[0]) / data.std(0), axis=1))[:3] / 2
+    assert nearest.mean() <= near.limit + 2e-3
+
+
+def test_closeness_in_the_latent():
+    start = np.zeros((1, 4), np.float32)
+    near = TrustRegion(0.5, space="latent")
+    result = search(all_of_it, {"a": "max"}, start, encode=first_two, constraints=[near])
+    # mean(z²) ≤ 1/4 lets z₁ + z₂ be 1
+    np.testing.assert_allclose(result.target[0, 0], 1.0, rtol=2e-3)
+    with pytest.raises(ValueError, match="space: expected one of input, latent"):
+        TrustRegion(0.5, space="somewhere")
+
+
+@pytest.mark.parametrize(
+    ("transform", "holds"),
+    [
+        (Positive(), lambda x: np.all(x > 0)),
+        (Ordered(), lambda x: np.all(np.diff(x) > 0)),
+        (Box(-0.5, 0.5), lambda x: np.all(np.abs(x) <= 0.5)),
+        (Columns.of(((1, 2), Positive())), lambda x: np.all(x[..., 1:3] > 0)),
+    ],
+)
+def test_a_transform_holds_in_a_search(transform, holds):
+    start = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
+    result = search(linear, {"a": 5.0}, start, transform=transform, restarts=3, max_steps=20)
+    assert holds(result.optimized_input)
+    assert np.all(result.roundtrip_loss <= result.initial_loss)
+
+
+def test_samples_of_other_types():
+    options = {"max_steps": 5, "restarts": 1}
+    floats = search(linear, {"a": 1.0}, np.ones((2, 4), np.float32), **options)
+    for dtype in (np.int32, np.float64, bool):
+        other = search(linear, {"a": 1.0}, np.ones((2, 4), dtype), **options)
+        np.testing.assert_allclose(other.optimized_input, floats.optimized_input, rtol=1e-5)
+    with pytest.raises(ValueError, match="k: expected 1 to 1"):
+        floats.select(2)
+    ended = search(linear, {"a": 1.0}, np.ones((2, 4)), time_limit=0.0, **options)
+    assert set(ended.counts()) == {"TIME_LIMIT"}

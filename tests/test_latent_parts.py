@@ -30,6 +30,7 @@ from refinejax.apps.latent import (
 )
 from refinejax.apps.latent.choice import spread_out
 from refinejax.apps.latent.fitting import task_loss
+from refinejax.apps.latent.labels import read_labels
 from refinejax.apps.latent.result import ranking
 from refinejax.apps.latent.shortcuts import as_targets, read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table
@@ -312,11 +313,68 @@ def test_search_knows_the_model(fitted, tmp_path):
         ({"y": np.zeros(5)}, {"weights": {"z": 1.0}}, "weights: 'z'"),
         ({"y": np.zeros(5)}, {"network": {"latent": 0}}, "widths"),
         ({"y": np.zeros(5)}, {"network": {"numbers": {"z": 1}}}, "'z' is no task"),
+        ({"y": [0.0, np.inf, 1.0, 1.0, 1.0]}, {}, "'y', row 1 is infinite"),
+        ({"y": ["a", 1.0, "b", "a", "b"]}, {}, "'y' mixes numbers and text"),
+        ({"k": [2020, 2021, 2020, 1, 1]}, {}, "'k' has 3 classes up to 2021, and 0 never occurs"),
+        ({"k": np.full((5, 2), "a")}, {}, "'k': classes have shape"),
+        ({"y": np.zeros(5)}, {"weights": {"y": -1.0}}, "weights: 'y': expected a number of 0"),
+        ({"y": np.zeros(5)}, {"batch": 0}, "batch: expected 1"),
+        ({"y": np.zeros(5)}, {"held_out": 2.0}, "held_out: expected a share"),
+        ({"y": np.zeros(5)}, {"noise": -1.0}, "noise: expected 0"),
     ],
 )
 def test_tables_that_cannot_be_learned(labels, options, words):
     with pytest.raises(ValueError, match=words):
         fit(np.zeros((5, 2)), labels, **options)
+
+
+class NotAvailable:
+    """As the NA of pandas: equal to nothing, and not different either."""
+
+    def __eq__(self, other):
+        return self
+
+    def __hash__(self):
+        return 0
+
+    def __bool__(self):
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "classes"),
+    [
+        (["a", None, "b"], [0, -1, 1], ("a", "b")),
+        (np.array(["a", np.nan, "b"], object), [0, -1, 1], ("a", "b")),
+        (["b", float("nan"), "a"], [1, -1, 0], ("a", "b")),
+        (np.array(["a", NotAvailable(), "b"], object), [0, -1, 1], ("a", "b")),
+        (np.array(["a", "", "b"]), [0, -1, 1], ("a", "b")),
+        ([1, None, 0], [1, -1, 0], ("0", "1")),
+        (np.array([1, -1, 0]), [1, -1, 0], ("0", "1")),
+        (np.array([1.5, None, 2.0], object), [[1.5], [np.nan], [2.0]], ()),
+        ([[1.5, None], [2, 3], [None, 4]], [[1.5, np.nan], [2, 3], [np.nan, 4]], ()),
+    ],
+)
+def test_what_is_missing_in_labels(values, numbers, classes):
+    found, names = read_labels("k", values, 3)
+    np.testing.assert_array_equal(found, numbers)
+    assert names == classes
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Box(1.0, -1.0), "box: expected finite bounds"),
+        (lambda: Box(-np.inf, 1.0), "box: expected finite bounds"),
+        (lambda: Simplex.create(3, locked={0: np.nan}), "locked: expected amounts"),
+        (lambda: Simplex.create(3, total=0.0), "total: expected a sum above 0"),
+        (lambda: Columns.of(((-1,), Positive())), "columns: expected numbers from 0"),
+        (lambda: Neighbors.fit(np.zeros((5, 2)), k=0), "k: expected 1 neighbor"),
+    ],
+)
+def test_parts_that_cannot_be(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 CONFIG = """\
@@ -394,6 +452,10 @@ def test_from_a_table_to_an_answer_on_the_command_line(trained, capsys):
         ("targets", "[target.y]\nmatch = 1.0\n", "unknown [target]"),
         ("targets", "[targets.y]\nmatch = 1.0\n[search]\nbounds = 'x'\n", "search.bounds"),
         ("targets", "[targets.y\n", "is not TOML"),
+        ("targets", "targets = 5\n", "targets: expected a table"),
+        ("targets", "search = 5\n[targets.y]\nmatch = 1.0\n", "search: expected a table"),
+        ("targets", "[targets.y]\nmode = 5\n", "mode: expected one of max, min"),
+        ("targets", "[targets.y]\nmatch = true\n", "match = True is not understood"),
         ("start", "p,q,r\n1,2,3\n", "no column 's'"),
         ("start", "p,q,r,s\n1,2,x,3\n", "'x' is no number"),
         ("start", "p,q,r,s\n1,2,,3\n", "descriptor 2 (r) is nan"),

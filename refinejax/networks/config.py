@@ -20,6 +20,8 @@ def read_config(kind: type[Config], config: Mapping[str, Any], where: str = "con
     Raises:
         ValueError: names the keys that are unknown, missing, or of the wrong type.
     """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{where}: expected a table, got {config!r}")
     hints = typing.get_type_hints(kind)
     fields: Any = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
     names = [field.name for field in fields]

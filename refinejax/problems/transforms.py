@@ -37,10 +37,24 @@ class Box(struct.PyTreeNode):
     Attributes:
         lower: shape (n,) or a number.
         upper: likewise.
+
+    Raises:
+        ValueError: for bounds that are not finite, or the lower one not below the upper one.
     """
 
     lower: Any
     upper: Any
+
+    def __post_init__(self) -> None:
+        """Check bounds that are numbers, not tracers or what else a tree of them may hold."""
+        ends = (self.lower, self.upper)
+        if not all(type(end) in (float, int, np.ndarray) for end in ends):
+            return
+        low, high = (np.asarray(end, float) for end in ends)
+        if not np.all(np.isfinite(low) & np.isfinite(high) & (low < high)):
+            raise ValueError(
+                f"box: expected finite bounds, lower below upper, got {self.lower} and {self.upper}"
+            )
 
     def forward(self, u: Float[Array, " n"]) -> Float[Array, " n"]:
         """Return x."""
@@ -132,15 +146,17 @@ class Simplex(struct.PyTreeNode):
 
         Raises:
             ValueError: for a number that is no element's, locked amounts that are negative or leave
-                nothing, or nobody to share what is left.
+                nothing, nobody to share what is left, or a sum that is not above 0.
         """
+        if not 0 < total < np.inf:
+            raise ValueError(f"total: expected a sum above 0, got {total!r}")
         locked = dict(locked or {})
         chosen = set(range(size) if allowed is None else allowed)
         wrong = sorted(i for i in chosen | set(locked) if not 0 <= i < size)
         if wrong:
             raise ValueError(f"simplex: element {wrong[0]} is not within 0 to {size - 1}")
         amounts, left = np.full(size, np.nan), total - sum(locked.values())
-        if any(amount < 0 for amount in locked.values()) or left < 0:
+        if not all(amount >= 0 for amount in locked.values()) or not left >= 0:
             raise ValueError(f"locked: expected amounts of 0 or more, at most {total} in all")
         for element, amount in locked.items():
             amounts[element] = amount
@@ -205,26 +221,43 @@ class Columns(struct.PyTreeNode):
         """Build from pairs (columns, transform).
 
         Raises:
-            ValueError: if a column belongs to two.
+            ValueError: if a column belongs to two, or its number is negative.
         """
         columns = tuple(tuple(int(c) for c in numbers) for numbers, _ in parts)
         flat = [c for numbers in columns for c in numbers]
+        if min(flat, default=0) < 0:
+            raise ValueError(f"columns: expected numbers from 0, got {min(flat)}")
         twice = sorted({c for c in flat if flat.count(c) > 1})
         if twice:
             raise ValueError(f"columns: column {twice[0]} belongs to more than one transform")
         return cls(tuple(transform for _, transform in parts), columns)
 
     def forward(self, u: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Return x."""
+        """Return x.
+
+        Raises:
+            ValueError: for fewer columns than the transforms are about.
+        """
+        self._check(u)
         for transform, numbers in zip(self.transforms, self.columns, strict=True):
             u = u.at[jnp.array(numbers)].set(transform.forward(u[jnp.array(numbers)]))
         return u
 
     def inverse(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Return u."""
+        """Return u.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check(x)
         for transform, numbers in zip(self.transforms, self.columns, strict=True):
             x = x.at[jnp.array(numbers)].set(transform.inverse(x[jnp.array(numbers)]))
         return x
+
+    def _check(self, x: Array) -> None:
+        last = max((max(numbers, default=0) for numbers in self.columns), default=0)
+        if last >= x.shape[0]:
+            raise ValueError(f"columns: there are 0 to {x.shape[0] - 1}, got {last}")
 
 
 class Scaled(struct.PyTreeNode):

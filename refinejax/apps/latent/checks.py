@@ -3,8 +3,11 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from refinejax.apps.latent.closeness import Closeness
+from refinejax.apps.latent.constraints import Equality, Inequality
 from refinejax.apps.latent.description import Heads
 
 
@@ -15,6 +18,8 @@ def check_initial(initial: Any, info: Heads) -> np.ndarray:
         ValueError: if they are none, of another width than the model's, or not finite.
     """
     table = np.asarray(initial)
+    if np.iscomplexobj(table):
+        raise ValueError("initial: expected real numbers, got complex ones")
     if not np.issubdtype(table.dtype, np.floating):
         try:
             table = table.astype(float)
@@ -56,7 +61,7 @@ def check_bounds(
                 f"bounds: expected (lower, upper), or 'data' for a model, got {bounds!r}"
             )
         bounds = (info.trained.lower, info.trained.upper)
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+    if not isinstance(bounds, tuple | list | np.ndarray) or len(bounds) != 2:
         raise ValueError(f"bounds: expected (lower, upper), got {bounds!r}")
     try:
         low, high = (np.broadcast_to(np.asarray(b, dtype), (width,)) for b in bounds)
@@ -71,3 +76,61 @@ def check_bounds(
             "swap them"
         )
     return low, high
+
+
+def check_transform(transform: Any, samples: np.ndarray) -> None:
+    """Try a transform on the samples.
+
+    Raises:
+        ValueError: if it is none, is for another width, or makes of a sample what is not finite.
+    """
+    if not hasattr(transform, "forward") or not hasattr(transform, "inverse"):
+        raise ValueError(f"transform: expected one with forward and inverse, got {transform!r}")
+    width = samples.shape[1]
+    try:
+        moved = jax.vmap(lambda x: transform.forward(transform.inverse(x)))(jnp.asarray(samples))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"transform: it does not take {width} descriptors: {error}") from error
+    if moved.shape != samples.shape:
+        raise ValueError(f"transform: of {width} descriptors it makes {moved.shape[1:]}")
+    if not np.all(np.isfinite(moved)):
+        row, column = np.argwhere(~np.isfinite(moved))[0]
+        raise ValueError(
+            f"transform: it turns sample {row}, descriptor {column} ({samples[row, column]}) into "
+            f"{moved[row, column]}"
+        )
+
+
+def check_parts(objective: Any) -> None:
+    """Try closeness and constraints on the shapes of a sample.
+
+    Raises:
+        ValueError: if one is no such thing, takes another width, or has a weight below 0 or a limit
+            that is no number.
+    """
+    x = jax.ShapeDtypeStruct(objective.start[0].shape[1:], objective.start[0].dtype)
+    z = jax.eval_shape(lambda model, x: model.encode(x), objective.model, x)
+    points = {"input": x, "latent": z}
+    for name, parts in (("closeness", objective.closeness), ("constraints", objective.constraints)):
+        for one in parts:
+            if isinstance(one, Closeness):
+                _check_closeness(one, points, name)
+            elif isinstance(one, Inequality | Equality):
+                _try(lambda x, one=one: one.at(x), (x,), f"{name}: {type(one).__name__}")
+
+
+def _check_closeness(one: Any, points: dict[str, Any], name: str) -> None:
+    where, point = f"{name}: {type(one).__name__}", points[one.space]
+    if not np.all(np.asarray(one.weight) >= 0):
+        raise ValueError(f"{where}: expected a weight of 0 or more, got {one.weight}")
+    if np.any(np.isnan(np.asarray(one.limit))):
+        raise ValueError(f"{where}: the limit is NaN; give a number")
+    _try(one.distance, (point, point), f"{where} of the {one.space}")
+
+
+def _try(function: Any, arguments: tuple[Any, ...], where: str) -> None:
+    try:
+        jax.eval_shape(function, *arguments)
+    except (TypeError, ValueError) as error:
+        width = arguments[0].shape[0]
+        raise ValueError(f"{where} does not take {width} numbers: {error}") from error

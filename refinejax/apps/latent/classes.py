@@ -1,9 +1,11 @@
 """Targets of classes: how probable some of them are, by a head of logits."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array
 
@@ -71,7 +73,11 @@ class NotInClasses(OfClasses):
 
 
 def _several(classes: Any) -> tuple[Any, ...]:
-    return tuple(classes) if isinstance(classes, list | tuple | set | frozenset) else (classes,)
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        return (classes,)
+    if isinstance(classes, np.ndarray | jax.Array) and classes.ndim == 0:
+        return (classes,)
+    return tuple(classes)
 
 
 def _log_probability(logits: Array, mask: Array) -> Array:

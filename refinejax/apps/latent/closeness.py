@@ -25,9 +25,18 @@ class Closeness(struct.PyTreeNode, abc.ABC):
 
     All have the fields ``weight``, of the penalty, ``limit``, the distance that costs nothing, and
     ``space``, "input" or "latent".
+
+    Raises:
+        ValueError: for another space.
     """
 
     name: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check."""
+        space = _fields(self).space
+        if space not in SPACES:
+            raise ValueError(f"space: expected one of {', '.join(SPACES)}, got {space!r}")
 
     @abc.abstractmethod
     def distance(self, point: Float[Array, " n"], start: Float[Array, " n"]) -> Scalar:
@@ -35,14 +44,15 @@ class Closeness(struct.PyTreeNode, abc.ABC):
 
     def penalty(self, distance: Scalar) -> Scalar:
         """Return weight·max(0, distance − limit)²."""
-        return _own(self).weight * jnp.maximum(self.excess(distance), 0) ** 2
+        return _fields(self).weight * jnp.maximum(self.excess(distance), 0) ** 2
 
     def excess(self, distance: Scalar) -> Scalar:
         """Return distance − limit: as a constraint, 0 or less."""
-        return distance - _own(self).limit
+        return distance - _fields(self).limit
 
 
-def _own(closeness: Any) -> Any:
+def _fields(closeness: Any) -> Any:
+    """Return it as what has the fields that every subclass declares, in an order of its own."""
     return closeness
 
 
@@ -149,7 +159,9 @@ class Neighbors(Closeness):
         Raises:
             ValueError: for data that are no finite table or have too few rows, or an unknown space.
         """
-        data = check_data(data, "data", k + 1, space)
+        if isinstance(k, bool) or not hasattr(k, "__index__") or int(k) < 1:
+            raise ValueError(f"k: expected 1 neighbor or more, got {k!r}")
+        data = check_data(data, "data", int(k) + 1, space)
         std = data.std(0)
         scale = np.where(std > 0, std, 1.0)
         scaled = jnp.asarray(data / scale, float)
@@ -209,6 +221,7 @@ class LogDensity(Closeness):
 
     def __post_init__(self) -> None:
         """Let a plain function stand for a pytree."""
+        super().__post_init__()
         object.__setattr__(self, "function", as_pytree(self.function))
 
     def distance(self, point: Array, start: Array) -> Scalar:

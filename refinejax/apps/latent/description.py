@@ -1,7 +1,7 @@
 """What there is to know of a model beforehand: its functions, sizes and classes."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,11 +42,13 @@ def describe_heads(
     decode: Any,
     scales: Mapping[str, Any] | None,
     ranges: Mapping[str, tuple[Any, Any]] | None,
+    classes: Mapping[str, Any] | None = None,
 ) -> Heads:
-    """Find out what was given as heads.
+    """Find out what was given as heads; arguments as for `optimize_latent`.
 
     Raises:
-        ValueError: if it is neither functions, nor a model, or a part is given twice.
+        ValueError: if it is neither functions, nor a model, or a part is given twice, or does not
+            fit.
     """
     inner = heads.model if isinstance(heads, Ensemble | MonteCarlo) else heads
     trained = inner if hasattr(inner, "tasks") and hasattr(inner, "heads") else None
@@ -61,15 +63,48 @@ def describe_heads(
         model = Functions(_outputs(heads), _function(encode, "encode"), _function(decode, "decode"))
         decodes = decode is not None
     known = trained.tasks if trained is not None else ()
+    ends = {t.name: t.bounds for t in known if t.bounds}
+    ends.update({name: _ends(name, both) for name, both in (ranges or {}).items()})
+    widths = {name: high - low for name, (low, high) in ends.items()}
+    usable = {name: width for name, width in widths.items() if np.all(np.isfinite(width))}
+    named = {task.name: task.classes for task in known if task.classes}
+    named.update({name: _classes(name, some) for name, some in (classes or {}).items()})
     return Heads(
         model=model,
         members=members,
         decodes=decodes,
         trained=trained,
-        classes={task.name: task.classes for task in known if task.classes},
-        scales={**({} if trained is None else trained.scales), **(scales or {})},
-        ranges={**{t.name: t.bounds for t in known if t.bounds}, **(ranges or {})},
+        classes=named,
+        scales={**usable, **({} if trained is None else trained.scales), **(scales or {})},
+        ranges=ends,
     )
+
+
+def _ends(name: str, both: Any) -> tuple[Any, Any]:
+    try:
+        low, high = (np.asarray(end, float) for end in both)
+        upside_down = not np.all(low < high)
+    except (TypeError, ValueError):
+        raise ValueError(f"ranges: {name!r}: expected (least, greatest), got {both!r}") from None
+    if upside_down:
+        raise ValueError(f"ranges: {name!r}: expected the least below the greatest, got {both!r}")
+    return (low[()], high[()])
+
+
+def _classes(name: str, some: Any) -> tuple[str, ...]:
+    """Return the names of classes that were given as names or as their number."""
+    if isinstance(some, Sequence) and not isinstance(some, str):
+        found = tuple(map(str, some))
+    elif hasattr(some, "__index__") and not isinstance(some, bool):
+        found = tuple(map(str, range(int(some))))
+    else:
+        found = ()
+    if len(set(found)) < max(len(found), 2):
+        raise ValueError(
+            f"classes: {name!r}: expected two or more different names, or their number, got "
+            f"{some!r}"
+        )
+    return found
 
 
 def _function(function: Any, name: str) -> Any:
@@ -86,6 +121,12 @@ def _outputs(heads: Any) -> Any:
     if isinstance(heads, Mapping):
         if not heads:
             raise ValueError("heads: expected a function for each task by name, got none")
+        for name, head in heads.items():
+            if isinstance(head, Ensemble | MonteCarlo):
+                raise ValueError(
+                    f"heads[{name!r}]: {type(head).__name__} goes around all heads, not one: each "
+                    "of its members gives a mapping from names to outputs"
+                )
         return {str(name): _function(head, f"heads[{name!r}]") for name, head in heads.items()}
     return _function(heads, "heads")
 
@@ -114,6 +155,19 @@ def measure(info: Heads, samples: np.ndarray) -> Shapes:
     known = _measured(
         structure, types, samples.shape[1], dtype, info.members, info.decodes, kinds(info.model)
     )
+    parts = (("ranges", info.ranges), ("scales", info.scales), ("classes", info.classes))
+    for name, given in parts:
+        unknown = sorted(set(given) - set(known.heads))
+        if unknown:
+            raise ValueError(
+                f"{name}: the model has no task {unknown[0]!r}; there are: {', '.join(known.heads)}"
+            )
+    for name, names in info.classes.items():
+        if len(names) != known.heads[name]:
+            raise ValueError(
+                f"classes: {name!r} has {len(names)} classes, and the head gives "
+                f"{known.heads[name]} logits"
+            )
     return Shapes(known.latent, dict(known.heads))
 
 
@@ -144,6 +198,11 @@ def _measured(
             f"heads: they do not take a latent of shape {latent.shape}, what encode makes of a "
             f"sample of {width} descriptors: {error}"
         ) from error
+    if not isinstance(outputs, Mapping):
+        raise ValueError(
+            f"heads: expected outputs by name, a mapping, got {type(outputs).__name__}; give "
+            "functions by name, or one that returns a mapping"
+        )
     return Shapes(latent.shape[0], {name: _size(name, y, members) for name, y in outputs.items()})
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from refinejax._core import Scalar
 from refinejax.apps.latent.closeness import check_data
+from refinejax.apps.latent.labels import read_labels
 from refinejax.networks.multitask import MultiTaskModel, Task, build_multitask, read_tasks
 from refinejax.training import Trained, TrainingConfig, train
 
@@ -148,7 +149,8 @@ def fit(
     Args:
         inputs: descriptors, shape (N, D).
         labels: by task: floating numbers, shape (N,) or (N, width), NaN where missing; or classes,
-            shape (N,), of text or whole numbers from 0, "" or −1 where missing.
+            shape (N,), of text or whole numbers from 0, −1 where missing. None, "" and NaN are
+            missing in both.
         columns: names of the descriptors; by default x0, x1, …
         network: sizes, see `MultiTaskConfig`, and "numbers" for tasks with bounds.
         training: see `TrainingConfig`; by default 2,000 steps of Adam.
@@ -160,8 +162,9 @@ def fit(
         progress: draw a progress bar on stderr.
 
     Raises:
-        ValueError: for descriptors that are no finite table, labels of another length, a task
-            without labels or with one class only; names it.
+        ValueError: for descriptors that are no finite table, labels of another length or infinite,
+            a task without labels, with one class only or classes that never occur, or a setting
+            that does not fit; names it.
     """
     task, config = plan(
         inputs, labels, columns=columns, network=network, weights=weights,
@@ -187,9 +190,10 @@ def plan(
     seed: int,
 ) -> tuple[MultiTask, dict[str, Any]]:
     """Return what is trained, and the configuration of the model. Arguments as for `fit`."""
+    check_settings("", batch, held_out, reconstruction, noise)
     table = check_data(inputs, "inputs", 4, "input")
     sizes = dict(network or {})
-    read = {name: _read(name, values, len(table)) for name, values in labels.items()}
+    read = {name: read_labels(name, values, len(table)) for name, values in labels.items()}
     names = columns if columns is not None else [f"x{i}" for i in range(table.shape[1])]
     if len(names) != table.shape[1]:
         raise ValueError(f"columns: expected {table.shape[1]} names, got {len(names)}")
@@ -205,6 +209,9 @@ def plan(
     unknown = sorted(set(weights or {}) - {task.name for task in tasks})
     if unknown:
         raise ValueError(f"weights: {unknown[0]!r} is no task; there are: {', '.join(labels)}")
+    for name, weight in (weights or {}).items():
+        if not 0 <= weight < np.inf:
+            raise ValueError(f"weights: {name!r}: expected a number of 0 or more, got {weight!r}")
     blank = standardized(build_multitask(config, jax.random.key(seed)), table, read)
     order = np.random.default_rng(seed).permutation(len(table))
     kept = min(max(round(held_out * len(table)), 1), len(table) - 1)
@@ -244,28 +251,18 @@ def standardized(
     )
 
 
-def _read(name: str, values: Any, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels as numbers (N, width) with (), or as class numbers (N,) with their names."""
-    array = np.asarray(values)
-    if array.shape[:1] != (count,) or array.ndim > 2:
-        raise ValueError(
-            f"labels: {name!r} has shape {array.shape}; expected ({count},) or ({count}, width)"
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        table = array.reshape(count, -1).astype(jax.dtypes.canonicalize_dtype(float))
-        if np.any(np.all(np.isnan(table), axis=0)):
-            raise ValueError(f"labels: {name!r} is missing in every row; leave the task out")
-        return table, ()
-    text = array.dtype.kind in "OUS"
-    missing = np.array([str(one) in ("", "None") for one in array]) if text else array < 0
-    known = np.unique(array[~missing].astype(str) if text else array[~missing])
-    if len(known) < 2:
-        raise ValueError(
-            f"labels: {name!r} has {len(known)} class in all rows; a task needs two or more "
-            "(numbers: give them as floats)"
-        )
-    if not text:
-        known = np.arange(int(known.max()) + 1)
-        return np.where(missing, -1, array).astype(np.int32), tuple(map(str, known))
-    numbers = np.searchsorted(known, array.astype(str))
-    return np.where(missing, -1, numbers).astype(np.int32), tuple(map(str, known))
+def check_settings(
+    where: str, batch: int, held_out: float, reconstruction: float, noise: float
+) -> None:
+    """Check what a training on a table is told.
+
+    Raises:
+        ValueError: names what does not fit, after ``where``.
+    """
+    if isinstance(batch, bool) or not hasattr(batch, "__index__") or int(batch) < 1:
+        raise ValueError(f"{where}batch: expected 1 row or more, got {batch!r}")
+    if not 0 < held_out < 1:
+        raise ValueError(f"{where}held_out: expected a share between 0 and 1, got {held_out!r}")
+    for name, value in (("reconstruction", reconstruction), ("noise", noise)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{where}{name}: expected 0 or more, got {value!r}")

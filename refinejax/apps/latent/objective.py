@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from refinejax._core import Bounds, Scalar
 from refinejax.apps.latent.closeness import Closeness
+from refinejax.apps.latent.columns import asked
 from refinejax.apps.latent.constraints import augmented
 from refinejax.apps.latent.pessimism import moments
 from refinejax.apps.latent.targets import Target
@@ -48,7 +49,7 @@ class Functions(struct.PyTreeNode):
         """Return the outputs by name."""
         if isinstance(self.outputs, dict):
             return {name: head(z) for name, head in self.outputs.items()}
-        return dict(self.outputs(z))
+        return self.outputs(z)
 
 
 class Place(NamedTuple):
@@ -198,6 +199,15 @@ class LatentObjective(struct.PyTreeNode):
             self._means(returned), self._means(outputs), place,
         )  # fmt: skip
 
+    def sample(self) -> tuple[Array, Scalar, Array, Array]:
+        """Return of the sample as it came: latent, loss, excess of the constraints, columns."""
+        x = self.start[0]
+        z = self.model.encode(x)
+        own = self.replace(start=(x, z))
+        outputs, place = self.model.heads(z), Place(x, z, z, jnp.zeros((), x.dtype))
+        score = own._score(own._losses(outputs), own._distances(place))
+        return z, score, own._excess(outputs, place), own.columns(outputs)[0]
+
     def _score(self, losses: Array, distances: Array) -> Scalar:
         weighed = [one.weight * losses[i] for i, one in enumerate(self.targets)]
         held = [one.penalty(distances[i]) for i, one in enumerate(self.closeness)]
@@ -251,15 +261,12 @@ class LatentObjective(struct.PyTreeNode):
         return self._excess(self.model.heads(z), Place(x, z, z, jnp.zeros((), x.dtype)))
 
     def columns(self, outputs: Outputs) -> tuple[Array, Array]:
-        """Return what the targets are about, and its standard deviation: shape (T,) each.
+        """Return what was asked about, and its standard deviation: shape (T,) each.
 
         The numbers of each head once; of logits the probability that each target is about.
         """
-        seen, columns, deviations = set(), [], []
-        for target in self.targets:
-            if not target.of_class and target.task in seen:
-                continue
-            seen.add(target.task)
+        columns, deviations = [], []
+        for target in asked(self.targets, self.constraints):
             mean, std = self._spread(target, outputs)
             shown = target.shown(mean)
             columns.append(shown)

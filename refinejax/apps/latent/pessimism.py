@@ -18,6 +18,9 @@ from refinejax._core import as_pytree
 class Ensemble(struct.PyTreeNode):
     """Models of the same structure, trained apart; their weights have a leading axis.
 
+    Around all that gives the outputs: functions of one latent, or `MultiTaskModel`s, which differ
+    in their latents, so that the search is over the input. To save one, save its members.
+
     Attributes:
         model: the models as one pytree, that is called with what each of them is called with.
     """

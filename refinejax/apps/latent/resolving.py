@@ -12,7 +12,12 @@ from refinejax.apps.latent.targets import Target
 
 
 def resolve(
-    targets: tuple[Target, ...], info: Heads, sizes: Mapping[str, int], count: int, dtype: Any
+    targets: tuple[Target, ...],
+    info: Heads,
+    sizes: Mapping[str, int],
+    count: int,
+    dtype: Any,
+    where: str = "targets",
 ) -> tuple[Target, ...]:
     """Return the targets with every number as an array for each sample.
 
@@ -22,12 +27,16 @@ def resolve(
         sizes: of the heads' outputs.
         count: of samples, B.
         dtype: of the numbers.
+        where: what to call them in errors.
 
     Raises:
         ValueError: names the task and what does not fit.
     """
-    made = tuple(_resolve(target, info, sizes, count, dtype) for target in targets)
-    _check_contradictions(made)
+    try:
+        made = tuple(_resolve(target, info, sizes, count, dtype) for target in targets)
+        _check_contradictions(made)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     return made
 
 
@@ -36,19 +45,21 @@ def _resolve(target: Any, info: Heads, sizes: Mapping[str, int], count: int, dty
     if task not in sizes:
         close = difflib.get_close_matches(str(task), sizes, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sizes)}"
-        raise ValueError(f"targets: the model has no task {task!r}; {hint}")
+        raise ValueError(f"the model has no task {task!r}; {hint}")
     size = sizes[task]
     if target.of_class:
         target = _with_mask(target, info.classes.get(task), size, count)
     elif task in info.classes:
         names = ", ".join(info.classes[task])
-        raise ValueError(
-            f"targets: {task!r} is a head of classes ({names}); use InClasses or NotInClasses"
-        )
+        raise ValueError(f"{task!r} is a head of classes ({names}); use InClasses or NotInClasses")
     numbers = {"weight": _each(target.weight, task, "weight", (), count)}
     if not target.of_class:
         scale = target.scale if target.scale is not None else info.scales.get(task, 1.0)
         numbers["scale"] = _each(scale, task, "scale", (size,), count)
+    if "values" in target.numbers and np.shape(target.values)[-1:] != (size,):
+        raise ValueError(
+            f"{task!r} gives {size} numbers, the curve has shape {np.shape(target.values)}"
+        )
     for name in target.numbers:
         shape = () if target.of_class else (size,)
         numbers[name] = _each(getattr(target, name), task, name, shape, count)
@@ -65,7 +76,7 @@ def _each(value: Any, task: str, name: str, shape: tuple[int, ...], count: int) 
     try:
         array = np.asarray(value, float)
     except (TypeError, ValueError):
-        raise ValueError(f"targets: {task!r}: {name} must be numbers, got {value!r}") from None
+        raise ValueError(f"{task!r}: {name} must be numbers, got {value!r}") from None
     if array.ndim > len(shape) and array.shape[0] == count:
         array = array.reshape((count, *(1,) * (len(shape) - array.ndim + 1), *array.shape[1:]))
     elif array.shape == (count,) and shape == (1,) and count > 1:
@@ -75,25 +86,25 @@ def _each(value: Any, task: str, name: str, shape: tuple[int, ...], count: int) 
     except ValueError:
         width = shape[0] if shape else 1
         raise ValueError(
-            f"targets: {task!r} gives {width} number{'s' * (width > 1)}, {name} has shape "
+            f"{task!r} gives {width} number{'s' * (width > 1)}, {name} has shape "
             f"{array.shape}; expected one number{f', or {width}' * (width > 1)}, or that for each "
             f"of {count} samples"
         ) from None
 
 
 def _check_number(task: str, name: str, value: np.ndarray, *, curve: bool) -> None:
+    if np.any(np.isinf(value)) and name not in ("low", "high"):
+        raise ValueError(f"{task!r}: expected a finite {name}, got inf")
     if name == "weight" and not np.all(value >= 0):
-        raise ValueError(f"targets: {task!r}: expected a weight of 0 or more, got {value.min()}")
+        raise ValueError(f"{task!r}: expected a weight of 0 or more, got {value.min()}")
     if name == "scale" and not np.all(value > 0):
-        raise ValueError(f"targets: {task!r}: expected a scale above 0, got {value.min()}")
+        raise ValueError(f"{task!r}: expected a scale above 0, got {value.min()}")
     if name == "probability" and not np.all((value > 0) & (value < 1)):
-        raise ValueError(
-            f"targets: {task!r}: expected a probability between 0 and 1, got {value.flat[0]}"
-        )
+        raise ValueError(f"{task!r}: expected a probability between 0 and 1, got {value.flat[0]}")
     if curve and np.any(np.all(np.isnan(value), axis=-1)):
-        raise ValueError(f"targets: {task!r}: the curve is NaN everywhere; give some of its values")
+        raise ValueError(f"{task!r}: the curve is NaN everywhere; give some of its values")
     if not curve and np.any(np.isnan(value)):
-        raise ValueError(f"targets: {task!r}: {name} is NaN; give a number")
+        raise ValueError(f"{task!r}: {name} is NaN; give a number")
 
 
 def _check_range(target: Any, known: tuple[Any, Any] | None) -> None:
@@ -101,7 +112,7 @@ def _check_range(target: Any, known: tuple[Any, Any] | None) -> None:
     low, high = target.range()
     if np.any(np.asarray(low) > np.asarray(high)):
         raise ValueError(
-            f"targets: {target.task!r}: low {np.max(low)} is above high {np.min(high)}; swap them"
+            f"{target.task!r}: low {np.max(low)} is above high {np.min(high)}; swap them"
         )
     if known is None:
         return
@@ -114,7 +125,7 @@ def _check_range(target: Any, known: tuple[Any, Any] | None) -> None:
         outside = (np.asarray(values[0]) > greatest) | (np.asarray(values[1]) < least)
     if np.any(outside):
         raise ValueError(
-            f"targets: {target.task!r} cannot be what is asked: the head gives {least} to "
+            f"{target.task!r} cannot be what is asked: the head gives {least} to "
             f"{greatest} only; ask for something within"
         )
 
@@ -127,14 +138,14 @@ def _check_contradictions(targets: tuple[Any, ...]) -> None:
         high = np.min(np.stack(np.broadcast_arrays(*[np.asarray(r[1], float) for r in ranges])), 0)
         if len(ranges) > 1 and np.any(low > high):
             raise ValueError(
-                f"targets: {task!r} has contradictory ranges: {np.max(low)} or more and "
+                f"{task!r} has contradictory ranges: {np.max(low)} or more and "
                 f"{np.min(high)} or less; widen one of them"
             )
     for task in dict.fromkeys(t.task for t in targets if t.of_class):
         masks = [t.mask for t in targets if t.task == task and t.of_class]
         if not np.all(np.any(np.logical_and.reduce(masks), axis=-1)):
             raise ValueError(
-                f"targets: {task!r} has contradictory classes: none is asked for and not excluded"
+                f"{task!r} has contradictory classes: none is asked for and not excluded"
             )
 
 
@@ -143,17 +154,17 @@ def _with_mask(target: Any, names: Any, size: int, count: int) -> Any:
     task = target.task
     if size < 2:
         raise ValueError(
-            f"targets: {task!r} gives {size} logit; a choice of classes needs two or more: for one "
+            f"{task!r} gives {size} logit; a choice of classes needs two or more: for one "
             "logit use AtLeast(task, 0.0) or AtMost"
         )
     chosen = sorted({_number(one, task, names, size) for one in target.classes})
     if not chosen or len(chosen) == size:
         raise ValueError(
-            f"targets: {task!r} has {size} classes and {len(chosen)} of them are named: there is "
+            f"{task!r} has {size} classes and {len(chosen)} of them are named: there is "
             "nothing to search for; name some, but not all"
         )
     if not isinstance(target, InClasses | NotInClasses):
-        raise ValueError(f"targets: {task!r}: {type(target).__name__} is no target for classes")
+        raise ValueError(f"{task!r}: {type(target).__name__} is no target for classes")
     mask = np.isin(np.arange(size), chosen) ^ isinstance(target, NotInClasses)
     return target.replace(classes=(), mask=np.broadcast_to(mask, (count, size)))
 
@@ -162,8 +173,8 @@ def _number(one: Any, task: str, names: Any, size: int) -> int:
     if isinstance(one, str):
         if names is None or one not in names:
             there = ", ".join(names) if names else "the head has no names; give a number"
-            raise ValueError(f"targets: {task!r} has no class {one!r}: {there}")
+            raise ValueError(f"{task!r} has no class {one!r}: {there}")
         return list(names).index(one)
     if isinstance(one, bool) or not hasattr(one, "__index__") or not 0 <= int(one) < size:
-        raise ValueError(f"targets: {task!r} has classes 0 to {size - 1}, got {one!r}")
+        raise ValueError(f"{task!r} has classes 0 to {size - 1}, got {one!r}")
     return int(one)

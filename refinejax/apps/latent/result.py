@@ -27,6 +27,9 @@ class LatentResult:
         std: standard deviation over an ensemble, shape (B, R, T); 0 without one.
         losses: of each target, of what comes back, without weights, shape (B, R, targets).
         roundtrip_loss: their weighted sum with the penalties of closeness, shape (B, R).
+        sample_loss: the same of the samples as they came, neither decoded nor moved into bounds,
+            shape (B,).
+        sample_violation: of the constraints by the samples as they came, shape (B,).
         loss: what was minimized, with the alignment of the latents, shape (B, R).
         initial_loss: the same where each start began, shape (B, R).
         violation: largest excess over a constraint, shape (B, R); 0 without constraints.
@@ -35,8 +38,9 @@ class LatentResult:
         status: `Status` as int8, shape (B, R).
         best: the start with the least round-trip loss of those that keep the constraints (if none
             does, with the least violation), shape (B,).
-        trajectory: T of what comes back at the start and after each step, shape (B, R, steps, T);
-            None unless asked for.
+        trajectory: T of what comes back at the start and after each step, shape (B, R, steps, T),
+            of all rounds one after another where there are constraints; None unless asked for.
+            The best is not always the last: a refiner such as Adam hands out the best on its way.
         scale: of each descriptor, in which distances between candidates count, shape (D,).
         seconds: wall time, with compilation.
         method: what was used.
@@ -53,6 +57,8 @@ class LatentResult:
     std: Float[np.ndarray, "B R T"]
     losses: Float[np.ndarray, "B R targets"]
     roundtrip_loss: Float[np.ndarray, "B R"]
+    sample_loss: Float[np.ndarray, " B"]
+    sample_violation: Float[np.ndarray, " B"]
     loss: Float[np.ndarray, "B R"]
     initial_loss: Float[np.ndarray, "B R"]
     violation: Float[np.ndarray, "B R"]
@@ -87,6 +93,19 @@ class LatentResult:
         """True where every constraint is kept, to 1e-3 of its scale."""
         return self.violation <= TOLERANCE
 
+    @property
+    def improved(self) -> Bool[np.ndarray, " B"]:
+        """True where the best input is better than the sample as it came.
+
+        It keeps the constraints at a lower round-trip loss, or it breaks them less. An input that
+        comes out of a decoder can be worse than the sample that was encoded.
+        """
+        loss = np.stack([self._chosen(self.roundtrip_loss), self.sample_loss], axis=1)
+        broken = np.stack([self._chosen(self.violation), self.sample_violation], axis=1)
+        rank = ranking(loss, broken)
+        same = (loss[:, 0] == loss[:, 1]) & (broken[:, 0] == broken[:, 1])
+        return (rank[:, 0] < rank[:, 1]) & ~same
+
     def select(
         self, k: int, *, diverse: bool = True, slack: float = 0.01
     ) -> Int[np.ndarray, "B k"]:
@@ -96,8 +115,8 @@ class LatentResult:
             k: how many, at most R.
             diverse: each next one is the farthest from those chosen, of those that are good enough:
                 that keep the constraints and whose round-trip loss is above the best by no more
-                than a share of what the best has gained. If there are fewer than k, the next in
-                order of loss follow. False: in order of loss.
+                than a share of how far the best has come from ``sample_loss``. If there are fewer
+                than k, the next in order of loss follow. False: in order of loss.
             slack: that share.
 
         Returns:
@@ -119,7 +138,8 @@ class LatentResult:
         if not diverse:
             return order[:k]
         best, loss = order[0], self.roundtrip_loss[b]
-        gained = max(float(self.initial_loss[b, 0] - loss[best]), 0.0)
+        moved = abs(float(self.sample_loss[b] - loss[best]))
+        gained = moved if np.isfinite(moved) else 0.0
         kept = (self.violation[b] <= max(TOLERANCE, self.violation[b, best])) & np.isfinite(loss)
         good = np.flatnonzero(kept & (loss <= loss[best] + slack * gained))
         if len(good) <= k:
@@ -155,6 +175,9 @@ class LatentResult:
         gap = self._chosen(self.gap)
         if np.any(gap > 0):
             lines.append(f"  gap between search and round trip: at most {np.nanmax(gap):.3g}")
+        as_before = int(np.sum(~self.improved))
+        if as_before:
+            lines.append(f"  no better than the sample itself: {as_before} samples")
         broken = int(np.sum(~(self._chosen(self.violation) <= TOLERANCE)))
         if broken:
             lines.append(f"  constraints not kept: {broken} samples")
@@ -169,14 +192,15 @@ class LatentResult:
         return f"LatentResult({self.summary()})"
 
 
-def ranking(loss: np.ndarray, violation: np.ndarray) -> np.ndarray:
-    """Return numbers that order candidates: those that keep the constraints by loss, then others.
+def ranking(loss: np.ndarray, violation: np.ndarray) -> Float[np.ndarray, "... n"]:
+    """Return places, from 0, along the last axis.
 
-    Candidates that are not finite come last.
+    Candidates that keep the constraints come first, by loss, then others, by violation; those that
+    are not finite have the place ∞.
     """
-    kept = violation <= TOLERANCE
-    worst = np.max(np.where(np.isfinite(loss), loss, -np.inf), axis=-1, keepdims=True)
-    worst = np.where(np.isfinite(worst), worst, 0)
-    broken = np.maximum(worst, 0) + 1 + np.abs(worst) + violation
-    rank = np.where(kept, loss, broken)
-    return np.where(np.isfinite(loss) & np.isfinite(violation), rank, np.inf)
+    lost = ~(np.isfinite(loss) & np.isfinite(violation))
+    broken = ~(violation <= TOLERANCE)
+    order = np.lexsort((np.where(broken, violation, loss), broken, lost), axis=-1)
+    place = np.empty(np.shape(loss))
+    np.put_along_axis(place, order, np.broadcast_to(np.arange(loss.shape[-1]), place.shape), -1)
+    return np.where(lost, np.inf, place)

@@ -1,9 +1,8 @@
 """The search itself: starts, rounds, and what came of them, for rows of starts × samples."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,18 +45,18 @@ class Search:
         objective: LatentObjective,
         ids: np.ndarray,
         scale: np.ndarray,
-        sizes: Mapping[str, int],
+        columns: tuple[str, ...],
     ) -> LatentResult:
         """Search from every start of every sample."""
         count, R = len(ids), self.restarts
         objective = placed(objective)
-        latents, scores = each(_initial, objective, self.lanes)
-        objective = objective.replace(start=(objective.start[0], latents))
+        sample = Sample(*each(LatentObjective.sample, objective, self.lanes))
+        objective = objective.replace(start=(objective.start[0], sample.latent))
         rows = changed(objective, lambda leaf: np.repeat(leaf, R, axis=0))
         numbers = (np.repeat(ids, R), np.tile(np.arange(R, dtype=np.int32), count))
         rows = rows.replace(key_ids=numbers)
         key_data = jax.random.key_data(self.key)
-        spread = jnp.asarray(self.spread, latents.dtype)
+        spread = jnp.asarray(self.spread, sample.latent.dtype)
         starts = each(_begin, rows, self.lanes, common=(key_data, spread))
         searched = rows
         if self.tradeoffs:
@@ -68,7 +67,7 @@ class Search:
             searched = rows.replace(targets=tuple(weighed))
         first: Report = each(LatentObjective.report, rows, self.lanes, rows=(starts,))
         found = self._refined(rows, searched, starts)
-        return self._result(rows, scores, scale, sizes, first, found)
+        return self._result(rows, sample, scale, columns, first, found)
 
     def _refined(
         self, rows: LatentObjective, searched: LatentObjective, starts: np.ndarray
@@ -125,25 +124,30 @@ class Search:
         return self.refiner.under(self.stop.resolve(starts.dtype))
 
     def _result(
-        self, rows: LatentObjective, scores: np.ndarray, scale: np.ndarray,
-        sizes: Mapping[str, int],        first: Report,
+        self,
+        rows: LatentObjective,
+        sample: "Sample",
+        scale: np.ndarray,
+        columns: tuple[str, ...],
+        first: Report,
         found: "Found",
-    ) -> LatentResult:  # fmt: skip
+    ) -> LatentResult:
         R = self.restarts
 
         def by_sample(leaf: Any) -> np.ndarray:
-            return np.reshape(leaf, (len(scores), R, *np.shape(leaf)[1:]))
+            return np.reshape(leaf, (len(sample.loss), R, *np.shape(leaf)[1:]))
 
         last: Any = jax.tree.map(by_sample, found.report)
         begun: Any = jax.tree.map(by_sample, first)
-        broken = violation(last.excess, _equal(rows))
+        equal = _equal(rows)
+        broken = violation(last.excess, equal)
         weight = float(rows.alignment)
         path = found.path()
         return LatentResult(
             optimized_input=last.place.input,
             optimized_target=last.columns,
-            initial_score=scores,
-            columns=_names(rows.targets, sizes),
+            initial_score=sample.columns,
+            columns=columns,
             latent=last.place.latent,
             prediction=last.outputs,
             roundtrip_prediction=last.returned,
@@ -151,6 +155,8 @@ class Search:
             std=last.std,
             losses=last.losses,
             roundtrip_loss=last.score,
+            sample_loss=sample.loss,
+            sample_violation=violation(sample.excess, equal),
             loss=last.score + weight * last.misalignment,
             initial_loss=begun.score + weight * begun.misalignment,
             violation=broken,
@@ -165,6 +171,15 @@ class Search:
             seconds=time.monotonic() - self.begun,
             method=self.reason,
         )
+
+
+class Sample(NamedTuple):
+    """What is known of samples as they came, see `LatentObjective.sample`."""
+
+    latent: np.ndarray
+    loss: np.ndarray
+    excess: np.ndarray
+    columns: np.ndarray
 
 
 @dataclass
@@ -254,12 +269,6 @@ def _own_key(objective: LatentObjective, key: Array) -> Array:
     return own
 
 
-def _initial(objective: LatentObjective) -> tuple[Array, Array]:
-    """Return a sample's latent, and what the model says of it."""
-    latent = objective.model.encode(objective.start[0])
-    return latent, objective.columns(objective.model.heads(latent))[0]
-
-
 def _begin(objective: LatentObjective, key: Array, spread: Array) -> Array:
     """Return where a row starts: the sample itself, or near to it."""
     u = objective.begin(objective.start[0])
@@ -282,19 +291,6 @@ def _equal(objective: LatentObjective) -> np.ndarray:
         return np.zeros(0, bool)
     one = changed(objective, lambda leaf: leaf[0])
     return one.equal()
-
-
-def _names(targets: tuple[Any, ...], sizes: Mapping[str, int]) -> tuple[str, ...]:
-    """Return names of the columns, in their order."""
-    names: list[str] = []
-    for i, target in enumerate(targets):
-        size = sizes[target.task]
-        if target.of_class:
-            names.append(f"{target.task}: p")
-        elif target.task not in [one.task for one in targets[:i] if not one.of_class]:
-            many = [f"{target.task}[{j}]" for j in range(size)]
-            names += [target.task] if size == 1 else many
-    return tuple(names)
 
 
 def _measures(closeness: tuple[Any, ...]) -> list[str]:

@@ -9,11 +9,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, as_key, as_stop
+from refinejax._core import Refiner, Stop, as_key, as_stop, check_seconds
 from refinejax._methods import LARGEST, METHODS
 from refinejax._run import check_count
-from refinejax.apps.latent.checks import check_bounds, check_initial
+from refinejax.apps.latent.checks import (
+    check_bounds,
+    check_initial,
+    check_parts,
+    check_transform,
+)
 from refinejax.apps.latent.closeness import Closeness
+from refinejax.apps.latent.columns import asked, column_names
 from refinejax.apps.latent.constraints import Equality, Inequality
 from refinejax.apps.latent.description import Heads, describe_heads, measure
 from refinejax.apps.latent.objective import LatentObjective
@@ -55,6 +61,7 @@ def optimize_latent(
     alignment: float = 0.5,
     scales: Mapping[str, Any] | None = None,
     ranges: Mapping[str, tuple[Any, Any]] | None = None,
+    classes: Mapping[str, Any] | None = None,
     tradeoffs: bool = False,
     trajectory: bool = False,
     method: str | Refiner = "auto",
@@ -93,14 +100,16 @@ def optimize_latent(
             search over the input, in place of bounds and scale.
         scale: typical size of a change of each descriptor; by default of the model's training data,
             else the widths of the bounds, else 1. Rounded to powers of two.
-        constraints: what must hold: targets with a limit, closeness (its limit), `Inequality` or
-            `Equality` of the input; kept by an augmented Lagrangian.
-        closeness: what keeps candidates near to data or start.
+        constraints: what must hold, one or several: targets with a limit, closeness (its limit),
+            `Inequality` or `Equality` of the input; kept by an augmented Lagrangian.
+        closeness: what keeps candidates near to data or start, one or several.
         caution: κ: with an ensemble, what is κ standard deviations worse is what counts.
         alignment: weight of the mean squared difference of a latent and its round trip.
         scales: by head, the unit in which misses count, where a target has none of its own.
         ranges: by head, (least, greatest) output of heads that are bounded, to refuse what they
-            cannot produce.
+            cannot produce; where nothing else is known, the unit of misses is the width.
+        classes: by head of logits, names of the classes or their number, for heads that are
+            functions: a value for such a head is a class.
         tradeoffs: draw weights of the targets anew for each start but the first, so that candidates
             spread along the front where targets conflict.
         trajectory: also return what the model says after each step; this runs the search again.
@@ -124,12 +133,13 @@ def optimize_latent(
             does not fit; names it and how to mend it.
     """
     begun = time.monotonic()
-    info = describe_heads(heads, encode, decode, scales, ranges)
+    check_seconds("time_limit", time_limit)
+    info = describe_heads(heads, encode, decode, scales, ranges, classes)
     samples = check_initial(initial, info)
     shapes = measure(info, samples)
     setting = _setting(info, samples, over, bounds, transform, scale)
-    asked = as_targets(
-        targets, {name: len(names) for name, names in info.classes.items()},
+    wanted = as_targets(
+        targets, {name: len(names) for name, names in info.classes.items()}, sizes=shapes.heads,
         task=_only(task, shapes.heads, mode, target_value), mode=mode,
         target_value=target_value, task_targets=task_targets,
     )  # fmt: skip
@@ -138,20 +148,37 @@ def optimize_latent(
         setting,
         samples,
         shapes.heads,
-        asked,
-        tuple(constraints),
-        tuple(closeness),
+        wanted,
+        _several(constraints, Target | Closeness | Inequality | Equality),
+        _several(closeness, Closeness),
         caution,
         alignment,
     )
-    chosen = _method(
-        method, max_steps, shapes.latent if setting.over == "latent" else samples.shape[1]
-    )
+    size = shapes.latent if setting.over == "latent" else samples.shape[1]
     search = Search(
-        *chosen, as_stop(stop), as_key(key), _starts(restarts), spread, tradeoffs, trajectory,
-        _lanes(lanes), mesh, progress, begun, time_limit,
+        *_method(method, max_steps, size), as_stop(stop), as_key(key), _starts(restarts),
+        _spread(spread, size), tradeoffs, trajectory, _lanes(lanes), mesh, progress, begun,
+        time_limit,
     )  # fmt: skip
-    return search.run(objective, _numbers(ids, len(samples)), setting.shown, shapes.heads)
+    shown = column_names(
+        asked(objective.targets, objective.constraints), shapes.heads, info.classes
+    )
+    return search.run(objective, _numbers(ids, len(samples)), setting.shown, shown)
+
+
+def _several(given: Any, kind: Any) -> tuple[Any, ...]:
+    return (given,) if isinstance(given, kind) else tuple(given)
+
+
+def _spread(spread: Any, size: int) -> np.ndarray:
+    try:
+        array = np.asarray(spread, float)
+        fits = array.shape in ((), (size,)) and bool(np.all(np.isfinite(array) & (array >= 0)))
+    except (TypeError, ValueError):
+        fits, array = False, np.zeros(())
+    if not fits:
+        raise ValueError(f"spread: expected one number of 0 or more, or {size}, got {spread!r}")
+    return array
 
 
 class _Setting(NamedTuple):
@@ -181,16 +208,20 @@ def _setting(
                 "transform: it says what is allowed, and in which units; leave out bounds and "
                 "scale, or put a Box into Columns"
             )
+        check_transform(transform, samples)
         return _Setting("input", transform, None, np.ones(width))
+    given = scale is not None
     if scale is None and info.trained is not None:
         scale = info.trained.input_scale
     if scale is None:
         scale = np.ones(width) if limits is None else limits[1] - limits[0]
     try:
-        scale = np.broadcast_to(np.asarray(scale, float), (width,))
+        wide = np.broadcast_to(np.asarray(scale, float), (width,))
     except (TypeError, ValueError):
         raise ValueError(f"scale: expected one number or {width}, got {scale!r}") from None
-    made = Scaled.near(scale)
+    if given and not np.all(np.isfinite(wide) & (wide > 0)):
+        raise ValueError(f"scale: expected finite numbers above 0, got {scale!r}")
+    made = Scaled.near(wide)
     return _Setting("latent" if latent else "input", made, limits, np.asarray(made.scale, float))
 
 
@@ -230,9 +261,9 @@ def _objective(
             )
     held = [one for one in constraints if isinstance(one, Target)]
     made = resolve(targets, info, sizes, count, dtype)
-    rest = iter(resolve(tuple(held), info, sizes, count, dtype))
+    rest = iter(resolve(tuple(held), info, sizes, count, dtype, "constraints"))
     low, high = setting.bounds or (None, None)
-    return LatentObjective(
+    objective = LatentObjective(
         model=info.model,
         transform=setting.transform,
         targets=made,
@@ -249,6 +280,8 @@ def _objective(
         over=setting.over,
         members=info.members,
     )
+    check_parts(objective)
+    return objective
 
 
 def _auto(size: int) -> tuple[Refiner, int, str]:
@@ -300,5 +333,7 @@ def _numbers(ids: Any, count: int) -> np.ndarray:
 def _lanes(lanes: int | None) -> int:
     if lanes is not None:
         check_count("lanes", lanes)
-        return max(int(lanes), 1)
+        if int(lanes) < 1:
+            raise ValueError(f"lanes: expected 1 or more, got {lanes!r}")
+        return int(lanes)
     return _LANES.get(jax.default_backend(), _LANES_ACCELERATOR)

@@ -25,6 +25,7 @@ def as_targets(
     targets: Any,
     classes: Mapping[str, int],
     *,
+    sizes: Mapping[str, int] | None = None,
     task: str | None = None,
     mode: str | None = None,
     target_value: Any = None,
@@ -36,6 +37,8 @@ def as_targets(
         targets: a `Target`, a sequence of them, a mapping as ``task_targets``, or None.
         classes: the width of each head of logits that is known to be one, by name: for such a value
             is a class.
+        sizes: numbers of every head, where known: for a vector one value may mean its class or all
+            of its numbers, and is refused.
         task: the head that ``mode`` and ``target_value`` are about.
         mode: "max" or "min".
         target_value: a value or class for ``task``.
@@ -46,20 +49,28 @@ def as_targets(
         ValueError: if nothing is asked, or something cannot be understood; names the task.
     """
     found: list[Target] = []
+
+    def said(name: str, value: Any) -> Target:
+        return _said(name, value, name in classes, (sizes or {}).get(name, 1))
+
+    if task is not None and mode is None and target_value is None:
+        raise ValueError(f"task: {task!r} needs a mode or a target_value; for targets leave it out")
     if isinstance(targets, Target):
         found.append(targets)
     elif isinstance(targets, Mapping):
-        found += [_said(name, value, name in classes) for name, value in targets.items()]
+        found += [said(name, value) for name, value in targets.items()]
     elif targets is not None:
         found += list(targets)
     for name, value in (task_targets or {}).items():
-        found.append(_said(name, value, name in classes))
+        found.append(said(name, value))
     if mode is not None or target_value is not None:
         if task is None:
             raise ValueError("task: expected the head that mode or target_value is about")
         if mode is not None and target_value is not None:
             raise ValueError(f"mode: {task!r} has both a mode and a target_value; give one of them")
-        found.append(_said(task, mode if target_value is None else target_value, task in classes))
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        found.append(said(task, mode if target_value is None else target_value))
     wrong = [one for one in found if not isinstance(one, Target)]
     if wrong or not found:
         raise ValueError(
@@ -69,7 +80,7 @@ def as_targets(
     return tuple(found)
 
 
-def _said(name: str, value: Any, of_class: bool) -> Target:
+def _said(name: str, value: Any, of_class: bool, width: int = 1) -> Target:
     """Read one value for one head."""
     if isinstance(value, Target):
         return value
@@ -80,6 +91,12 @@ def _said(name: str, value: Any, of_class: bool) -> Target:
     if of_class:
         return InClasses(name, value)
     if isinstance(value, numbers.Real) or (np.ndim(value) == 0 and not isinstance(value, str)):
+        if width > 1:
+            raise ValueError(
+                f"targets: {name!r} gives {width} numbers, and {value!r} may be a class or a value "
+                f"for all of them: say InClasses({name!r}, {value!r}) or Match({name!r}, {value!r})"
+                f", or classes={{{name!r}: {width}}}"
+            )
         return Match(name, value)
     if isinstance(value, tuple) and len(value) == 2:
         return Between(name, *value)
@@ -91,6 +108,14 @@ def _said(name: str, value: Any, of_class: bool) -> Target:
     return Curve(name, np.asarray(value, float))
 
 
+def _mode(task: str, value: Any) -> Target:
+    if not isinstance(value, str) or value not in MODES:
+        raise ValueError(
+            f"targets: {task!r}: mode: expected one of {', '.join(MODES)}, got {value!r}"
+        )
+    return MODES[value](task)
+
+
 _WORDS: dict[str, Callable[[str, Any], Target]] = {
     "match": Match,
     "at_least": AtLeast,
@@ -99,7 +124,7 @@ _WORDS: dict[str, Callable[[str, Any], Target]] = {
     "classes": InClasses,
     "not_classes": NotInClasses,
     "between": lambda task, value: Between(task, *value),
-    "mode": lambda task, value: _said(task, value, of_class=False),
+    "mode": _mode,
 }
 
 
@@ -114,6 +139,8 @@ def read_targets(table: Mapping[str, Any], where: str = "targets") -> tuple[Targ
     Raises:
         ValueError: names the table, what is unknown in it, and what there is.
     """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where}: expected a table for each task, [{where}.TASK], got {table!r}")
     found = []
     for name, entry in table.items():
         for one in entry if isinstance(entry, list) else [entry]:
@@ -130,6 +157,8 @@ def _read(name: str, entry: Any, where: str) -> Target:
     value = entry[words[0]]
     if words[0] == "between" and not (isinstance(value, Sequence) and len(value) == 2):
         raise ValueError(f"{where}: between expects [low, high], got {value!r}")
+    if isinstance(value, bool):
+        raise ValueError(f"{where}: {words[0]} = {value} is not understood; expected numbers")
     target = _WORDS[words[0]](name, value)
     rest = {key: number for key, number in entry.items() if key != words[0]}
     for key, number in rest.items():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from refinejax.apps.latent.fitting import MultiTask, plan
+from refinejax.apps.latent.fitting import MultiTask, check_settings, plan
 
 _MISSING = ("", "nan", "na", "none", "null", "?")
 
@@ -20,7 +20,8 @@ class TableTaskConfig:
     """The table [task] of a model of a table.
 
     Attributes:
-        table: path of a CSV file with a line of names.
+        table: path of a CSV file with a line of names. Entries that are empty, nan, na, none, null
+            or ? are missing, which a descriptor must not be.
         numbers: columns to predict as numbers.
         classes: columns to predict as classes, by their text.
         inputs: columns that are descriptors; by default all others.
@@ -44,15 +45,7 @@ class TableTaskConfig:
 
     def __post_init__(self) -> None:
         """Check."""
-        if self.batch < 1:
-            raise ValueError(f"task.batch: expected 1 or more, got {self.batch}")
-        if not 0 < self.held_out < 1:
-            raise ValueError(
-                f"task.held_out: expected a share between 0 and 1, got {self.held_out}"
-            )
-        for name in ("reconstruction", "noise"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"task.{name}: expected 0 or more, got {getattr(self, name)}")
+        check_settings("task.", self.batch, self.held_out, self.reconstruction, self.noise)
 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
@@ -120,6 +113,12 @@ def plan_table(
     if shared:
         raise ValueError(f"task.inputs: {shared[0]!r} is to be predicted; leave it out")
     descriptors = numbers_of(table, inputs, config.table)
+    if not np.all(np.isfinite(descriptors)):
+        row, column = np.argwhere(~np.isfinite(descriptors))[0]
+        raise ValueError(
+            f"{config.table}: line {row + 2}, column {inputs[column]!r} is "
+            f"{descriptors[row, column]}; drop or impute such rows"
+        )
     columns = numbers_of(table, config.numbers, config.table)
     labels: dict[str, Any] = {name: columns[:, i] for i, name in enumerate(config.numbers)}
     for name in config.classes:

@@ -3,7 +3,8 @@
 A target knows nothing of batches: its numbers belong to one sample. ``quantity`` makes of a head's
 output what the target is about, ``loss`` says how bad that is, and ``excess``, for those that can
 be constraints, what must be 0 or less (0, for an equality). Where a prediction is uncertain both
-take a margin, κσ, and count the worse end of mean ± margin.
+take a margin, κσ, and count the worse end of mean ± margin; values to match, which have no worse
+end, add its square to the loss, and as constraints are about the mean.
 """
 
 import abc
