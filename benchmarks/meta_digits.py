@@ -33,7 +33,7 @@ NETWORKS: dict[str, Any] = {
     "20, 20": {"hidden": (20, 20)},
     "20, tanh": {"hidden": (20,), "activation": "tanh"},
 }
-RATES = (0.01, 0.02, 0.04, 0.08)
+RATES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0)
 HORIZON, AHEAD, FAR = 50, 100, 250
 
 
@@ -106,9 +106,9 @@ def one_seed(quick: bool, seed: int) -> dict[tuple[str, str], dict[str, float]]:
         found["RNNprop, learned"] = np.asarray(curves(tasks, rule, key, count, far))
         for name, curve in found.items():
             mean = curve.mean(axis=0)
-            reached = float(ahead) if name == "Adam, tuned" else first_below(mean, target)
+            reached = adams[ahead]["curve"].mean(axis=0) if name == "Adam, tuned" else mean
             rows[kind, name] = {
-                "steps": min(reached, 10.0 * far),
+                "steps": min(first_below(reached, target), 10.0 * far),
                 "target": target,
                 "final": float(mean[far]),
                 "diverged": float(np.mean(~(curve[:, far] <= curve[:, 0]))),

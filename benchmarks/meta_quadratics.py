@@ -20,7 +20,7 @@ import optax
 
 from benchmarks._common import environment, note, plus_minus, script, show, spread
 from refinejax import Gradient
-from refinejax.learned import RuleConfig, learned_rule
+from refinejax.learned import RuleConfig, learned_rule, schedule
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
 from refinejax.problems.quadratics import Quadratics
 from refinejax.problems.tasks import Split
@@ -33,17 +33,12 @@ RULES = {"LSTM": (RuleConfig("lstm"), 6000, 1e-2), "RNNprop": (RuleConfig("rnnpr
 
 
 def adam(rate: Any, length: Any, cosine: Any) -> optax.GradientTransformation:
-    return optax.adam(lambda count: rate * jnp.where(cosine > 0, fall(count, length), 1))
+    falling = schedule("cosine", rate, length)
+    return optax.adam(lambda count: jnp.where(cosine > 0, falling(count), rate))
 
 
 def annealed(rule: Any, length: Any) -> optax.GradientTransformation:
-    return optax.chain(
-        learned_rule(rule), optax.scale_by_schedule(lambda count: fall(count, length))
-    )
-
-
-def fall(count: Any, length: Any) -> Any:
-    return (1 + jnp.cos(jnp.pi * jnp.minimum(count / length, 1))) / 2
+    return optax.chain(learned_rule(rule), optax.scale_by_schedule(schedule("cosine", 1.0, length)))
 
 
 def curves(tasks: Any, refiner: Any, seed: int, count: int, steps: int) -> np.ndarray:

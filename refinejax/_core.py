@@ -423,6 +423,16 @@ def as_stop(stop: Any) -> Stop:
     return stop
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Complain of a number of things that is not 1 or more.
+
+    Raises:
+        ValueError: if it is no whole number of 1 or more.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}")
+
+
 def check_seconds(name: str, value: Any) -> None:
     """Complain of a time that is not one; None is no limit.
 

@@ -17,7 +17,8 @@ from refinejax.meta import (
     nres,
     pes,
 )
-from refinejax.meta.inner import FirstOrder, draw_length
+from refinejax.meta.inner import FirstOrder, draw_length, mean_length
+from refinejax.problems.augmented import Augmented
 from refinejax.problems.noisy_quadratics import NoisyQuadratics
 from refinejax.problems.quadratics import Quadratics
 
@@ -247,6 +248,85 @@ def test_horizons_are_drawn_log_uniformly_in_whole_windows():
     np.testing.assert_allclose(found, np.mean(parts), rtol=1e-5)
 
 
+class Rising(struct.PyTreeNode):
+    """The loss of step t is m·t: episodes of other lengths have other means."""
+
+    horizon: int = struct.field(pytree_node=False, default=64)
+    shortest: int | None = struct.field(pytree_node=False, default=4)
+    whole: bool = struct.field(pytree_node=False, default=True)
+
+    def sample(self, key):
+        return jnp.zeros(())
+
+    def begin(self, meta, task, key):
+        return jnp.zeros(())
+
+    def advance(self, meta, task, state, key):
+        return state
+
+    def loss(self, meta, task, state, count):
+        return meta * count
+
+
+@pytest.mark.parametrize("make", [pes, TruncatedUnroll])
+def test_episodes_count_alike_however_long_they_are(make):
+    """Else the mean over windows would be that of a loss in which long episodes count more."""
+    inner = Rising()
+    estimator = make(inner, window=4, lanes=256)
+    lengths = np.arange(1, 17)
+    chances = np.diff(np.log(np.arange(1, 18)))
+    expected = 4 * lengths @ chances / chances.sum() / 2 - 0.5
+    np.testing.assert_allclose(
+        mean_length(inner, 4), 4 * lengths @ chances / chances.sum(), rtol=1e-6
+    )
+    update, memory = jax.jit(estimator.update), estimator.begin(jnp.ones(()), KEY)
+    losses = []
+    for step in range(120):
+        loss, _, memory, _ = update(jnp.ones(()), memory, jax.random.key(step))
+        losses.append(float(loss))
+    np.testing.assert_allclose(np.mean(losses[40:]), expected, rtol=0.05)
+
+
+def test_a_lost_lane_takes_no_other_with_it():
+    class Some(Rising):
+        """Tasks above ½ are lost at once."""
+
+        def sample(self, key):
+            return jax.random.uniform(key)
+
+        def advance(self, meta, task, state, key):
+            return jnp.where(task > 0.5, jnp.nan, 1.0) * meta
+
+        def loss(self, meta, task, state, count):
+            return state
+
+    estimator = TruncatedUnroll(Some(shortest=None), window=4, lanes=16)
+    memory = estimator.begin(jnp.ones(()), KEY)
+    lost = memory.task > 0.5
+    _, _, after, metrics = estimator.update(jnp.ones(()), memory, jax.random.key(1))
+    np.testing.assert_allclose(metrics["finite"], 1 - np.mean(lost))
+    longer = np.asarray(memory.length > 4)
+    assert np.any(longer & lost)
+    going = np.asarray(after.count < after.length)
+    np.testing.assert_array_equal(going[longer], ~np.asarray(lost)[longer])
+
+
+def test_gradients_of_lanes_are_shortened():
+    estimator = TruncatedUnroll(Rising(shortest=None), window=4, lanes=4, clip=0.5)
+    memory = estimator.begin(jnp.ones(()), KEY)
+    gradient = estimator.update(jnp.ones(()), memory.replace(count=memory.count), KEY)[1]
+    assert 0 < float(gradient) <= 0.5
+
+
+def test_relative_losses_are_free_of_the_scale_of_the_loss():
+    tasks = Augmented(Quadratics(size=2), params=0.0, loss=3.0)
+    inner = Trajectory(tasks, rate, horizon=1, scale="relative")
+    for i in range(3):
+        task = tasks.sample(jax.random.key(i))
+        way = inner.begin(inner.init(KEY), task, KEY)
+        np.testing.assert_allclose(inner.loss(inner.init(KEY), task, way, 0), 1.0, rtol=1e-5)
+
+
 def test_a_loss_of_the_last_step_alone(episodes):
     tasks, keys, _ = episodes
     last = Decay(horizon=10, whole=False)
@@ -265,8 +345,16 @@ def test_what_does_not_fit_is_named():
         pes(INNER, window=7)
     with pytest.raises(ValueError, match="noise: expected one of accumulated, kept, fresh"):
         Antithetic(INNER, noise="white")
-    with pytest.raises(ValueError, match="parts: 4 tasks cannot be divided into 3"):
+    with pytest.raises(ValueError, match="parts: expected a divisor of the batch of 4, got 3"):
         FullUnroll(INNER, batch=4, parts=3).update(META, (), KEY)
+    for options, words in [
+        ({"batch": 0}, "batch: expected a whole number of 1"),
+        ({"segment": -3}, "segment: expected 0 steps"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            FullUnroll(INNER, **options)
+    with pytest.raises(ValueError, match="std: expected a standard deviation above 0"):
+        pes(INNER, std=0.0)
     with pytest.raises(ValueError, match="scale: expected one of log, plain, relative"):
         Trajectory(Quadratics(), rate, scale="sqrt")
     with pytest.raises(ValueError, match="shortest: expected 1 to 20 steps"):

@@ -107,6 +107,28 @@ def test_mamls_gradient_is_that_of_the_closed_form(weights):
     np.testing.assert_allclose(gradient.params, closed_form(3, weights), rtol=1e-4)
 
 
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0,) * 7, (0.0,) * 3, (1.0, -1.0, 1.0)])
+def test_weights_that_do_not_fit_are_named(weights):
+    with pytest.raises(ValueError, match="weights: expected"):
+        maml(Bowls(), SGD, steps=3, weights=weights)(START, TASKS, KEYS)
+
+
+def test_what_no_initialization_can_be_is_named():
+    with pytest.raises(ValueError, match="without learned= and weights="):
+        Reptile(Adaptation(Bowls(), SGD, weights=jnp.ones(2), horizon=2))
+    with pytest.raises(ValueError, match="strength: expected a number above 0"):
+        imaml(Bowls(), SGD, strength=0)
+    with pytest.raises(ValueError, match="adapts: expected params that are a mapping with head"):
+        anil(Bowls(), SGD, head="head").init(KEY)
+
+
+@pytest.mark.parametrize("make", [fomaml, anil])
+def test_first_order_and_heads_take_weights_too(make):
+    options = {"head": ("b",)} if make is anil else {}
+    made = make(Bowls(), SGD, steps=2, weights=(1.0, 3.0), anneal=10, **options)
+    np.testing.assert_allclose(made.inner.at(10).weights, [0.0, 1.0])
+
+
 def test_weights_are_annealed_to_the_last_loss():
     weights = (1.0, 1.0, 2.0)
     task = meta_task(maml(Bowls(), SGD, steps=3, weights=weights, anneal=100), count=2)

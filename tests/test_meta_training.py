@@ -1,5 +1,6 @@
 """Meta-training: what it learns, what it is validated on, and that a resume is exact."""
 
+import dataclasses
 import json
 import shutil
 import tomllib
@@ -27,12 +28,13 @@ from refinejax.meta import (
     traces,
 )
 from refinejax.meta.convergence import mean_score
+from refinejax.meta.training import MetaTraining
 from refinejax.models import load_model
 from refinejax.problems.noisy_quadratics import NoisyQuadratics
 from refinejax.problems.quadratics import Quadratics
 from refinejax.problems.rastrigins import Rastrigins
 from refinejax.problems.tasks import Split
-from refinejax.training import TrainingConfig
+from refinejax.training import TrainingConfig, train
 
 KEY = jax.random.key(0)
 
@@ -186,20 +188,62 @@ def test_curricula_make_tasks_harder(by):
         Curriculum(hard, by="luck")
 
 
-@pytest.mark.slow
-def test_lanes_over_devices_give_the_same():
-    mesh = jax.make_mesh((1,), ("lanes",))
-    inner = Trajectory(Quadratics(size=2), rate, horizon=4)
-    for estimator in (FullUnroll(inner, batch=4), pes(inner, window=2, lanes=4)):
-        tasks = [meta_task(estimator, mesh=m, count=4) for m in (None, mesh)]
-        weights = tasks[0].init(KEY)
-        memory = tasks[0].begin(weights, KEY)
-        plain, divided = (
-            jax.jit(task.loss_and_grad)(weights, memory, jnp.int32(0), KEY)[1] for task in tasks
-        )
-        np.testing.assert_allclose(
-            plain.numbers["log_rate"], divided.numbers["log_rate"], rtol=1e-5
-        )
+def test_a_skipped_step_does_not_take_back_what_a_curriculum_has_reached():
+    """The loss is NaN where the height passes 3: training goes on at the difficulty it had."""
+    hard = Rastrigins(height=10.0)
+    curriculum = Curriculum(Rastrigins(height=0.0), steps=10, threshold=1e9, by="success")
+    inner = Trajectory(hard, rate, horizon=2)
+    task = meta_task(pes(inner, window=1, lanes=2), curriculum=curriculum, count=2)
+    weights = task.init(KEY)
+    memory = task.begin(weights, KEY)
+    for step in range(4):
+        memory = jax.jit(task.loss_and_grad)(weights, memory, jnp.int32(step), KEY)[2]
+    reached = memory[1]
+    np.testing.assert_allclose(reached, 0.4, rtol=1e-6)
+    again = task.renew(weights, memory, jnp.int32(4), jax.random.key(9))
+    assert again[1] == reached
+    np.testing.assert_allclose(again[0].task.height, 4.0, rtol=1e-6)
+
+    class Skipping(MetaTraining):
+        """Its step 3 is lost."""
+
+        def loss_and_grad(self, weights, memory, step, key):
+            loss, gradient, memory, metrics = super().loss_and_grad(weights, memory, step, key)
+            return jnp.where(step == 3, jnp.nan, loss), gradient, memory, metrics
+
+    fields = {f.name: getattr(task, f.name) for f in dataclasses.fields(task)}
+    found = train(Skipping(**fields), config(steps=8))
+    difficulties = [line["difficulty"] for line in found.history if "difficulty" in line]
+    assert found.skipped == 1
+    np.testing.assert_allclose(difficulties, [0, 0.1, 0.2, np.nan, 0.3, 0.4, 0.5, 0.6], atol=1e-6)
+
+
+def test_a_training_goes_on_from_other_meta_params():
+    inner = Trajectory(Quadratics(size=2), rate, horizon=2)
+    first = Gradient(sgd, {"log_rate": jnp.float32(-1.5)})
+    task = meta_task(FullUnroll(inner, batch=2), initial=first, count=2)
+    assert task.init(KEY).numbers["log_rate"] == -1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"count": 0}, "count: expected a whole number of 1"),
+        ({"steps": 0}, "steps: expected a whole number of 1"),
+        ({"others": [Quadratics()]}, "others: expected distributions by name"),
+    ],
+)
+def test_what_cannot_be_validated_is_named(options, words):
+    inner = Trajectory(Quadratics(size=2), rate, horizon=2)
+    with pytest.raises(ValueError, match=words):
+        meta_task(FullUnroll(inner, batch=2), **options)
+
+
+def test_what_is_no_estimator_is_named():
+    with pytest.raises(ValueError, match="estimator: expected FullUnroll"):
+        meta_task(Trajectory(Quadratics(size=2), rate, horizon=2))
+    with pytest.raises(ValueError, match="steps: expected a number above 0"):
+        Curriculum(Quadratics(), steps=0)
 
 
 @pytest.mark.slow

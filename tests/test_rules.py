@@ -190,6 +190,34 @@ def test_rates_of_each_param_and_step():
     np.testing.assert_allclose(found.state.params, expected.state.params, rtol=1e-6)
 
 
+def test_rates_of_a_part_of_the_params():
+    """By optax's own ways to leave some out: they stay, and so do the rates of the others."""
+    rates = {"w": jnp.array([0.1, 0.2]), "b": jnp.array(0.5)}
+    grads = {"w": jnp.ones(2), "b": jnp.array(1.0)}
+    hidden = optax.masked(learned_rates(rates), {"w": True, "b": False})
+    steps, _ = hidden.update(grads, hidden.init(grads))
+    np.testing.assert_allclose([*steps["w"], steps["b"]], [-0.1, -0.2, 1.0], rtol=1e-6)
+    labels = {"w": "learned", "b": "none"}
+    parts = {"learned": learned_rates(rates), "none": optax.set_to_zero()}
+    divided = optax.partition(parts, labels)
+    steps, _ = divided.update(grads, divided.init(grads))
+    np.testing.assert_allclose([*steps["w"], steps["b"]], [-0.1, -0.2, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rates", "per_step", "words"),
+    [
+        (0.1, True, "per_step: expected rates with an axis of steps"),
+        (jnp.ones(3), False, "rates: expected what broadcasts to shape"),
+        (jnp.ones((4, 3)), True, "rates: expected what broadcasts to shape"),
+    ],
+)
+def test_rates_that_do_not_fit_are_named(rates, per_step, words):
+    rule = learned_rates(rates, per_step)
+    with pytest.raises(ValueError, match=words):
+        rule.update(jnp.ones(()), rule.init(jnp.ones(())))
+
+
 MATRIX = dictionary(jax.random.key(1), 6, 10)
 TASKS = SparseRecovery(MATRIX)
 

@@ -154,6 +154,33 @@ def test_plateau_is_that_of_optax():
         assert states[-1].rate < 0.02
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_rates_move_by_little_in_any_precision(dtype):
+    """In bfloat16 itself 0.1 + 1e-5 is 0.1, and a loss that falls by 0.05 % does not fall."""
+    params = jnp.ones(3, dtype)
+    rule = hypergradient(0.1, 1e-5)
+    state = rule.init(params)
+    for _ in range(100):
+        steps, state = rule.update(jnp.ones(3, dtype), state, params)
+    assert steps.dtype == dtype
+    np.testing.assert_allclose(state.rate, 0.1 + 99 * 3e-5, rtol=1e-3)
+    rule = plateau(0.1, patience=3)
+    state = rule.init(params)
+    for k in range(30):
+        steps, state = rule.update(params, state, params, value=jnp.float32(0.9995**k))
+    assert steps.dtype == dtype
+    np.testing.assert_allclose(state.rate, 0.1)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 10), (0, 0), (10, 20)])
+def test_schedules_are_numbers_whatever_the_warmup(steps, warmup):
+    made = schedule("cosine", 0.1, steps, warmup)
+    found = np.array([made(count) for count in range(30)])
+    assert np.all(np.isfinite(found))
+    assert found[-1] == 0
+    assert np.isfinite(learned_schedule(jnp.zeros(3), 0)(0))
+
+
 def test_plateau_needs_the_loss():
     optimizer = plateau(0.1)
     with pytest.raises(ValueError, match="value: expected the loss at the params, got None"):

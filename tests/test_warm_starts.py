@@ -76,14 +76,32 @@ def test_transfer_that_pays_in_part_gets_a_weight_between():
     assert 0 < fitted(features, centers, neighbors=2).weight < 1
 
 
-def test_a_weight_is_chosen_by_errors_and_what_is_not_finite_is_worst():
+def test_a_weight_that_loses_a_task_is_not_taken_and_a_lost_task_says_nothing():
     weights = np.array([0.0, 0.5, 1.0])
-    losses = np.array([[1.0, 0.5, 0.9], [1.0, 0.6, 0.1], [1.0, 0.4, np.nan], [1.0, 0.5, 0.2]])
+    losses = np.array([[1.0, 0.5, 0.1]] * 5 + [[1.0, 0.4, 0.1], [1.0, 0.5, np.nan]])
     weight, gain, error = choose(weights, losses)
     assert weight == 0.5
-    np.testing.assert_allclose([gain, error], [0.5, np.std([0.5, 0.4, 0.6, 0.5], ddof=1) / 2])
-    noisy = np.array([[1.0, 0.1, 3.0], [1.0, 1.7, 3.0], [1.0, 0.2, 3.0], [1.0, 1.6, 3.0]])
+    gains = [0.5] * 5 + [0.6, 0.5]
+    np.testing.assert_allclose([gain, error], [np.mean(gains), np.std(gains, ddof=1) / 7**0.5])
+    lost = np.vstack([losses, [[np.nan, 9.0, 9.0]]])
+    assert choose(weights, lost) == (weight, gain, error)
+    noisy = np.array([[1.0, 0.1, 3.0], [1.0, 1.7, 3.0], [1.0, 0.2, 3.0], [1.0, 1.6, 3.0]] * 2)
     assert choose(weights, noisy)[:2] == (0.0, 0.0)
+    assert choose(weights, losses[:5])[0] == 0.0  # five signs can be alike by chance
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("count", [3, 6, 10, 40])
+def test_transfer_that_does_not_pay_is_made_as_seldom_as_the_level_says(count, alike):
+    rng, weights, trials = np.random.default_rng(count), np.linspace(0, 1, 5), 600
+    made = 0
+    for _ in range(trials):
+        if alike:
+            gains = rng.normal(size=(count, 1)) * weights
+        else:
+            gains = rng.standard_t(3, size=(count, 5)) * (weights > 0)
+        made += choose(weights, 10 - gains, 0.05)[0] > 0
+    assert made / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
 
 def test_other_sizes_lend_what_they_share():

@@ -50,14 +50,16 @@ def hypergradient(
     inner = optax.with_extra_args_support(direction())
 
     def init(params: PyTree) -> HypergradientState:
-        dtype = optax.tree.dtype(params, "highest")
+        dtype = _precise(params)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return HypergradientState(jnp.asarray(rate, dtype), zeros, inner.init(params))
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, HypergradientState]:
-        along = optax.tree.vdot(updates, state.before)
+        along = optax.tree.vdot(
+            *(_cast(tree, state.rate.dtype) for tree in (updates, state.before))
+        )
         if multiplicative:
             lengths = _length(updates) * _length(state.before)
             change = state.rate * along / jnp.where(lengths > 0, lengths, 1)
@@ -69,6 +71,15 @@ def hypergradient(
         return steps, HypergradientState(now, u, memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _precise(params: PyTree) -> Any:
+    """Return float32 or better: what changes by little does not move in bfloat16."""
+    return jnp.promote_types(optax.tree.dtype(params, "highest"), jnp.float32)
+
+
+def _cast(tree: PyTree, dtype: Any) -> PyTree:
+    return jax.tree.map(lambda x: x.astype(dtype), tree)
 
 
 def _length(tree: PyTree) -> Any:
@@ -107,7 +118,8 @@ def plateau(
     """Return x ← x − α·u with α cut by ``factor`` after ``patience`` steps without a better loss.
 
     The rule of ``optax.contrib.reduce_on_plateau``, as a whole optimizer, and with numbers that may
-    be traced: ``Gradient(plateau, {"rate": 0.1, "factor": 0.3})`` does not compile anew for others.
+    be traced: ``Gradient(plateau, {"rate": 0.1, "factor": 0.3})`` does not compile anew for other
+    floats (whole numbers are static there: say ``"patience": 10.0``).
 
     Args:
         rate: the first α.
@@ -124,7 +136,7 @@ def plateau(
     inner = optax.with_extra_args_support(direction())
 
     def init(params: PyTree) -> PlateauState:
-        dtype = optax.tree.dtype(params, "highest")
+        dtype = _precise(params)
         infinite, none = jnp.asarray(jnp.inf, dtype), jnp.int32(0)
         return PlateauState(jnp.asarray(rate, dtype), infinite, none, none, inner.init(params))
 

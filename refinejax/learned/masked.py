@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar
@@ -42,7 +43,11 @@ def masked_mean_gradient(
 
 
 def masked_gradient(
-    loss: Callable[[Any, Any], tuple[Scalar, PyTree]], weights: Any, samples: PyTree, parts: int
+    loss: Callable[[Any, Any], tuple[Scalar, PyTree]],
+    weights: Any,
+    samples: PyTree,
+    parts: int,
+    longest: Any = None,
 ) -> Masked:
     """Do the same for samples that are any pytree with a leading axis, keeping what else is found.
 
@@ -51,6 +56,7 @@ def masked_gradient(
         weights: pytree of floating arrays.
         samples: pytree with a leading axis B.
         parts: of the batch, each of which is left out as a whole.
+        longest: gradient of a part; longer ones are shortened to it. None: none are.
 
     Raises:
         ValueError: if the batch cannot be divided into so many parts.
@@ -65,7 +71,7 @@ def masked_gradient(
     forward = jax.value_and_grad(mean, has_aux=True)
     (values, aux), gradients = jax.vmap(forward, in_axes=(None, 0))(weights, groups)
     kept = finite_lanes((values, gradients))
-    loss_, gradient = masked_mean((values, gradients), kept)
+    loss_, gradient = masked_mean((values, shorten(gradients, longest)), kept)
     aux = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), aux)
     return Masked(loss_, gradient, jnp.repeat(kept, count // parts), aux)
 
@@ -83,6 +89,17 @@ def divide(samples: PyTree, parts: int) -> PyTree:
             "the batch"
         )
     return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), samples)
+
+
+def shorten(gradients: PyTree, longest: Any) -> PyTree:
+    """Scale the gradients along a leading axis to a global norm of at most ``longest``."""
+    if longest is None:
+        return gradients
+    norms = jax.vmap(optax.tree.norm)(gradients)
+    factors = jnp.where(norms > longest, longest / norms, 1)
+    return jax.tree.map(
+        lambda g: g * factors.reshape(-1, *[1] * (g.ndim - 1)).astype(g.dtype), gradients
+    )
 
 
 def finite_lanes(tree: PyTree) -> Bool[Array, " B"]:

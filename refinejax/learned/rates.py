@@ -25,6 +25,10 @@ def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransf
         rates: a pytree like the params whose leaves broadcast to theirs, or one number for all.
         per_step: whether the leaves have a leading axis of steps; after the last step its rates
             stay.
+
+    Raises:
+        ValueError: in ``update``, for rates that do not broadcast to the params, or have no axis of
+            steps.
     """
 
     def init(params: PyTree) -> RatesState:
@@ -36,15 +40,33 @@ def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransf
     ) -> tuple[PyTree, RatesState]:
         del params, extra
 
-        def now(rate: Any) -> Any:
+        def step(gradient: Any, rate: Any) -> Any:
+            if _masked(gradient):  # as optax.masked and optax.partition hide params
+                return gradient
             rate = jnp.asarray(rate)
-            if not per_step:
-                return rate
-            return rate[jnp.minimum(state.taken, rate.shape[0] - 1)]
+            if per_step:
+                _check(rate.ndim > 0, "per_step: expected rates with an axis of steps", rate)
+                rate = rate[jnp.minimum(state.taken, rate.shape[0] - 1)]
+            try:
+                fits = jnp.broadcast_shapes(rate.shape, gradient.shape) == gradient.shape
+            except ValueError:
+                fits = False
+            _check(fits, f"rates: expected what broadcasts to shape {gradient.shape}", rate)
+            return (-rate * gradient).astype(gradient.dtype)
 
-        single = jax.tree.structure(rates) == jax.tree.structure(0)
-        alike = jax.tree.map(lambda _: rates, updates) if single else rates
-        steps = jax.tree.map(lambda g, a: (-now(a) * g).astype(g.dtype), updates, alike)
+        if jax.tree.structure(rates) == jax.tree.structure(0):
+            steps = jax.tree.map(lambda g: step(g, rates), updates, is_leaf=_masked)
+        else:
+            steps = jax.tree.map(step, updates, rates, is_leaf=_masked)
         return steps, RatesState(optax.safe_increment(state.taken))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _check(fits: bool, words: str, rate: Any) -> None:
+    if not fits:
+        raise ValueError(f"{words}, got shape {rate.shape}")

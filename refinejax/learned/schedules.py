@@ -37,12 +37,13 @@ def learning_rate(schedule: str, peak: Any, step: Any, warmup: Any, steps: Any) 
 
     ``peak·(step + 1)/warmup`` in the first ``warmup`` steps, so that none is without effect; then
     ``peak·f((step − warmup)/(steps − warmup))``, where f falls from 1 to 0, linearly or as
-    (1 + cos πx)/2 (Loshchilov & Hutter, arXiv:1608.03983, equation 5), or stays at 1.
+    (1 + cos πx)/2 (Loshchilov & Hutter, arXiv:1608.03983, equation 5), or stays at 1. Where the
+    warmup takes all steps or more, f falls in one step after it.
     """
     dtype = jnp.result_type(float)
     step, warmup, steps = (jnp.asarray(x, dtype) for x in (step, warmup, steps))
     rising = (step + 1) / jnp.maximum(warmup, 1)
-    done = jnp.clip((step - warmup) / (steps - warmup), 0, 1)
+    done = jnp.clip((step - warmup) / jnp.maximum(steps - warmup, 1), 0, 1)
     return peak * jnp.where(step < warmup, rising, SCHEDULES[schedule](done))
 
 
@@ -76,7 +77,7 @@ def learned_schedule(log_rates: Float[Array, " k"], steps: Any) -> optax.Schedul
 
     Args:
         log_rates: natural logarithms of the rates, shape (k,), k ≥ 2.
-        steps: from the first point to the last.
+        steps: from the first point to the last, 1 or more.
 
     Raises:
         ValueError: for fewer than 2 points.
@@ -86,4 +87,5 @@ def learned_schedule(log_rates: Float[Array, " k"], steps: Any) -> optax.Schedul
             f"log_rates: expected 2 numbers or more, shape (k,), got shape {jnp.shape(log_rates)}"
         )
     points = jnp.linspace(0, 1, jnp.shape(log_rates)[0])
-    return lambda count: jnp.exp(jnp.interp(count / steps, points, log_rates))
+    length = jnp.maximum(jnp.asarray(steps, jnp.result_type(float)), 1)
+    return lambda count: jnp.exp(jnp.interp(count / length, points, log_rates))

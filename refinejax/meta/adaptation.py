@@ -1,6 +1,6 @@
 """Learning to begin: params from which a few steps on a task go far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -82,7 +82,7 @@ class Adaptation(struct.PyTreeNode):
 
     Raises:
         ValueError: for horizons below 1, without either of ``refiner`` and ``learned``, or with
-            ``anneal`` but no weights.
+            ``anneal`` but no weights; in ``begin``, for another number of weights than steps.
     """
 
     tasks: Any
@@ -139,6 +139,11 @@ class Adaptation(struct.PyTreeNode):
 
     def begin(self, meta: Learner, task: PyTree, key: PRNGKeyArray) -> tuple[State, PyTree]:
         """Evaluate the start on the support set; also returns the params that stay."""
+        if self.weights is not None and jnp.shape(self.weights) != (self.horizon,):
+            raise ValueError(
+                f"weights: expected one for each of the {self.horizon} steps, got shape "
+                f"{jnp.shape(self.weights)}"
+            )
         one, two = jax.random.split(key)
         fixed = self._rest(meta.params)
         objective = self._objective(meta, task, fixed, one)
@@ -190,6 +195,11 @@ class Adaptation(struct.PyTreeNode):
     def _part(self, params: PyTree) -> PyTree:
         if not self.adapts:
             return params
+        if not isinstance(params, Mapping):
+            raise ValueError(
+                f"adapts: expected params that are a mapping with {', '.join(self.adapts)}, got "
+                f"{type(params).__name__}"
+            )
         lacking = [name for name in self.adapts if name not in params]
         if lacking:
             raise ValueError(f"adapts: the params have no {lacking[0]!r}, but {', '.join(params)}")

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar, select
-from refinejax.learned.masked import finite_lanes, masked_mean
-from refinejax.meta.estimator import Estimator, Metrics, over_devices, shorten
+from refinejax.learned.masked import finite_lanes, masked_mean, shorten
+from refinejax.meta.estimator import Estimator, Metrics, over_devices
 from refinejax.meta.lanes import Lane, check_window, finish, new_lane, renew, run_window, stagger
 
 NOISES = ("accumulated", "kept", "fresh")
@@ -41,7 +41,8 @@ class Antithetic(Estimator):
         mesh: devices over which lanes are divided; static.
 
     Raises:
-        ValueError: for windows that do not divide the horizon or see no loss, or another noise.
+        ValueError: for windows that do not divide the horizon or see no loss, another noise, or a
+            σ that is not above 0.
     """
 
     std: Any = 0.01
@@ -56,6 +57,8 @@ class Antithetic(Estimator):
         check_window(self.inner, self.window, self.lanes)
         if self.noise not in NOISES:
             raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {self.noise!r}")
+        if isinstance(self.std, float) and not self.std > 0:
+            raise ValueError(f"std: expected a standard deviation above 0, got {self.std}")
 
     def begin(self, meta: PyTree, key: PRNGKeyArray) -> Lane:
         """Return lanes whose first episodes end at different times."""

@@ -19,6 +19,9 @@ class Curriculum(struct.PyTreeNode):
     step / ``steps`` up to 1; by "success" it begins at 0 and rises by 1 / ``steps`` with each step
     whose loss is below ``threshold``.
 
+    Episodes under way keep their tasks, drawn at the difficulty of that time; numbers that the
+    distribution does not put into its tasks are those of now.
+
     Attributes:
         easy: distribution of tasks like that of the inner loop: the same sizes, other numbers.
         steps: from d = 0 to 1.
@@ -26,7 +29,7 @@ class Curriculum(struct.PyTreeNode):
         by: "schedule" or "success"; static.
 
     Raises:
-        ValueError: for another way.
+        ValueError: for another way, or steps that are not above 0.
     """
 
     easy: Any
@@ -38,6 +41,8 @@ class Curriculum(struct.PyTreeNode):
         """Check."""
         if self.by not in WAYS:
             raise ValueError(f"by: expected one of {', '.join(WAYS)}, got {self.by!r}")
+        if type(self.steps) in (int, float) and not self.steps > 0:
+            raise ValueError(f"steps: expected a number above 0, got {self.steps!r}")
 
     def check(self, hard: Any) -> None:
         """Insist on distributions that can be interpolated.

@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar
-from refinejax.learned.masked import divide, finite_lanes, masked_mean
+from refinejax._core import Scalar, check_positive
+from refinejax.learned.masked import divide, finite_lanes, masked_mean, shorten
 
 Metrics = dict[str, Scalar]
 
@@ -59,12 +58,25 @@ class Fresh(Estimator):
             by itself.
         clip: longest gradient of a part; longer ones are shortened to it. None: none are.
         mesh: devices over which the batch is divided, along its first axis; static.
+
+    Raises:
+        ValueError: for fewer than 1 task, or parts that do not divide them.
     """
 
     batch: int = struct.field(pytree_node=False, default=32)
     parts: int | None = struct.field(pytree_node=False, default=None)
     clip: Any = None
     mesh: Mesh | None = struct.field(pytree_node=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_positive("batch", self.batch)
+        if self.parts is not None:
+            check_positive("parts", self.parts)
+            if self.batch % self.parts:
+                raise ValueError(
+                    f"parts: expected a divisor of the batch of {self.batch}, got {self.parts}"
+                )
 
     def begin(self, meta: PyTree, key: PRNGKeyArray) -> tuple[()]:
         """Return nothing."""
@@ -100,7 +112,8 @@ class Fresh(Estimator):
         """Average ``one(meta, part) → (loss, gradient)`` over parts of the samples."""
         count = jax.tree.leaves(samples)[0].shape[0]
         samples = divide(samples, count if self.parts is None else self.parts)
-        found = jax.vmap(one, in_axes=(None, 0))(meta, over_devices(samples, self.mesh))
+        samples = over_devices(samples, self.mesh, axes=2)
+        found = jax.vmap(one, in_axes=(None, 0))(meta, samples)
         kept = finite_lanes(found)
         loss, gradients = found
         loss, gradient = masked_mean((loss, shorten(gradients, self.clip)), kept)
@@ -126,21 +139,27 @@ class EachTask(Fresh):
         """Return loss and gradient of one task."""
 
 
-def shorten(gradients: PyTree, longest: Any) -> PyTree:
-    """Scale the gradients along a leading axis to a global norm of at most ``longest``."""
-    if longest is None:
-        return gradients
-    norms = jax.vmap(optax.tree.norm)(gradients)
-    factors = jnp.where(norms > longest, longest / norms, 1)
-    return jax.tree.map(
-        lambda g: g * factors.reshape(-1, *[1] * (g.ndim - 1)).astype(g.dtype), gradients
-    )
+def over_devices(tree: PyTree, mesh: Mesh | None, axes: int = 1) -> PyTree:
+    """Divide a leading axis over the devices of a mesh; without one leave all as it is.
 
+    Args:
+        tree: leaves have the axes.
+        mesh: whose first axis is used.
+        axes: how many leading ones there are to choose from: the first that can be divided is.
 
-def over_devices(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Divide a leading axis over the devices of a mesh; without one leave all as it is."""
+    Raises:
+        ValueError: if none can be.
+    """
     if mesh is None:
         return tree
+    name = mesh.axis_names[0]
+    devices, sizes = mesh.shape[name], jax.tree.leaves(tree)[0].shape[:axes]
+    usable = [axis for axis, size in enumerate(sizes) if size % devices == 0]
+    if not usable:
+        raise ValueError(
+            f"mesh: {' × '.join(map(str, sizes))} tasks or lanes cannot be divided over "
+            f"{devices} devices; choose a multiple"
+        )
     automatic = Mesh(mesh.devices, mesh.axis_names)  # whatever the types of its axes
-    sharding = NamedSharding(automatic, PartitionSpec(mesh.axis_names[0]))
+    sharding = NamedSharding(automatic, PartitionSpec(*[None] * usable[0], name))
     return jax.lax.with_sharding_constraint(tree, sharding)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from refinejax._core import Refiner
@@ -32,18 +33,34 @@ def maml(
         refiner: takes the steps, say ``Gradient(optax.sgd, {"learning_rate": 0.01})``; Adam needs
             ``eps_root`` above 0, as its derivative at a gradient of 0 is infinite without.
         steps: how many.
-        weights: of the query loss after each step (MAML++); None: only the last counts.
+        weights: of the query loss after each step (MAML++), as many as steps; None: only the last
+            counts.
         anneal: steps of a training in which the weights move to the last loss alone (MAML++); 0:
             they stay.
         options: of `FullUnroll`: batch, parts, clip, segment, mesh.
     """
+    weights = _weights(weights)
     inner = Adaptation(tasks, refiner, weights, anneal=anneal, horizon=steps)
     return FullUnroll(inner, **options)
 
 
-def fomaml(tasks: Any, refiner: Refiner, *, steps: int = 1, **options: Any) -> FullUnroll:
-    """Return first-order MAML: Hessians are left out (Finn et al. 2017, §5.2)."""
-    inner = Adaptation(tasks, refiner, horizon=steps, second_order=False)
+def fomaml(
+    tasks: Any,
+    refiner: Refiner,
+    *,
+    steps: int = 1,
+    weights: Any = None,
+    anneal: int = 0,
+    **options: Any,
+) -> FullUnroll:
+    """Return first-order MAML: Hessians are left out (Finn et al. 2017, §5.2).
+
+    Arguments are those of `maml`, but for the refiner: one that needs a residual, as
+    Levenberg–Marquardt, cannot take its steps, which are by the gradient alone.
+    """
+    inner = Adaptation(
+        tasks, refiner, _weights(weights), anneal=anneal, horizon=steps, second_order=False
+    )
     return FullUnroll(inner, **options)
 
 
@@ -51,15 +68,21 @@ def anil(
     tasks: Any,
     refiner: Refiner,
     *,
-    head: tuple[str, ...] = ("head",),
+    head: str | tuple[str, ...] = ("head",),
     steps: int = 1,
+    weights: Any = None,
+    anneal: int = 0,
     **options: Any,
 ) -> FullUnroll:
     """Return ANIL: steps move the head alone (Raghu et al. 2020, arXiv:1909.09157, §4).
 
     Arguments are those of `maml`, and ``head``: names of the entries of the params that are moved.
     """
-    return FullUnroll(Adaptation(tasks, refiner, adapts=head, horizon=steps), **options)
+    names = (head,) if isinstance(head, str) else tuple(head)
+    inner = Adaptation(
+        tasks, refiner, _weights(weights), anneal=anneal, adapts=names, horizon=steps
+    )
+    return FullUnroll(inner, **options)
 
 
 def meta_sgd(
@@ -78,6 +101,7 @@ def meta_sgd(
     has rates of its own (MAML++).
     """
     learned = FirstRates(rate, steps if per_step else 0)
+    weights = _weights(weights)
     inner = Adaptation(tasks, weights=weights, anneal=anneal, learned=learned, horizon=steps)
     return FullUnroll(inner, **options)
 
@@ -101,8 +125,24 @@ def imaml(
     Arguments are those of `maml`, and ``strength``: λ, by which params are held to the start;
     ``iterations``: of conjugate gradients.
     """
+    if isinstance(strength, int | float) and not strength > 0:
+        raise ValueError(f"strength: expected a number above 0, got {strength!r}")
     inner = Adaptation(tasks, refiner, proximal=strength, horizon=steps)
     return Implicit(inner, iterations=iterations, **options)
+
+
+def _weights(weights: Any) -> Any:
+    """Return the weights of losses as an array.
+
+    Raises:
+        ValueError: if one is negative, or none is above 0.
+    """
+    if weights is None:
+        return None
+    array = np.asarray(weights, float)
+    if not (np.all(array >= 0) and 0 < array.sum() < np.inf):
+        raise ValueError(f"weights: expected numbers of 0 or more, one above, got {weights!r}")
+    return jnp.asarray(array, float)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,18 @@ class FullUnroll(Fresh):
         segment: steps whose inside is computed again in the reverse pass instead of kept, so that
             memory grows with horizon / segment + segment; about the root of the horizon is best.
             0: all is kept; static.
+
+    Raises:
+        ValueError: for segments below 0, and as `Fresh`.
     """
 
     segment: int = struct.field(pytree_node=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        super().__post_init__()
+        if self.segment < 0:
+            raise ValueError(f"segment: expected 0 steps or more, got {self.segment}")
 
     def estimate(
         self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray

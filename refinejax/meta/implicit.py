@@ -31,6 +31,7 @@ class Implicit(EachTask):
 
     def __post_init__(self) -> None:
         """Check the inner loop."""
+        super().__post_init__()
         inner = self.inner
         fits = isinstance(inner, Adaptation) and inner.learned is None and not inner.adapts
         if not fits or inner.proximal is None or inner.whole:

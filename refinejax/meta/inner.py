@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
@@ -131,6 +132,16 @@ def draw_length(inner: Any, window: int, key: PRNGKeyArray) -> Int[Array, ""]:
     low, high = jnp.log(least * 1.0), jnp.log(most + 1.0)
     drawn = jnp.exp(low + (high - low) * jax.random.uniform(key))
     return jnp.clip(jnp.floor(drawn).astype(jnp.int32), least, most) * window
+
+
+def mean_length(inner: Any, window: int) -> float:
+    """Return the mean of what `draw_length` draws."""
+    most = inner.horizon // window
+    if inner.shortest is None:
+        return float(most * window)
+    lengths = np.arange(-(-inner.shortest // window), most + 1)
+    chances = np.diff(np.log(np.append(lengths, most + 1)))
+    return float(window * lengths @ chances / chances.sum())
 
 
 def scores(inner: Any, meta: Any, key: PRNGKeyArray, steps: int) -> Float[Array, " k"]:

@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar, select
-from refinejax.meta.inner import advance_steps, draw_length
+from refinejax.meta.inner import advance_steps, draw_length, mean_length
 
 
 class Lane(struct.PyTreeNode):
@@ -21,6 +21,8 @@ class Lane(struct.PyTreeNode):
         length: at which it ends and gives way to another.
         state: of the inner loop; a pair of them for antithetic estimators.
         noise: what such an estimator remembers of its perturbations; ().
+        weight: of its windows, mean length / length: a long episode has more windows, and would
+            count as often as it has; so all episodes count alike, as in `FullUnroll`.
     """
 
     task: PyTree
@@ -29,6 +31,7 @@ class Lane(struct.PyTreeNode):
     length: Int[Array, ""]
     state: PyTree
     noise: PyTree = ()
+    weight: Any = 1.0
 
 
 def check_window(inner: Any, window: int, lanes: int) -> None:
@@ -55,7 +58,8 @@ def new_lane(inner: Any, window: int, key: PRNGKeyArray, state: PyTree, noise: P
     """Return a lane with a new task, whose state is still to be made."""
     draw, run, far = jax.random.split(key, 3)
     length = draw_length(inner, window, far)
-    return Lane(inner.sample(draw), run, jnp.int32(0), length, state, noise)
+    weight = mean_length(inner, window) / length
+    return Lane(inner.sample(draw), run, jnp.int32(0), length, state, noise, weight)
 
 
 def stagger(lane: Lane, window: int, key: PRNGKeyArray) -> Lane:
@@ -77,7 +81,8 @@ def run_window(
     first, run = jax.random.split(lane.key)
     start = inner.begin(meta, lane.task, first)
     state = select(lane.count == 0, start, jax.lax.stop_gradient(state))
-    return advance_steps(inner, meta, lane.task, state, run, lane.count, window)
+    state, loss = advance_steps(inner, meta, lane.task, state, run, lane.count, window)
+    return state, loss * jnp.asarray(lane.weight, loss.dtype)
 
 
 def finish(lane: Lane, window: int, kept: Any) -> Lane:

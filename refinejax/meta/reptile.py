@@ -16,13 +16,18 @@ class Reptile(EachTask):
     θ ← θ + ε(φ − θ). The loss that is reported is that of the query.
 
     Raises:
-        ValueError: for an inner loop that is no `Adaptation` with a given refiner.
+        ValueError: for an inner loop that is no `Adaptation` with a given refiner, or one with
+            weights: there is no loss whose weights they could be.
     """
 
     def __post_init__(self) -> None:
         """Check the inner loop."""
-        if not isinstance(self.inner, Adaptation) or self.inner.learned is not None:
-            raise ValueError("inner: expected an Adaptation(tasks, refiner), without learned=")
+        super().__post_init__()
+        inner = self.inner
+        if not isinstance(inner, Adaptation) or inner.learned is not None or inner.whole:
+            raise ValueError(
+                "inner: expected an Adaptation(tasks, refiner), without learned= and weights="
+            )
 
     def one(self, meta: Learner, task: PyTree, key: PRNGKeyArray) -> tuple[Scalar, Learner]:
         """Return loss and direction of one task."""

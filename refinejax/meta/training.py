@@ -9,7 +9,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar
+from refinejax._core import Scalar, check_positive
 from refinejax.meta.convergence import convergence, mean_score, traces
 from refinejax.meta.curriculum import Curriculum
 from refinejax.meta.estimator import Estimator
@@ -30,6 +30,7 @@ class MetaTraining(struct.PyTreeNode):
         others: inner loops with other tasks, by name, validated too.
         curriculum: the way to the tasks; None for none.
         target: share of the score at the start, the steps to which are counted.
+        first: meta-params to begin with; None: those of the inner loop.
         steps: of a validation; static.
         count: tasks of a validation; static.
         by: what the loss of a validation is: mean over steps of the score ("plain"), of its
@@ -42,18 +43,26 @@ class MetaTraining(struct.PyTreeNode):
     others: dict[str, Any]
     curriculum: Curriculum | None = None
     target: Any = 0.1
+    first: PyTree = None
     steps: int = struct.field(pytree_node=False, default=20)
     count: int = struct.field(pytree_node=False, default=256)
     by: str = struct.field(pytree_node=False, default="last")
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         """Return the first meta-params."""
-        return self.estimator.init(key)
+        return self.estimator.init(key) if self.first is None else self.first
 
     def begin(self, weights: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Scalar]:
         """Return the estimator's memory, and the difficulty reached: 0."""
         zero = jnp.float32(0)
         return self._estimator(zero, zero).begin(weights, key), zero
+
+    def renew(
+        self, weights: PyTree, memory: tuple[PyTree, Scalar], step: Any, key: PRNGKeyArray
+    ) -> tuple[PyTree, Scalar]:
+        """Return the memory after a step that was skipped: new episodes, the same difficulty."""
+        reached = memory[1]
+        return self._estimator(step, reached).begin(weights, key), reached
 
     def loss_and_grad(
         self, weights: PyTree, memory: tuple[PyTree, Scalar], step: Any, key: PRNGKeyArray
@@ -97,8 +106,19 @@ def meta_task(
     steps: int | None = None,
     count: int = 256,
     mesh: Mesh | None = None,
+    initial: PyTree = None,
 ) -> MetaTraining:
     """Return what `refinejax.training.train` trains; see `meta_train` for the arguments."""
+    if not isinstance(estimator, Estimator):
+        raise ValueError(
+            f"estimator: expected FullUnroll, pes(...), maml(...) or the like, got "
+            f"{type(estimator).__name__}"
+        )
+    if not isinstance(others or {}, Mapping):
+        raise ValueError(f"others: expected distributions by name, got {type(others).__name__}")
+    for name, number in (("steps", steps), ("count", count)):
+        if number is not None:
+            check_positive(name, number)
     inner = estimator.inner
     tasks = inner.tasks.tasks if isinstance(inner.tasks, Split) else inner.tasks
     if curriculum is not None:
@@ -115,6 +135,7 @@ def meta_task(
         {name: held_out(other) for name, other in (others or {}).items()},
         curriculum,
         target,
+        initial,
         steps=inner.horizon if steps is None else steps,
         count=count,
         by=inner.scale if isinstance(inner, Trajectory) and inner.whole else "last",
@@ -132,6 +153,7 @@ def meta_train(
     steps: int | None = None,
     count: int = 256,
     mesh: Mesh | None = None,
+    initial: PyTree = None,
     description: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -153,13 +175,17 @@ def meta_train(
         target: share of the score at the start, the steps to which are counted.
         steps: of a validation; by default the horizon.
         count: tasks of a validation.
-        mesh: devices over which tasks are divided, along its first axis.
+        mesh: devices over which the tasks of a step are divided, along its first axis; validations
+            run on one.
+        initial: meta-params to begin with, say of an earlier training; by default those of the
+            inner loop.
         description: as for `train`.
         resume: as for `train`.
         progress: as for `train`.
 
     Raises:
-        ValueError: as `train`, and for a curriculum that begins with another kind of tasks.
+        ValueError: as `train`, and for what is no estimator, a curriculum that begins with another
+            kind of tasks, a batch that cannot be divided over the mesh.
         OSError: if the folder cannot be written.
     """
     task = meta_task(
@@ -170,5 +196,6 @@ def meta_train(
         steps=steps,
         count=count,
         mesh=mesh,
+        initial=initial,
     )
     return train(task, config, folder, description=description, resume=resume, progress=progress)

@@ -22,7 +22,7 @@ class Way(struct.PyTreeNode):
 
     Attributes:
         state: of the refiner.
-        first: score at the start.
+        first: f(x₀), of what is trained.
         moved: squared length of the last step.
     """
 
@@ -104,7 +104,7 @@ class Trajectory(struct.PyTreeNode):
         params = space.encode(self.tasks.initial(task, one))
         state = self._refiner(meta).init(space.objective, params, three)
         way = Way(state, state.loss, jnp.zeros_like(state.loss))
-        return way.replace(first=jax.lax.stop_gradient(self.score(task, way)))
+        return way.replace(first=jax.lax.stop_gradient(self._value(task, way, judged=self.judged)))
 
     def advance(self, meta: Refiner, task: PyTree, state: Way, key: PRNGKeyArray) -> Way:
         """Take a step of the refiner."""

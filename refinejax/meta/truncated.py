@@ -23,7 +23,9 @@ class TruncatedUnroll(Estimator):
     Attributes:
         window: steps an update, a divisor of the horizon; static.
         lanes: episodes under way; static.
-        parts: of the lanes, each left out as a whole if it is not finite; static.
+        parts: of the lanes, each left out as a whole if it is not finite, and its episodes ended;
+            static. None: each lane by itself, which keeps a gradient for each.
+        clip: longest gradient of a part; longer ones are shortened to it. None: none are.
         mesh: devices over which lanes are divided; static.
 
     Raises:
@@ -33,13 +35,14 @@ class TruncatedUnroll(Estimator):
 
     window: int = struct.field(pytree_node=False, default=10)
     lanes: int = struct.field(pytree_node=False, default=32)
-    parts: int = struct.field(pytree_node=False, default=8)
+    parts: int | None = struct.field(pytree_node=False, default=None)
+    clip: Any = None
     mesh: Mesh | None = struct.field(pytree_node=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the sizes."""
         check_window(self.inner, self.window, self.lanes)
-        if self.parts < 1 or self.lanes % self.parts:
+        if self.parts is not None and (self.parts < 1 or self.lanes % self.parts):
             raise ValueError(
                 f"parts: expected a divisor of the {self.lanes} lanes, got {self.parts}"
             )
@@ -61,7 +64,7 @@ class TruncatedUnroll(Estimator):
         """Advance all lanes by a window; begin new tasks where episodes have ended."""
         keys = jax.random.split(key, self.lanes)
         lanes = jax.vmap(lambda lane, key: renew(self.inner, self.window, lane, key))(memory, keys)
-        found, lanes = self._advance(meta, over_devices(lanes, self.mesh), self.parts)
+        found, lanes = self._advance(meta, over_devices(lanes, self.mesh), self.parts or self.lanes)
         return found.loss, found.gradient, lanes, {"finite": jnp.mean(found.kept)}
 
     def __call__(self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray) -> tuple[Scalar, PyTree]:
@@ -85,7 +88,7 @@ class TruncatedUnroll(Estimator):
             state, value = run_window(self.inner, meta, lane, lane.state, self.window)
             return value, state
 
-        found = masked_gradient(loss, meta, lanes, parts)
+        found = masked_gradient(loss, meta, lanes, parts, self.clip)
         lanes = lanes.replace(state=found.aux)
         return found, jax.vmap(lambda lane, kept: finish(lane, self.window, kept))(
             lanes, found.kept

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, offer
+from refinejax._core import Scalar, offer, spread
 from refinejax.problems.tasks import judge
 
 
@@ -27,6 +27,29 @@ class Scaled(struct.PyTreeNode):
     def __call__(self, params: PyTree) -> Scalar:
         """Return the loss."""
         return self.factor * self.objective(jax.tree.map(jnp.multiply, self.scales, params))
+
+    @property
+    def residual(self) -> Any:
+        """√s·r(c∘x), of an objective that has a residual; else None."""
+        inner = offer(self.objective, "residual")
+        if inner is None:
+            return None
+
+        def residual(params: PyTree) -> Any:
+            found = inner(jax.tree.map(jnp.multiply, self.scales, params))
+            return jax.tree.map(lambda r: jnp.sqrt(self.factor).astype(r.dtype) * r, found)
+
+        return residual
+
+    @property
+    def bounds(self) -> Any:
+        """Those of the objective in these units; None if it has none."""
+        ends = offer(self.objective, "bounds")
+        if ends is None:
+            return None
+        return tuple(
+            jax.tree.map(jnp.divide, spread(end, self.scales), self.scales) for end in ends
+        )
 
     def draw(self, key: PRNGKeyArray) -> "Scaled":
         """Return it with a minibatch, where ``objective`` has such."""

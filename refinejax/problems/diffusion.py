@@ -51,12 +51,14 @@ class HeatData(struct.PyTreeNode):
         heat: u at first, shape (n,).
         observation: u in the end, and noise, shape (n,).
         noise: its standard deviation.
+        time: of the observation.
     """
 
     truth: Float[Array, " parts"]
     heat: Float[Array, " n"]
     observation: Float[Array, " n"]
     noise: Any
+    time: Any
 
 
 class Diffusions(struct.PyTreeNode):
@@ -99,7 +101,7 @@ class Diffusions(struct.PyTreeNode):
         heat = jnp.sum(jnp.exp(-(((x - centers) / 0.08) ** 2)), axis=0)
         scatter = self.noise * jax.random.normal(three, (self.cells,))
         seen = self.predict(truth, (heat, self.time)) + scatter
-        return HeatData(truth, heat, seen, jnp.float32(self.noise))
+        return HeatData(truth, heat, seen, jnp.float32(self.noise), jnp.float32(self.time))
 
     def predict(
         self, params: Float[Array, " parts"], context: tuple[Float[Array, " n"], Any]
@@ -111,9 +113,11 @@ class Diffusions(struct.PyTreeNode):
 
     def objective(self, task: HeatData) -> InverseProblem:
         """Return the problem of fitting it; the loss is about 1 at the truth."""
-        predict = jax.tree_util.Partial(_predict, self.replace(contrast=None, noise=None))
+        predict = jax.tree_util.Partial(
+            _predict, self.replace(contrast=None, noise=None, time=None)
+        )
         return InverseProblem(
-            predict, task.observation, noise=task.noise, context=(task.heat, self.time)
+            predict, task.observation, noise=task.noise, context=(task.heat, task.time)
         )
 
     def initial(self, task: HeatData, key: PRNGKeyArray) -> Float[Array, " parts"]:

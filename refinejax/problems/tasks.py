@@ -45,10 +45,12 @@ class JudgedTasks(TaskDistribution, Protocol):
 
 
 class Split(struct.PyTreeNode):
-    """A part of a distribution that shares no task with its other parts, whatever the keys.
+    """A part of a distribution that draws from a stream of keys of its own.
 
-    Each part draws from a stream of keys of its own: ``sample(fold_in(key, stream))``. So tasks for
-    training, validation and test differ also where the same seed was used for all.
+    ``sample(fold_in(key, stream))``: tasks for training, validation and test are drawn anew also
+    where the same seed was used for all. Two parts share a task only where the distribution itself
+    gives the same one for different keys, as one of few tasks may; what tasks are drawn from, such
+    as the rows of a data set, they share.
 
     Attributes:
         tasks: the distribution.

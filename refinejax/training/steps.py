@@ -129,7 +129,7 @@ def _step(task: Any, numbers: Numbers, live: Live, key: PRNGKeyArray, recipe: Re
         weights=weights,
         optimizer=state,
         average=average,
-        memory=_memory(task, finite, memory, weights, again),
+        memory=_memory(task, finite, memory, live.replace(weights=weights), again),
         skipped=live.skipped + ~finite,
         lost=jnp.where(finite, 0, live.lost + 1),
         window=_count(live.window, {"loss": loss, "grad_norm": norm, **metrics}, finite),
@@ -161,13 +161,16 @@ def _mix(average: Any, weights: Any, decay: Any) -> Any:
     return jax.tree.map(mix, average, weights)
 
 
-def _memory(task: Any, finite: Any, memory: Any, weights: Any, key: PRNGKeyArray) -> Any:
+def _memory(task: Any, finite: Any, memory: Any, live: Live, key: PRNGKeyArray) -> Any:
     """Begin the memory anew after a step that was skipped: what is not finite may be in it."""
     if not jax.tree.leaves(memory):
         return memory
+    renew = getattr(task, "renew", None)
 
     def anew() -> Any:
-        return alike(task.begin(weights, key), memory, "memory")
+        if renew is None:
+            return alike(task.begin(live.weights, key), memory, "memory")
+        return alike(renew(live.weights, live.memory, live.step, key), memory, "memory")
 
     return jax.lax.cond(finite, lambda: memory, anew)
 

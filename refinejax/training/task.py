@@ -33,7 +33,8 @@ class TrainingTask(Protocol):
         """Return loss, gradient (a pytree like the weights), memory, and numbers to be logged.
 
         A step of which the loss or the gradient is not finite is skipped, and the memory begun
-        anew.
+        anew: by ``begin``, or, where there is one, by ``renew(weights, memory, step, key)``, which
+        is given the memory before the step and may keep of it what it knows to be finite.
         """
         ...
 
