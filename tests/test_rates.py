@@ -90,6 +90,8 @@ def test_bad_input_is_named():
         convergence_rates(np.ones(5))
     with pytest.raises(ValueError, match="floor: expected less than every loss at the start"):
         convergence_rates(np.ones((2, 5)), floor=1.0)
+    with pytest.raises(ValueError, match="traces: expected finite losses at the start"):
+        convergence_rates(np.array([[np.inf, 1.0, 0.5]]))
     with pytest.raises(ValueError, match=r"traces: expected shape \(3, steps \+ 1\)"):
         rates(np.ones((2, 5)), convergence_rates(noisy(3, 0.0)))
 

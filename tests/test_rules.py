@@ -172,6 +172,9 @@ def test_rates_of_a_rule_are_fixed_or_learned():
             np.testing.assert_allclose(jnp.exp(rates[0]), 0.25, rtol=1e-6)
     with pytest.raises(ValueError, match="cell: expected one of lstm, rnnprop, mlp, got 'gru'"):
         RuleConfig("gru")
+    for options in ({"width": 0}, {"layers": 0}, {"rate": -0.1}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
+            RuleConfig(**options)
     assert builder("rule", {"cell": "mlp", "width": 3})(KEY).factory is learned_rule
 
 

@@ -95,10 +95,13 @@ def column(trained, name):
     return [line[name] for line in trained.history if name in line]
 
 
+MEASURED = ("rate", "seconds", "memory")  # what differs from run to run
+
+
 def lines(history):
     """What the log says but for the rate, which depends on the time; NaN made comparable."""
     return [
-        {name: "NaN" if x != x else x for name, x in line.items() if name != "rate"}
+        {name: "NaN" if x != x else x for name, x in line.items() if name not in MEASURED}
         for line in history
     ]
 
@@ -597,7 +600,10 @@ def test_the_log_is_json_lines(tmp_path):
     assert [x["step"] for x in found] == [0, 4, 8, 8, 10, 10]
     names = ["step", "loss", "grad_norm", "learning_rate", "skipped", "age", "w0", "rate"]
     assert [*found[1]] == names
-    assert [*found[0]] == ["step", "validation_loss", "validation_w0"]
+    assert [*found[0]] == ["step", "validation_loss", "validation_w0", "seconds", "memory"]
+    seconds = [x["seconds"] for x in found if "seconds" in x]
+    assert 0 < seconds[0] < seconds[-1]
+    assert all(x["memory"] > 1 for x in found if "memory" in x)
     assert found[1]["loss"] is None
     assert found[1]["skipped"] == 4
     assert all(x["rate"] > 0 for x in found if "rate" in x)

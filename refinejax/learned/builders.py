@@ -1,5 +1,6 @@
 """Learned refiners by name and config."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
-from refinejax._core import Refiner
+from refinejax._core import Refiner, check_positive
 from refinejax.learned.cells import InferenceMachine, LSTMUpdate, ResidualUpdate
 from refinejax.learned.damping import LearnedDamping
 from refinejax.learned.damping_net import DampingNet
@@ -100,7 +101,7 @@ class RuleConfig:
         learn_rate: whether it is learned.
 
     Raises:
-        ValueError: for an unknown cell.
+        ValueError: for an unknown cell, sizes below 1, or a rate that is not above 0.
     """
 
     cell: str = "rnnprop"
@@ -113,6 +114,10 @@ class RuleConfig:
         """Check."""
         if self.cell not in RULES:
             raise ValueError(f"cell: expected one of {', '.join(RULES)}, got {self.cell!r}")
+        check_positive("width", self.width)
+        check_positive("layers", self.layers)
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate: expected a number above 0, got {self.rate!r}")
 
     def __call__(self, key: PRNGKeyArray) -> Gradient:
         """Return the refiner, untrained."""

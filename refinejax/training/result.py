@@ -27,7 +27,9 @@ class Trained:
         status: ``MAX_STEPS``, ``STALLED``, ``STOPPED`` or ``NONFINITE``.
         skipped: steps that were skipped, as the loss or its gradient was not finite.
         history: the lines of the log, each a table of numbers by name: of steps (means since the
-            last one) and of validations.
+            last one; ``rate`` is steps a second) and of validations (``seconds`` since the training
+            began, with compilation, and ``memory``, the peak so far in MB: of the device, or of the
+            process where that is the CPU).
     """
 
     weights: Any

@@ -16,6 +16,7 @@ from refinejax.checkpoint import Checkpoints
 from refinejax.learned.schedules import learning_rate
 from refinejax.training.config import TrainingConfig
 from refinejax.training.log import Log
+from refinejax.training.memory import peak_memory
 from refinejax.training.result import Trained
 from refinejax.training.state import Best, Live, Numbers, Recipe
 from refinejax.training.steps import ROWS, advance, start, validate
@@ -47,6 +48,7 @@ class Run:
         self.status = Status.RUNNING
         self.step, self.skipped, self.saved, self.cap = 0, 0, -1, 1
         self.rate, self.loss = 0.0, float("nan")
+        self.begun = time.monotonic()
         self.folder = None if folder is None else Path(folder).absolute()
         self.checkpoints: Checkpoints | None = None
         if self.folder is not None:
@@ -91,6 +93,7 @@ class Run:
         self.live, self.best, self.step = state["live"], state["best"], self.saved
         self.skipped, self.status = int(self.live.skipped), Status(state["status"])
         self.log = Log(self._log_path(), upto=self.saved)
+        self.begun -= max((line.get("seconds", 0.0) for line in self.log.lines), default=0.0)
         return True
 
     def _log_path(self) -> Path | None:
@@ -166,8 +169,10 @@ class Run:
 
     def _validate(self) -> None:
         numbers, weights = validate(self.task, self.live, self.keys[2], recipe=self.recipe)
-        self.log.add({"step": self.step} | {f"validation_{name}": x for name, x in numbers.items()})
-        loss = float(numbers["loss"])
+        loss = float(numbers["loss"])  # waits for the device
+        used = {"seconds": time.monotonic() - self.begun, "memory": peak_memory()}
+        named = {f"validation_{name}": x for name, x in numbers.items()}
+        self.log.add({"step": self.step} | named | used)
         if loss < self.best.loss:
             self.best = Best(weights, loss, self.step, 0)
         else:
