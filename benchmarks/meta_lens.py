@@ -19,7 +19,7 @@ import optax
 from benchmarks._common import environment, note, plus_minus, script, show, spread
 from benchmarks.meta_quadratics import RATES, adam
 from refinejax import Gradient, LevenbergMarquardt
-from refinejax.apps._lens_tasks import LensTasks
+from refinejax.apps.metalens import LensTasks
 from refinejax.learned import DampingConfig, RuleConfig
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
 from refinejax.physics.noise import PhaseNoise

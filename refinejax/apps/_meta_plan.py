@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from refinejax.apps._lens_tasks import LensTasks
 from refinejax.learned import builder
 from refinejax.meta import (
     Estimator,
@@ -16,6 +17,7 @@ from refinejax.meta import (
     pes,
 )
 from refinejax.networks.config import read_config
+from refinejax.physics.noise import PhaseNoise
 from refinejax.problems.augmented import Augmented
 from refinejax.problems.damped_sine import DampedSines
 from refinejax.problems.diffusion import Diffusions
@@ -32,6 +34,7 @@ PROBLEMS: dict[str, Callable[[], Any]] = {
     "lassos": Lassos,
     "damped_sines": DampedSines,
     "diffusions": Diffusions,
+    "lenses": lambda: LensTasks(PhaseNoise()),
 }
 ESTIMATORS = ("full", "truncated", "pes", "nres", "es")
 

@@ -30,6 +30,7 @@ from refinejax.apps._lens_scale import (
 )
 from refinejax.apps._lens_slopes import SlopeFit, fit_slopes
 from refinejax.apps._lens_tasks import SMALLEST as SMALLEST_LEARNED
+from refinejax.apps._lens_tasks import LensTasks as LensTasks
 from refinejax.batch import BatchResult
 from refinejax.diagnostics import Fit
 from refinejax.models import pretrained
