@@ -17,7 +17,8 @@ code apart from theirs.
    `optimize_latent` with its defaults.
 4. The answers for a sample alone, in a batch of 64 and of 1,024.
 
-Runs are starts times samples. Times of all peers are taken in turns.
+Runs are starts times samples. Times of all peers are taken in turns, PyTorch with the number of
+threads, one or one a core, that is quicker for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def ours(
 
 def literature_speed(study: Study, samples: int, restarts: int, repeats: int) -> dict[str, Any]:
     """Time the loop of the literature and ours in turns on the same samples."""
-    from benchmarks._torch_latent import TorchModel, literature
+    from benchmarks._torch_latent import TorchModel, literature, quickest_threads
 
     model, inputs = TorchModel(study), study.inputs[:samples]
 
@@ -71,19 +72,24 @@ def literature_speed(study: Study, samples: int, restarts: int, repeats: int) ->
         return ours(study, inputs, None, restarts=restarts, **options).optimized_input
 
     rate = min(RATES, key=lambda rate: _best(study, theirs(rate)))
+    threads = quickest_threads(lambda: theirs(rate))
     peers: dict[str, Callable[[], Any]] = {
         "ours": mine,
         "ours, brief": lambda: mine(max_steps=BRIEF),
         "literature": lambda: theirs(rate),
     }
-    return {"rate": rate, **_raced(study, peers, (samples, samples, restarts), repeats)}
+    return {
+        "rate": rate,
+        "threads": threads,
+        **_raced(study, peers, (samples, samples, restarts), repeats),
+    }
 
 
 def botorch_speed(study: Study, samples: int, few: int, repeats: int, seed: int) -> dict[str, Any]:
     """Time BoTorch on a few samples and ours on all, in turns; its better mode counts."""
     import torch  # pyright: ignore[reportMissingImports]  # in the extra `bench`
 
-    from benchmarks._torch_latent import TorchModel, botorch
+    from benchmarks._torch_latent import TorchModel, botorch, quickest_threads
 
     model = TorchModel(study, torch.float64)
     low, high = np.asarray(study.model.lower, float), np.asarray(study.model.upper, float)
@@ -102,7 +108,8 @@ def botorch_speed(study: Study, samples: int, few: int, repeats: int, seed: int)
         "together": lambda: theirs(False),
         "apart": lambda: theirs(True),
     }
-    return _raced(study, peers, (samples, few, RESTARTS), repeats)
+    threads = quickest_threads(lambda: theirs(True))
+    return {"threads": threads, **_raced(study, peers, (samples, few, RESTARTS), repeats)}
 
 
 def _raced(
@@ -204,7 +211,8 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
             for peer in first["peers"]:
                 values = [one[rival][i]["peers"][peer] for one in every]
                 sums = {key: spread([v[key] for v in values]) for key in values[0]}
-                speed.append({"rival": rival, **size, "peer": peer, **sums})
+                threads = [one[rival][i]["threads"] for one in every]
+                speed.append({"rival": rival, **size, "peer": peer, "threads": threads, **sums})
     return {
         "environment": environment(),
         "settings": {

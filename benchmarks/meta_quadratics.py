@@ -3,8 +3,9 @@
 f(x) = ‖Wx − y‖², on 256 held-out tasks, from the same starts. *normal*: W, y and starts standard
 normal; *uniform*: W and y uniform on [0, 1], as in the code of Andrychowicz et al. (2016), whose
 figure shows log₁₀ of the mean loss after 100 steps, −0.7 to −1.08. Rules are trained on episodes of
-20 steps by backpropagation through all of them, once for each seed, and run far beyond that: 100,
-300 and 500 steps, as they are and *annealed*, their steps times half a cosine that falls to 0 in as
+20 steps by backpropagation through all of them, once for each seed, the average of their weights
+that is best over 100 steps on tasks held out being kept, and run far beyond that: 100, 300 and 500
+steps, as they are and *annealed*, their steps times half a cosine that falls to 0 in as
 many. Adam is tuned for each number of steps: rates up to 1, constant and with the same cosine. A
 task has diverged if its loss is above that at the start.
 """
@@ -29,7 +30,7 @@ from refinejax.training import TrainingConfig
 STEPS = (20, 100, 300, 500)
 RATES = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
 LAWS = ("normal", "uniform")
-RULES = {"LSTM": (RuleConfig("lstm"), 6000, 1e-2), "RNNprop": (RuleConfig("rnnprop"), 2000, 3e-3)}
+RULES = {"LSTM": (RuleConfig("lstm"), 6000, 5e-3), "RNNprop": (RuleConfig("rnnprop"), 2000, 3e-3)}
 
 
 def adam(rate: Any, length: Any, cosine: Any) -> optax.GradientTransformation:
@@ -93,6 +94,7 @@ def learned(tasks: Any, name: str, seed: int, quick: bool, count: int) -> Any:
         "adam",
         rate,
         warmup=min(20, steps - 1),
+        average=0.99,
         validate_every=max(1, steps // 10),
         log_every=max(1, steps // 20),
         seed=seed,

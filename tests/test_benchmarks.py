@@ -184,6 +184,7 @@ def latent_data():
 
 def meta_data():
     row = {"estimator": "PES", "samples": 6144, "deviations": 1.23}
+    row |= {"estimate": [0.3, 0.43], "exact": [0.3, 0.4]}
     noisy = {"horizon": 100, "window": 5, "best_rate": 0.1685, "best_loss": 0.1295}
     noisy |= {name: {"PES": spread(0.16, 0.18)} for name in ("rates", "losses")}
     return {
@@ -267,7 +268,7 @@ def test_tables_hold_the_numbers(folder):
     assert "| CMA-ES | 10.0 ± 1.4 | 2.00 | 0.200 | 0.400 |" in text
     assert "| as trained | learned damping | 50.0 % | 100.0 % | 100.0 % |" in text
     assert "3 × noise: 50.0 ± 14.1 % after 5." in text
-    assert "| PES | 1.2 | 0.5 |" in text
+    assert "| PES | 1.2 (6 %) | 0.5 (6 %) |" in text
     quadratics = "| LSTM | 0.600 ± 0.141 | 0.600 ± 0.141 | 0.600 ± 0.141 | -0.22 |"
     assert quadratics in text
     assert "| MAML | 0.600 ± 0.141 | diverges | 0.600 ± 0.141 |" in text
