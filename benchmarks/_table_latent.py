@@ -34,7 +34,7 @@ def latent(data: Mapping[str, Any]) -> str:
     note = (
         "A run is one start of a sample. Against BoTorch within the "
         f"bounds of the data, timed on at most {settings['few']} samples; PyTorch with as many "
-        f"threads as are quicker. {machine(data)}, "
+        f"threads as suit it best. {machine(data)}, "
         f"{seeds(settings['seeds'])}."
     )
     return "\n\n".join([markdown(rows), note, _round_trip(data), _company(data)])
