@@ -351,6 +351,8 @@ class NotAvailable:
         (np.array(["a", "", "b"]), [0, -1, 1], ("a", "b")),
         ([1, None, 0], [1, -1, 0], ("0", "1")),
         (np.array([1, -1, 0]), [1, -1, 0], ("0", "1")),
+        (np.array([True, False, True]), [1, 0, 1], ("0", "1")),
+        ([True, None, False], [1, -1, 0], ("0", "1")),
         (np.array([1.5, None, 2.0], object), [[1.5], [np.nan], [2.0]], ()),
         ([[1.5, None], [2, 3], [None, 4]], [[1.5, np.nan], [2, 3], [np.nan, 4]], ()),
     ],

@@ -30,6 +30,8 @@ def read_labels(name: str, values: Any, count: int) -> tuple[np.ndarray, tuple[s
         )
     if array.dtype == object:
         array = _typed(name, array)
+    if array.dtype == bool:
+        array = array.astype(np.int64)
     if np.issubdtype(array.dtype, np.floating):
         return _numbers(name, array.reshape(count, -1)), ()
     if array.ndim > 1:
