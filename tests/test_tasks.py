@@ -231,3 +231,30 @@ def test_augmented_tasks_are_the_same_in_other_units():
     np.testing.assert_allclose(tasks.query(task)(start), inner(scales * start), rtol=1e-6)
     plain = run(Gradient(optax.sgd, {"learning_rate": 1e-3}), inner, scales * start, num_steps=1)
     assert plain.loss < plain.initial_loss
+
+
+def test_augmented_residuals_find_what_the_problem_has():
+    """In other units and with a factor on the loss Levenberg–Marquardt goes the same way."""
+    plain = LeastSquaresTasks()
+    tasks = Augmented(plain, params=1.0, loss=2.0)
+    task = tasks.sample(KEY)
+    inner, scales, _ = task
+    whole, start = tasks.objective(task), tasks.initial(task, KEY)
+    np.testing.assert_allclose(jnp.mean(whole.residual(start) ** 2), whole(start), rtol=1e-5)
+    found = run(LevenbergMarquardt(), whole, start, num_steps=30).params
+    theirs = run(
+        LevenbergMarquardt(), plain.objective(inner), plain.initial(inner, KEY), num_steps=30
+    ).params
+    np.testing.assert_allclose(scales * found, theirs, rtol=1e-2, atol=1e-3)
+    without = Augmented(Quadratics(size=2))
+    assert without.objective(without.sample(KEY)).bounds is None
+
+
+def test_a_rod_keeps_the_time_at_which_it_was_seen():
+    """A curriculum moves the time of the distribution while episodes are under way."""
+    early, late = Diffusions(time=0.05), Diffusions(time=0.3)
+    task = early.sample(KEY)
+    np.testing.assert_array_equal(
+        late.objective(task)(task.truth), early.objective(task)(task.truth)
+    )
+    assert late.objective(task)(task.truth) < 3

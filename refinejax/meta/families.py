@@ -122,7 +122,7 @@ def imaml(
 ) -> Implicit:
     """Return iMAML: the gradient of where the steps end, not of the way (Rajeswaran et al. 2019).
 
-    Arguments are those of `maml`, and ``strength``: λ, by which params are held to the start;
+    Arguments are those of `fomaml`, and ``strength``: λ, by which params are held to the start;
     ``iterations``: of conjugate gradients.
     """
     if isinstance(strength, int | float) and not strength > 0:
