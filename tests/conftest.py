@@ -11,7 +11,14 @@ os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get(
 
 
 def pytest_configure(config):
-    """Keep compiled programs for the other worker, later modules and processes that are started."""
+    """Keep compiled programs for the other worker, later modules and processes that are started.
+
+    Each worker has a core to itself: small operations that are spread over two wait for both.
+    """
+    if hasattr(config, "workerinput") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        number = int(config.workerinput["workerid"].removeprefix("gw"))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
     # One that is being written by somebody else, or was when that was killed, is compiled instead.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache")
     if hasattr(config, "workerinput") or "JAX_COMPILATION_CACHE_DIR" in os.environ:
