@@ -4,9 +4,17 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from refinejax._core import Status
+
+
+class Judge(Protocol):
+    """What says between chunks whether to end."""
+
+    def verdict(self) -> Status | None:
+        """Return with which status what is under way has to end now, else None."""
+        ...
 
 
 class Deadline:

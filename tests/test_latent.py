@@ -259,6 +259,13 @@ def test_the_answer_for_a_sample_is_the_same_in_any_company():
     assert np.any(others.initial_loss[0, 1:] != whole.initial_loss[3, 1:])
 
 
+def test_the_answer_is_the_same_on_several_threads():
+    samples = np.random.default_rng(6).standard_normal((12, 4)).astype(np.float32)
+    one, two = (search(linear, {"a": 1.0, "b": "max"}, samples, threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(two.optimized_input, one.optimized_input)
+    np.testing.assert_array_equal(two.steps, one.steps)
+
+
 def test_draws_of_a_population_do_not_depend_on_company_either():
     method = Evolution("cma_es", population_size=8, std=0.3)
     options = {"method": method, "restarts": 2, "max_steps": 12, "bounds": (-2, 2)}
@@ -441,7 +448,8 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ({"a": 1.0}, {"spread": [1.0, 2.0]}, "spread: expected"),
         ({"a": 1.0}, {"spread": "x"}, "spread: expected"),
         ({"a": 1.0}, {"scale": 0.0}, "scale: expected finite numbers above 0"),
-        ({"a": 1.0}, {"lanes": 0}, "lanes: expected 1"),
+        ({"a": 1.0}, {"lanes": 0}, "lanes: expected a whole number of 1"),
+        ({"a": 1.0}, {"threads": 0}, "threads: expected a whole number of 1"),
         ({"a": 1.0}, {"time_limit": -1.0}, "time_limit: expected seconds"),
         ({"a": 1.0}, {"initial": np.zeros((2, 4), complex)}, "initial: expected real"),
         ({"a": 1.0}, {"initial": np.zeros((0, 4))}, "initial: expected samples"),

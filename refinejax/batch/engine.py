@@ -1,5 +1,6 @@
 """The host's part of the batch engine: keep the lanes filled until every sample has ended."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._core import Status
-from refinejax._interrupt import Deadline
+from refinejax._interrupt import Judge
 from refinejax.batch.lanes import (
     Lanes,
     Layout,
@@ -71,8 +72,9 @@ class Engine:
         self.rules = plan.place(jax.device_put(rules), split=False)  # once, not at every call
         self.filler: Rows | None = None
         self.cap = _FIRST_CAP
+        self.compiled = threading.Event()  # set when the first chunk is done
 
-    def drive(self, source: Source, deadline: Deadline) -> Iterator[Finished]:
+    def drive(self, source: Source, deadline: Judge) -> Iterator[Finished]:
         """Refine all samples of ``source``; yield them as they end.
 
         When the deadline says so, what is under way is yielded as it stands and the rest is left.
@@ -92,6 +94,7 @@ class Engine:
             quota = plan.lanes if queue.exhausted else group
             begun = time.monotonic()
             lanes, outcome = self._cycle(lanes, rows, quota, 0 if filling else self.cap)
+            self.compiled.set()
             queue.prefetch(plan.group)  # while the devices work
             ids = np.asarray(outcome.ids)
             self._adapt(time.monotonic() - begun, full=bool(np.sum(ids >= 0) >= quota))

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, as_key, as_objective, as_stop, bounds_of, check_seconds
+from refinejax._core import (
+    Refiner,
+    Stop,
+    as_key,
+    as_objective,
+    as_stop,
+    bounds_of,
+    check_positive,
+    check_seconds,
+)
 from refinejax._interrupt import Deadline
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
@@ -22,6 +31,7 @@ from refinejax.batch.progress import Bar
 from refinejax.batch.result import BatchResult
 from refinejax.batch.sources import ArraySource, check_steps, count_samples, describe, host
 from refinejax.batch.stages import rules_of, stages_of
+from refinejax.batch.together import drive_together
 
 
 def run_batch(
@@ -36,6 +46,7 @@ def run_batch(
     lanes: int | None = None,
     memory_limit: str | float | None = None,
     mesh: Mesh | None = None,
+    threads: int = 1,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
@@ -63,6 +74,9 @@ def run_batch(
         mesh: devices to spread the lanes over; there is no communication between them. If they
             belong to several processes (``jax.distributed``), each refines its share on its own
             devices, and all get the whole result.
+        threads: engines with lanes of their own, each on a thread, which share the samples. For
+            problems of many small operations, of which XLA uses but one core of a CPU; where they
+            are large it divides them itself, and more threads are no faster.
         progress: draw a progress bar on stderr.
         checkpoint: a folder for what is finished. A run that was interrupted and is started again
             with the same arguments computes only the rest.
@@ -74,11 +88,15 @@ def run_batch(
     Raises:
         ValueError: for an empty batch, leading axes that differ, params that are not floating, a
             ``checkpoint`` of another job, a ``memory_limit`` too small for a single lane; for a
-            ``key``, ``stop`` or ``time_limit`` that is none.
+            ``key``, ``stop`` or ``time_limit`` that is none; for ``threads`` beside ``mesh`` or
+            ``memory_limit``, which are about one engine.
     """
     begun = time.monotonic()
     max_steps = check_steps(max_steps)
     check_seconds("time_limit", time_limit)
+    check_positive("threads", threads)
+    if threads > 1 and (mesh is not None or memory_limit is not None):
+        raise ValueError("threads: leave it at 1 with mesh or memory_limit")
     problem, params = as_objective(problem), host(params)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
@@ -113,8 +131,9 @@ def run_batch(
                     plan = _fit(
                         common, layout, structure, data, starts, plan, memory_limit, len(todo)
                     )
-                engine = Engine(common, layout, structure, plan)
-                for finished in engine.drive(source, deadline):
+                useful = min(int(threads), -(-len(todo) // plan.lanes))
+                engines = [Engine(common, layout, structure, plan) for _ in range(useful)]
+                for finished in drive_together(engines, source, deadline):
                     done = output.put(finished, rules, max_steps, early=stage.place == "early")
                     bar.update(len(done), output.converged(done))
                     if ledger is not None:

@@ -35,6 +35,7 @@ class Search:
     tradeoffs: bool
     trajectory: bool
     lanes: int
+    threads: int
     mesh: Mesh | None
     progress: bool
     begun: float
@@ -110,7 +111,8 @@ class Search:
             left = max(left - (time.monotonic() - self.begun), 0.0)
         result = run_batch(
             self.refiner, state, starts, self.key, max_steps=self.max_steps, stop=self.stop,
-            lanes=self.lanes, mesh=self.mesh, progress=self.progress, time_limit=left,
+            lanes=self.lanes, mesh=self.mesh, threads=self.threads, progress=self.progress,
+            time_limit=left,
         )  # fmt: skip
         if self.trajectory:
             path = each(

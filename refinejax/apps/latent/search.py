@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, as_key, as_stop, check_seconds
+from refinejax._core import Refiner, Stop, as_key, as_stop, check_positive, check_seconds
 from refinejax._methods import LARGEST, METHODS
 from refinejax._run import check_count
 from refinejax.apps.latent.checks import (
@@ -28,6 +28,7 @@ from refinejax.apps.latent.result import LatentResult
 from refinejax.apps.latent.rounds import Search
 from refinejax.apps.latent.shortcuts import as_targets
 from refinejax.apps.latent.targets import Target
+from refinejax.batch.together import cores
 from refinejax.problems.transforms import Scaled, Transform
 from refinejax.refiners import BFGS, Gradient
 
@@ -70,6 +71,7 @@ def optimize_latent(
     key: Any = 0,
     ids: Any = None,
     lanes: int | None = None,
+    threads: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = False,
     time_limit: float | None = None,
@@ -120,6 +122,8 @@ def optimize_latent(
         ids: numbers of the samples, shape (B,); by default 0 to B − 1. A sample of a number has the
             same answer alone and in any batch.
         lanes: starts under way at once.
+        threads: engines with so many lanes each, see `run_batch`; by default one for each core that
+            the process may use, of a CPU.
         mesh: devices to spread them over.
         progress: draw a progress bar on stderr.
         time_limit: seconds, after which the search ends with what there is.
@@ -157,8 +161,8 @@ def optimize_latent(
     size = shapes.latent if setting.over == "latent" else samples.shape[1]
     search = Search(
         *_method(method, max_steps, size), as_stop(stop), as_key(key), _starts(restarts),
-        _spread(spread, size), tradeoffs, trajectory, _lanes(lanes), mesh, progress, begun,
-        time_limit,
+        _spread(spread, size), tradeoffs, trajectory, _lanes(lanes), _threads(threads, mesh),
+        mesh, progress, begun, time_limit,
     )  # fmt: skip
     shown = column_names(
         asked(objective.targets, objective.constraints), shapes.heads, info.classes
@@ -330,10 +334,15 @@ def _numbers(ids: Any, count: int) -> np.ndarray:
     return numbers.astype(np.int32)
 
 
+def _threads(threads: int | None, mesh: Mesh | None) -> int:
+    if threads is not None:
+        check_positive("threads", threads)
+        return int(threads)
+    return cores() if mesh is None and jax.default_backend() == "cpu" else 1
+
+
 def _lanes(lanes: int | None) -> int:
     if lanes is not None:
-        check_count("lanes", lanes)
-        if int(lanes) < 1:
-            raise ValueError(f"lanes: expected 1 or more, got {lanes!r}")
+        check_positive("lanes", lanes)
         return int(lanes)
     return _LANES.get(jax.default_backend(), _LANES_ACCELERATOR)
