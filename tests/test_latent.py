@@ -415,6 +415,7 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ({"a": 1.0}, {"initial": np.zeros((2, 3, 1))}, "initial: expected samples"),
         ({"a": 1.0}, {"bounds": (1.0, -1.0)}, "bounds: descriptor 0"),
         ({"a": 1.0}, {"bounds": "data"}, "bounds: expected"),
+        ({"a": 1.0}, {"bounds": np.array(3.0)}, "bounds: expected"),
         ({"a": 1.0}, {"over": "latent"}, "over: a search over the latent needs decode"),
         ({"a": 1.0}, {"method": "simplex"}, "method: expected one of auto, bfgs"),
         ({"a": 1.0}, {"method": "lm"}, "no sum of squares"),
@@ -519,6 +520,14 @@ def test_an_answer_worse_than_the_sample_itself_is_said():
     np.testing.assert_array_equal(
         result.improved, result.roundtrip_loss[[0, 1], result.best] < score
     )
+    broken = dataclasses.replace(
+        result, violation=np.full((2, 1), 0.5), sample_violation=np.array([0.5, 0.6])
+    )
+    np.testing.assert_array_equal(broken.improved, [False, True])
+    slight = dataclasses.replace(
+        result, sample_loss=result.roundtrip_loss[:, 0], sample_violation=np.full(2, 1e-4)
+    )
+    assert not slight.improved.any()
     worse = dataclasses.replace(result, sample_loss=np.zeros(2))
     assert not worse.improved.any()
     assert "no better than the sample itself: 2 samples" in worse.summary()
@@ -548,7 +557,7 @@ def test_ranks_do_not_lose_violations_beside_large_losses():
 def test_columns_say_what_they_are_about():
     samples = np.full((2, 4), 0.2, np.float32)
     targets = [InClasses("k", 0), NotInClasses("k", (1, 2)), Match("a", 1.0)]
-    options = {"classes": {"k": ["x", "y", "z"]}, "max_steps": 2, "restarts": 1}
+    options = {"classes": {"k": np.array(["x", "y", "z"])}, "max_steps": 2, "restarts": 1}
     held = [AtMost("v", 5.0)]
     result = search(HEADS, targets, samples, constraints=held, **options)
     columns = ("k: p(x)", "k: p(not y, z)", "a", "v[0]", "v[1]", "v[2]")

@@ -314,6 +314,7 @@ def test_search_knows_the_model(fitted, tmp_path):
         ({"y": np.zeros(5)}, {"network": {"latent": 0}}, "widths"),
         ({"y": np.zeros(5)}, {"network": {"numbers": {"z": 1}}}, "'z' is no task"),
         ({"y": [0.0, np.inf, 1.0, 1.0, 1.0]}, {}, "'y', row 1 is infinite"),
+        ({"y": [None] * 5}, {}, "'y' is missing in every row"),
         ({"y": ["a", 1.0, "b", "a", "b"]}, {}, "'y' mixes numbers and text"),
         ({"k": [2020, 2021, 2020, 1, 1]}, {}, "'k' has 3 classes up to 2021, and 0 never occurs"),
         ({"k": np.full((5, 2), "a")}, {}, "'k': classes have shape"),
@@ -353,6 +354,8 @@ class NotAvailable:
         (np.array([1, -1, 0]), [1, -1, 0], ("0", "1")),
         (np.array([True, False, True]), [1, 0, 1], ("0", "1")),
         ([True, None, False], [1, -1, 0], ("0", "1")),
+        (list(np.array([True, False, True])), [1, 0, 1], ("0", "1")),
+        ([jnp.float32(1), np.array(2.5), np.float64(3)], [[1], [2.5], [3]], ()),
         (np.array([1.5, None, 2.0], object), [[1.5], [np.nan], [2.0]], ()),
         ([[1.5, None], [2, 3], [None, 4]], [[1.5, np.nan], [2, 3], [np.nan, 4]], ()),
     ],
@@ -366,8 +369,8 @@ def test_what_is_missing_in_labels(values, numbers, classes):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Box(1.0, -1.0), "box: expected finite bounds"),
-        (lambda: Box(-np.inf, 1.0), "box: expected finite bounds"),
+        (lambda: Box.create(1.0, -1.0), "box: expected finite bounds"),
+        (lambda: Box.create([-np.inf], [1.0]), "box: expected finite bounds"),
         (lambda: Simplex.create(3, locked={0: np.nan}), "locked: expected amounts"),
         (lambda: Simplex.create(3, total=0.0), "total: expected a sum above 0"),
         (lambda: Columns.of(((-1,), Positive())), "columns: expected numbers from 0"),

@@ -243,7 +243,10 @@ def test_what_is_no_estimator_is_named():
     with pytest.raises(ValueError, match="estimator: expected FullUnroll"):
         meta_task(Trajectory(Quadratics(size=2), rate, horizon=2))
     with pytest.raises(ValueError, match="steps: expected a number above 0"):
-        Curriculum(Quadratics(), steps=0)
+        Curriculum(Quadratics(), steps=0).check(Quadratics())
+    inner = Trajectory(Quadratics(size=2), rate, horizon=2)
+    with pytest.raises(ValueError, match="initial: expected meta-params like those"):
+        meta_task(FullUnroll(inner, batch=2), initial={"log_rate": 1.0})
 
 
 @pytest.mark.slow

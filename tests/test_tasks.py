@@ -10,7 +10,8 @@ from scipy.sparse import diags
 from scipy.sparse.linalg import expm_multiply
 
 from refinejax import Gradient, LevenbergMarquardt, run
-from refinejax.problems.augmented import Augmented
+from refinejax.problems import InverseProblem
+from refinejax.problems.augmented import Augmented, Scaled
 from refinejax.problems.classification import MLPTraining
 from refinejax.problems.damped_sine import DampedSines
 from refinejax.problems.diffusion import Diffusions, diffuse
@@ -248,6 +249,29 @@ def test_augmented_residuals_find_what_the_problem_has():
     np.testing.assert_allclose(scales * found, theirs, rtol=1e-2, atol=1e-3)
     without = Augmented(Quadratics(size=2))
     assert without.objective(without.sample(KEY)).bounds is None
+
+
+def test_augmented_problems_keep_their_prior():
+    """In the same units the steps are the same; in others they lead to the same place."""
+    observed = np.array([1.0, 2.0], np.float32)
+    problem = InverseProblem(lambda p: jnp.stack([p[0] * p[1], p[0]]), observed, prior=near)
+    start = jnp.array([0.5, 0.5])
+    plain = run(LevenbergMarquardt(), problem, start, num_steps=20)
+    same = run(LevenbergMarquardt(), Scaled(problem, jnp.ones(2), 1.0), start, num_steps=20)
+    np.testing.assert_allclose(same.params, plain.params, rtol=1e-5)
+    c = jnp.array([3.0, 0.2])
+    other = run(LevenbergMarquardt(), Scaled(problem, c, 5.0), start / c, num_steps=40)
+    np.testing.assert_allclose(c * other.params, plain.params, rtol=1e-2)
+    np.testing.assert_allclose(other.loss, 5 * plain.loss, rtol=1e-4)
+    v = jnp.array([1.0, -2.0])
+    scaled = Scaled(problem, c, 5.0)
+    np.testing.assert_allclose(
+        scaled.curvature(start)(v), scaled.normal(start).matrix @ v, rtol=1e-4
+    )
+
+
+def near(params):
+    return jnp.sum((params - 1) ** 2)
 
 
 def test_a_rod_keeps_the_time_at_which_it_was_seen():

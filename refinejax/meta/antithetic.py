@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
@@ -41,8 +42,8 @@ class Antithetic(Estimator):
         mesh: devices over which lanes are divided; static.
 
     Raises:
-        ValueError: for windows that do not divide the horizon or see no loss, another noise, or a
-            σ that is not above 0.
+        ValueError: for windows that do not divide the horizon or see no loss, or another noise;
+            from `es`, `pes` and `nres` also for a σ that is not above 0.
     """
 
     std: Any = 0.01
@@ -57,8 +58,6 @@ class Antithetic(Estimator):
         check_window(self.inner, self.window, self.lanes)
         if self.noise not in NOISES:
             raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {self.noise!r}")
-        if isinstance(self.std, float) and not self.std > 0:
-            raise ValueError(f"std: expected a standard deviation above 0, got {self.std}")
 
     def begin(self, meta: PyTree, key: PRNGKeyArray) -> Lane:
         """Return lanes whose first episodes end at different times."""
@@ -137,14 +136,21 @@ class Antithetic(Estimator):
 
 def es(inner: Any, **options: Any) -> Antithetic:
     """Return antithetic evolution strategies over whole episodes: `Antithetic` of one window."""
-    return Antithetic(inner, window=inner.horizon, noise="fresh", **options)
+    return _made(inner, window=inner.horizon, noise="fresh", **options)
 
 
 def pes(inner: Any, **options: Any) -> Antithetic:
     """Return persistent evolution strategies (Vicol et al. 2021)."""
-    return Antithetic(inner, noise="accumulated", **options)
+    return _made(inner, noise="accumulated", **options)
 
 
 def nres(inner: Any, **options: Any) -> Antithetic:
     """Return noise-reuse evolution strategies (Li et al. 2023)."""
-    return Antithetic(inner, noise="kept", **options)
+    return _made(inner, noise="kept", **options)
+
+
+def _made(inner: Any, **options: Any) -> Antithetic:
+    std = options.get("std", 1.0)
+    if not isinstance(std, Tracer) and not float(std) > 0:
+        raise ValueError(f"std: expected a standard deviation above 0, got {std!r}")
+    return Antithetic(inner, **options)

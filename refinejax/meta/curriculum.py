@@ -29,7 +29,7 @@ class Curriculum(struct.PyTreeNode):
         by: "schedule" or "success"; static.
 
     Raises:
-        ValueError: for another way, or steps that are not above 0.
+        ValueError: for another way.
     """
 
     easy: Any
@@ -41,15 +41,15 @@ class Curriculum(struct.PyTreeNode):
         """Check."""
         if self.by not in WAYS:
             raise ValueError(f"by: expected one of {', '.join(WAYS)}, got {self.by!r}")
-        if type(self.steps) in (int, float) and not self.steps > 0:
-            raise ValueError(f"steps: expected a number above 0, got {self.steps!r}")
 
     def check(self, hard: Any) -> None:
-        """Insist on distributions that can be interpolated.
+        """Insist on distributions that can be interpolated, in steps.
 
         Raises:
-            ValueError: if they are of other kinds or sizes.
+            ValueError: if they are of other kinds or sizes, or there is no step.
         """
+        if not float(self.steps) > 0:
+            raise ValueError(f"steps: expected a number above 0, got {self.steps!r}")
         there, here = jax.tree.structure(hard), jax.tree.structure(self.easy)
         if there != here or type(hard) is not type(self.easy):
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 from refinejax._core import Refiner
@@ -137,8 +138,8 @@ def _weights(weights: Any) -> Any:
     Raises:
         ValueError: if one is negative, or none is above 0.
     """
-    if weights is None:
-        return None
+    if weights is None or isinstance(weights, Tracer):
+        return weights
     array = np.asarray(weights, float)
     if not (np.all(array >= 0) and 0 < array.sum() < np.inf):
         raise ValueError(f"weights: expected numbers of 0 or more, one above, got {weights!r}")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
@@ -119,6 +120,13 @@ def meta_task(
     for name, number in (("steps", steps), ("count", count)):
         if number is not None:
             check_positive(name, number)
+    if initial is not None:
+        expected = jax.tree.structure(jax.eval_shape(estimator.init, jax.random.key(0)))
+        if jax.tree.structure(initial) != expected:
+            raise ValueError(
+                f"initial: expected meta-params like those of the inner loop, {expected}, got "
+                f"{jax.tree.structure(initial)}"
+            )
     inner = estimator.inner
     tasks = inner.tasks.tasks if isinstance(inner.tasks, Split) else inner.tasks
     if curriculum is not None:

@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._core import Scalar, offer, spread
+from refinejax.problems.normal import Normal, curvature, normal_equations
 from refinejax.problems.tasks import judge
 
 
@@ -26,7 +28,7 @@ class Scaled(struct.PyTreeNode):
 
     def __call__(self, params: PyTree) -> Scalar:
         """Return the loss."""
-        return self.factor * self.objective(jax.tree.map(jnp.multiply, self.scales, params))
+        return self.factor * self.objective(self._inside(params))
 
     @property
     def residual(self) -> Any:
@@ -36,10 +38,43 @@ class Scaled(struct.PyTreeNode):
             return None
 
         def residual(params: PyTree) -> Any:
-            found = inner(jax.tree.map(jnp.multiply, self.scales, params))
+            found = inner(self._inside(params))
             return jax.tree.map(lambda r: jnp.sqrt(self.factor).astype(r.dtype) * r, found)
 
         return residual
+
+    @property
+    def normal(self) -> Any:
+        """The quadratic model of s·f(c∘x), if f has one or a residual; else None."""
+        if offer(self.objective, "normal") is None and offer(self.objective, "residual") is None:
+            return None
+
+        def normal(params: PyTree) -> Normal:
+            model = normal_equations(self.objective, self._inside(params))
+            scales = ravel_pytree(self.scales)[0].astype(model.gradient.dtype)
+            model = model.along(jnp.diag(scales))
+            loss, gradient, matrix = (
+                self.factor * x for x in (model.loss, model.gradient, model.matrix)
+            )
+            return Normal(loss, gradient, matrix, model.count)
+
+        return normal
+
+    @property
+    def curvature(self) -> Any:
+        """Products with the matrix of ``normal``, likewise."""
+        if offer(self.objective, "curvature") is None and offer(self.objective, "residual") is None:
+            return None
+
+        def at(params: PyTree) -> Any:
+            apply = curvature(self.objective, self._inside(params))
+            scales = ravel_pytree(self.scales)[0]
+            return lambda v: self.factor * scales * apply(scales * v)
+
+        return at
+
+    def _inside(self, params: PyTree) -> PyTree:
+        return jax.tree.map(jnp.multiply, self.scales, params)
 
     @property
     def bounds(self) -> Any:

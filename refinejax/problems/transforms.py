@@ -37,24 +37,24 @@ class Box(struct.PyTreeNode):
     Attributes:
         lower: shape (n,) or a number.
         upper: likewise.
-
-    Raises:
-        ValueError: for bounds that are not finite, or the lower one not below the upper one.
     """
 
     lower: Any
     upper: Any
 
-    def __post_init__(self) -> None:
-        """Check bounds that are numbers, not tracers or what else a tree of them may hold."""
-        ends = (self.lower, self.upper)
-        if not all(type(end) in (float, int, np.ndarray) for end in ends):
-            return
-        low, high = (np.asarray(end, float) for end in ends)
+    @classmethod
+    def create(cls, lower: Any, upper: Any) -> "Box":
+        """Check and build.
+
+        Raises:
+            ValueError: for bounds that are not finite, or the lower one not below the upper one.
+        """
+        low, high = np.asarray(lower, float), np.asarray(upper, float)
         if not np.all(np.isfinite(low) & np.isfinite(high) & (low < high)):
             raise ValueError(
-                f"box: expected finite bounds, lower below upper, got {self.lower} and {self.upper}"
+                f"box: expected finite bounds, lower below upper, got {lower} and {upper}"
             )
+        return cls(jnp.asarray(low, float), jnp.asarray(high, float))
 
     def forward(self, u: Float[Array, " n"]) -> Float[Array, " n"]:
         """Return x."""

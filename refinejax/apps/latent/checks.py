@@ -61,7 +61,8 @@ def check_bounds(
                 f"bounds: expected (lower, upper), or 'data' for a model, got {bounds!r}"
             )
         bounds = (info.trained.lower, info.trained.upper)
-    if not isinstance(bounds, tuple | list | np.ndarray) or len(bounds) != 2:
+    pair = isinstance(bounds, tuple | list) or (isinstance(bounds, np.ndarray) and bounds.ndim)
+    if not pair or len(bounds) != 2:
         raise ValueError(f"bounds: expected (lower, upper), got {bounds!r}")
     try:
         low, high = (np.broadcast_to(np.asarray(b, dtype), (width,)) for b in bounds)

@@ -1,6 +1,7 @@
 """What there is to know of a model beforehand: its functions, sizes and classes."""
 
 import functools
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -93,9 +94,10 @@ def _ends(name: str, both: Any) -> tuple[Any, Any]:
 
 def _classes(name: str, some: Any) -> tuple[str, ...]:
     """Return the names of classes that were given as names or as their number."""
-    if isinstance(some, Sequence) and not isinstance(some, str):
+    listed = isinstance(some, Sequence | np.ndarray) and not isinstance(some, str)
+    if listed and np.ndim(some):
         found = tuple(map(str, some))
-    elif hasattr(some, "__index__") and not isinstance(some, bool):
+    elif isinstance(some, numbers.Integral) and not isinstance(some, bool):
         found = tuple(map(str, range(int(some))))
     else:
         found = ()

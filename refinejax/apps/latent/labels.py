@@ -41,8 +41,13 @@ def read_labels(name: str, values: Any, count: int) -> tuple[np.ndarray, tuple[s
 
 def _typed(name: str, array: np.ndarray) -> np.ndarray:
     """Return objects as floats, whole numbers or text, with what is missing as NaN, −1 or ""."""
+    plain = np.empty(array.size, object)
+    plain[:] = [_plain(one) for one in array.ravel()]
+    array = plain.reshape(array.shape)
     missing = np.vectorize(_missing, otypes=[bool])(array)
     there = list(array[~missing])
+    if not there:
+        raise ValueError(f"labels: {name!r} is missing in every row; leave the task out")
     if all(isinstance(one, str) for one in there):
         return np.where(missing, "", array).astype(str)
     if not all(isinstance(one, numbers.Real) for one in there):
@@ -50,6 +55,11 @@ def _typed(name: str, array: np.ndarray) -> np.ndarray:
     if all(isinstance(one, numbers.Integral) for one in there):
         return np.where(missing, -1, array).astype(np.int64)
     return np.where(missing, np.nan, array).astype(float)
+
+
+def _plain(one: Any) -> Any:
+    """Return a number of NumPy or JAX as one of Python."""
+    return one.item() if hasattr(one, "item") and np.ndim(one) == 0 else one
 
 
 def _missing(one: Any) -> bool:

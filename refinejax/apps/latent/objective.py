@@ -6,6 +6,7 @@ the input that is handed out. Beside it stands the alignment of z and z', which 
 where the decoder and the encoder are each other's inverse.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +50,8 @@ class Functions(struct.PyTreeNode):
         """Return the outputs by name."""
         if isinstance(self.outputs, dict):
             return {name: head(z) for name, head in self.outputs.items()}
-        return self.outputs(z)
+        found = self.outputs(z)
+        return dict(found) if isinstance(found, Mapping) else found
 
 
 class Place(NamedTuple):

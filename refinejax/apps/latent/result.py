@@ -100,11 +100,11 @@ class LatentResult:
         It keeps the constraints at a lower round-trip loss, or it breaks them less. An input that
         comes out of a decoder can be worse than the sample that was encoded.
         """
-        loss = np.stack([self._chosen(self.roundtrip_loss), self.sample_loss], axis=1)
-        broken = np.stack([self._chosen(self.violation), self.sample_violation], axis=1)
-        rank = ranking(loss, broken)
-        same = (loss[:, 0] == loss[:, 1]) & (broken[:, 0] == broken[:, 1])
-        return (rank[:, 0] < rank[:, 1]) & ~same
+        loss, broken = self._chosen(self.roundtrip_loss), self._chosen(self.violation)
+        kept, before = broken <= TOLERANCE, self.sample_violation <= TOLERANCE
+        less = kept | (broken < self.sample_violation)
+        better = np.where(before, kept & (loss < self.sample_loss), less)
+        return np.isfinite(loss) & (better | ~np.isfinite(self.sample_loss))
 
     def select(
         self, k: int, *, diverse: bool = True, slack: float = 0.01
