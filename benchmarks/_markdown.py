@@ -20,7 +20,8 @@ def percent(value: Mapping[str, float]) -> str:
 def machine(data: Mapping[str, Any]) -> str:
     """Say what it was measured on."""
     here = data["environment"]
-    return f"{here['cpus']} {here['device'].upper()} cores, jax {here['packages']['jax']}"
+    cores = f"core{'s' * (here['cpus'] != 1)}"
+    return f"{here['cpus']} {here['device'].upper()} {cores}, jax {here['packages']['jax']}"
 
 
 def seeds(count: int) -> str:

@@ -80,11 +80,10 @@ def meta_quadratics(data: Mapping[str, Any]) -> str:
             rows.append({law: f"({name}, as reported)", **cells, **last})
         parts.append(markdown(rows))
     settings = data["settings"]
-    falling = any("annealed" in name for methods in data["laws"].values() for name in methods)
-    told = "annealed: steps times half a cosine over as many; " if falling else ""
     note = (
         f"Mean loss on {settings['tasks']} held-out tasks; rules were trained on 20 steps. Adam "
-        f"has its own best rate and schedule for each number of steps; {told}"
+        "has its own best rate and schedule for each number of steps; annealed: steps times half a "
+        "cosine over as many; "
         f"{machine(data)}, {seeds(settings['seeds'])} (of training too)."
     )
     return "\n\n".join([*parts, note])

@@ -89,10 +89,14 @@ def tuned_adam(tasks: Any, seed: int, count: int, ahead: int, far: int) -> dict[
     return best
 
 
+def sizes(quick: bool) -> tuple[int, int, int, int]:
+    """Return steps of training, tasks, and the steps that Adam has to the target and in all."""
+    return (4, 4, 10, 20) if quick else (1500, 16, AHEAD, FAR)
+
+
 def one_seed(quick: bool, seed: int) -> dict[tuple[str, str], dict[str, float]]:
     """Train a rule, and return its row and Adam's for each architecture."""
-    steps, count = (4, 4) if quick else (1500, 16)
-    ahead, far = (10, 20) if quick else (AHEAD, FAR)
+    steps, count, ahead, far = sizes(quick)
     networks = dict(list(NETWORKS.items())[:2]) if quick else NETWORKS
     note(f"seed {seed}: training")
     rule, key = learned(seed, steps, far), jax.random.key(seed)
@@ -118,8 +122,7 @@ def one_seed(quick: bool, seed: int) -> dict[tuple[str, str], dict[str, float]]:
 
 def together(quick: bool, runs: Sequence[dict[tuple[str, str], dict[str, float]]]) -> Any:
     """Put the rows of the seeds together."""
-    steps, count = (4, 4) if quick else (1500, 16)
-    ahead, far = (10, 20) if quick else (AHEAD, FAR)
+    steps, count, ahead, far = sizes(quick)
     return {
         "environment": environment(),
         "settings": {

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 Params = TypeVar("Params")
@@ -423,14 +424,29 @@ def as_stop(stop: Any) -> Stop:
     return stop
 
 
-def check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any, what: str = "a whole number of 1") -> None:
     """Complain of a number of things that is not 1 or more.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        what: is the least, for the message, such as "1 row".
 
     Raises:
         ValueError: if it is no whole number of 1 or more.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-        raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}")
+        raise ValueError(f"{name}: expected {what} or more, got {value!r}")
+
+
+def check_above_zero(name: str, value: Any, what: str = "a number") -> None:
+    """Complain of a number that is not above 0; one that is traced is let pass.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not isinstance(value, Tracer) and not float(value) > 0:
+        raise ValueError(f"{name}: expected {what} above 0, got {value!r}")
 
 
 def check_seconds(name: str, value: Any) -> None:

@@ -370,7 +370,16 @@ def test_any_refiner(method):
 WIDER = Mahalanobis.fit(np.random.default_rng(3).standard_normal((20, 5)))
 
 
-class Nowhere:
+class Plain:
+    """A transform that is no pytree."""
+
+    def forward(self, u):
+        return u
+
+    inverse = forward
+
+
+class Nowhere(struct.PyTreeNode):
     """A transform that knows no number."""
 
     def forward(self, u):
@@ -431,6 +440,7 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ({"a": 1.0}, {"transform": Simplex.create(3)}, "transform: it does not take 4"),
         ({"a": 1.0}, {"transform": Columns.of(((9,), Positive()))}, "columns: there are 0 to 3"),
         ({"a": 1.0}, {"transform": 3}, "transform: expected one with forward"),
+        ({"a": 1.0}, {"transform": Plain()}, "transform: Plain is no pytree"),
         ({"a": 1.0}, {"transform": Nowhere()}, "transform: it turns sample 0, descriptor 0"),
         ({"a": 1.0}, {"scales": {"zz": 2.0}}, "scales: the model has no task 'zz'"),
         ({"a": 1.0}, {"ranges": {"zz": (0, 1)}}, "ranges: the model has no task 'zz'"),

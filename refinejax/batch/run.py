@@ -132,6 +132,7 @@ def run_batch(
                         common, layout, structure, data, starts, plan, memory_limit, len(todo)
                     )
                 useful = min(int(threads), -(-len(todo) // plan.lanes))
+                common = jax.device_put(common)  # once for all engines
                 engines = [Engine(common, layout, structure, plan) for _ in range(useful)]
                 for finished in drive_together(engines, source, deadline):
                     done = output.put(finished, rules, max_steps, early=stage.place == "early")

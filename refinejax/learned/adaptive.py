@@ -57,8 +57,9 @@ def hypergradient(
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, HypergradientState]:
+        dtype = state.rate.dtype
         along = optax.tree.vdot(
-            *(_cast(tree, state.rate.dtype) for tree in (updates, state.before))
+            optax.tree.cast(updates, dtype), optax.tree.cast(state.before, dtype)
         )
         if multiplicative:
             lengths = _length(updates) * _length(state.before)
@@ -76,10 +77,6 @@ def hypergradient(
 def _precise(params: PyTree) -> Any:
     """Return float32 or better: what changes by little does not move in bfloat16."""
     return jnp.promote_types(optax.tree.dtype(params, "highest"), jnp.float32)
-
-
-def _cast(tree: PyTree, dtype: Any) -> PyTree:
-    return jax.tree.map(lambda x: x.astype(dtype), tree)
 
 
 def _length(tree: PyTree) -> Any:

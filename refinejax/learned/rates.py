@@ -44,14 +44,15 @@ def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransf
             if _masked(gradient):  # as optax.masked and optax.partition hide params
                 return gradient
             rate = jnp.asarray(rate)
-            if per_step:
-                _check(rate.ndim > 0, "per_step: expected rates with an axis of steps", rate)
-                rate = rate[jnp.minimum(state.taken, rate.shape[0] - 1)]
+            if per_step and not rate.ndim:
+                raise ValueError("per_step: expected rates with an axis of steps, got a number")
+            rate = rate[jnp.minimum(state.taken, len(rate) - 1)] if per_step else rate
             try:
-                fits = jnp.broadcast_shapes(rate.shape, gradient.shape) == gradient.shape
+                rate = jnp.broadcast_to(rate, gradient.shape)
             except ValueError:
-                fits = False
-            _check(fits, f"rates: expected what broadcasts to shape {gradient.shape}", rate)
+                raise ValueError(
+                    f"rates: expected what broadcasts to shape {gradient.shape}, got {rate.shape}"
+                ) from None
             return (-rate * gradient).astype(gradient.dtype)
 
         if jax.tree.structure(rates) == jax.tree.structure(0):
@@ -65,8 +66,3 @@ def learned_rates(rates: PyTree, per_step: bool = False) -> optax.GradientTransf
 
 def _masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
-
-
-def _check(fits: bool, words: str, rate: Any) -> None:
-    if not fits:
-        raise ValueError(f"{words}, got shape {rate.shape}")

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, select
+from refinejax._core import Scalar, check_above_zero, select
 from refinejax.learned.masked import finite_lanes, masked_mean, shorten
 from refinejax.meta.estimator import Estimator, Metrics, over_devices
 from refinejax.meta.lanes import Lane, check_window, finish, new_lane, renew, run_window, stagger
@@ -150,7 +149,6 @@ def nres(inner: Any, **options: Any) -> Antithetic:
 
 
 def _made(inner: Any, **options: Any) -> Antithetic:
-    std = options.get("std", 1.0)
-    if not isinstance(std, Tracer) and not float(std) > 0:
-        raise ValueError(f"std: expected a standard deviation above 0, got {std!r}")
-    return Antithetic(inner, **options)
+    made = Antithetic(inner, **options)
+    check_above_zero("std", made.std, "a standard deviation")
+    return made

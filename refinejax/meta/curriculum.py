@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from refinejax._core import Scalar
+from refinejax._core import Scalar, check_above_zero
 
 WAYS = ("schedule", "success")
 
@@ -48,8 +48,7 @@ class Curriculum(struct.PyTreeNode):
         Raises:
             ValueError: if they are of other kinds or sizes, or there is no step.
         """
-        if not float(self.steps) > 0:
-            raise ValueError(f"steps: expected a number above 0, got {self.steps!r}")
+        check_above_zero("steps", self.steps)
         there, here = jax.tree.structure(hard), jax.tree.structure(self.easy)
         if there != here or type(hard) is not type(self.easy):
             raise ValueError(

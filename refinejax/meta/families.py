@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
-from refinejax._core import Refiner
+from refinejax._core import Refiner, check_above_zero
 from refinejax.learned.rates import learned_rates
 from refinejax.meta.adaptation import Adaptation
 from refinejax.meta.full import FullUnroll
@@ -45,45 +45,26 @@ def maml(
     return FullUnroll(inner, **options)
 
 
-def fomaml(
-    tasks: Any,
-    refiner: Refiner,
-    *,
-    steps: int = 1,
-    weights: Any = None,
-    anneal: int = 0,
-    **options: Any,
-) -> FullUnroll:
+def fomaml(tasks: Any, refiner: Refiner, **options: Any) -> FullUnroll:
     """Return first-order MAML: Hessians are left out (Finn et al. 2017, §5.2).
 
     Arguments are those of `maml`, but for the refiner: one that needs a residual, as
     Levenberg–Marquardt, cannot take its steps, which are by the gradient alone.
     """
-    inner = Adaptation(
-        tasks, refiner, _weights(weights), anneal=anneal, horizon=steps, second_order=False
-    )
-    return FullUnroll(inner, **options)
+    whole = maml(tasks, refiner, **options)
+    return whole.replace(inner=whole.inner.replace(second_order=False))
 
 
 def anil(
-    tasks: Any,
-    refiner: Refiner,
-    *,
-    head: str | tuple[str, ...] = ("head",),
-    steps: int = 1,
-    weights: Any = None,
-    anneal: int = 0,
-    **options: Any,
+    tasks: Any, refiner: Refiner, *, head: str | tuple[str, ...] = ("head",), **options: Any
 ) -> FullUnroll:
     """Return ANIL: steps move the head alone (Raghu et al. 2020, arXiv:1909.09157, §4).
 
     Arguments are those of `maml`, and ``head``: names of the entries of the params that are moved.
     """
     names = (head,) if isinstance(head, str) else tuple(head)
-    inner = Adaptation(
-        tasks, refiner, _weights(weights), anneal=anneal, adapts=names, horizon=steps
-    )
-    return FullUnroll(inner, **options)
+    whole = maml(tasks, refiner, **options)
+    return whole.replace(inner=whole.inner.replace(adapts=names))
 
 
 def meta_sgd(
@@ -126,8 +107,7 @@ def imaml(
     Arguments are those of `fomaml`, and ``strength``: λ, by which params are held to the start;
     ``iterations``: of conjugate gradients.
     """
-    if isinstance(strength, int | float) and not strength > 0:
-        raise ValueError(f"strength: expected a number above 0, got {strength!r}")
+    check_above_zero("strength", strength)
     inner = Adaptation(tasks, refiner, proximal=strength, horizon=steps)
     return Implicit(inner, iterations=iterations, **options)
 

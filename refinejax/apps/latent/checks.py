@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from refinejax.apps.latent.closeness import Closeness
@@ -80,25 +79,34 @@ def check_bounds(
 
 
 def check_transform(transform: Any, samples: np.ndarray) -> None:
-    """Try a transform on the samples.
+    """Try a transform on the shape of a sample.
 
     Raises:
-        ValueError: if it is none, is for another width, or makes of a sample what is not finite.
+        ValueError: if it is none, no pytree, or for another width.
     """
     if not hasattr(transform, "forward") or not hasattr(transform, "inverse"):
         raise ValueError(f"transform: expected one with forward and inverse, got {transform!r}")
-    width = samples.shape[1]
-    try:
-        moved = jax.vmap(lambda x: transform.forward(transform.inverse(x)))(jnp.asarray(samples))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"transform: it does not take {width} descriptors: {error}") from error
-    if moved.shape != samples.shape:
-        raise ValueError(f"transform: of {width} descriptors it makes {moved.shape[1:]}")
-    if not np.all(np.isfinite(moved)):
-        row, column = np.argwhere(~np.isfinite(moved))[0]
+    if any(leaf is transform for leaf in jax.tree.leaves(transform)):
+        raise ValueError(
+            f"transform: {type(transform).__name__} is no pytree; make it a flax.struct.PyTreeNode"
+        )
+    one = jax.ShapeDtypeStruct(samples.shape[1:], samples.dtype)
+    moved = _try(lambda x: transform.forward(transform.inverse(x)), (one,), "transform: it")
+    if moved.shape != one.shape:
+        raise ValueError(f"transform: of {one.shape[0]} descriptors it makes shape {moved.shape}")
+
+
+def check_begun(samples: Any, begun: Any) -> None:
+    """Insist on numbers where the searches over the input begin.
+
+    Raises:
+        ValueError: if the transform has made of a sample what is not finite.
+    """
+    if not np.all(np.isfinite(begun)):
+        row, column = np.argwhere(~np.isfinite(begun))[0]
         raise ValueError(
             f"transform: it turns sample {row}, descriptor {column} ({samples[row, column]}) into "
-            f"{moved[row, column]}"
+            f"{begun[row, column]}"
         )
 
 
@@ -129,9 +137,10 @@ def _check_closeness(one: Any, points: dict[str, Any], name: str) -> None:
     _try(one.distance, (point, point), f"{where} of the {one.space}")
 
 
-def _try(function: Any, arguments: tuple[Any, ...], where: str) -> None:
+def _try(function: Any, arguments: tuple[Any, ...], where: str) -> Any:
+    """Return the shape of what it gives."""
     try:
-        jax.eval_shape(function, *arguments)
+        return jax.eval_shape(function, *arguments)
     except (TypeError, ValueError) as error:
         width = arguments[0].shape[0]
         raise ValueError(f"{where} does not take {width} numbers: {error}") from error

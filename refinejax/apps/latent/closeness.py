@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from refinejax._core import Scalar, as_pytree
+from refinejax._core import Scalar, as_pytree, check_positive
 
 SPACES = ("input", "latent")
 _QUANTILE = 0.95
@@ -159,8 +159,7 @@ class Neighbors(Closeness):
         Raises:
             ValueError: for data that are no finite table or have too few rows, or an unknown space.
         """
-        if isinstance(k, bool) or not hasattr(k, "__index__") or int(k) < 1:
-            raise ValueError(f"k: expected 1 neighbor or more, got {k!r}")
+        check_positive("k", k, "1 neighbor")
         data = check_data(data, "data", int(k) + 1, space)
         std = data.std(0)
         scale = np.where(std > 0, std, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Scalar, check_positive
 from refinejax.apps.latent.closeness import check_data
 from refinejax.apps.latent.labels import read_labels
 from refinejax.networks.multitask import MultiTaskModel, Task, build_multitask, read_tasks
@@ -259,8 +259,7 @@ def check_settings(
     Raises:
         ValueError: names what does not fit, after ``where``.
     """
-    if isinstance(batch, bool) or not hasattr(batch, "__index__") or int(batch) < 1:
-        raise ValueError(f"{where}batch: expected 1 row or more, got {batch!r}")
+    check_positive(f"{where}batch", batch, "1 row")
     if not 0 < held_out < 1:
         raise ValueError(f"{where}held_out: expected a share between 0 and 1, got {held_out!r}")
     for name, value in (("reconstruction", reconstruction), ("noise", noise)):

@@ -204,11 +204,15 @@ class LatentObjective(struct.PyTreeNode):
     def sample(self) -> tuple[Array, Scalar, Array, Array]:
         """Return of the sample as it came: latent, loss, excess of the constraints, columns."""
         x = self.start[0]
-        z = self.model.encode(x)
-        own = self.replace(start=(x, z))
-        outputs, place = self.model.heads(z), Place(x, z, z, jnp.zeros((), x.dtype))
+        own = self.replace(start=(x, self.model.encode(x)))
+        outputs, place = own._begun()
         score = own._score(own._losses(outputs), own._distances(place))
-        return z, score, own._excess(outputs, place), own.columns(outputs)[0]
+        return place.latent, score, own._excess(outputs, place), own.columns(outputs)[0]
+
+    def _begun(self) -> tuple[Outputs, Place]:
+        """Return the outputs for the sample as it came, and where it is."""
+        x, z = self.start
+        return self.model.heads(z), Place(x, z, z, jnp.zeros((), x.dtype))
 
     def _score(self, losses: Array, distances: Array) -> Scalar:
         weighed = [one.weight * losses[i] for i, one in enumerate(self.targets)]
@@ -259,8 +263,7 @@ class LatentObjective(struct.PyTreeNode):
 
     def excess_at_start(self) -> Float[Array, " m"]:
         """Return the constraints' excess where the sample is."""
-        x, z = self.start
-        return self._excess(self.model.heads(z), Place(x, z, z, jnp.zeros((), x.dtype)))
+        return self._excess(*self._begun())
 
     def columns(self, outputs: Outputs) -> tuple[Array, Array]:
         """Return what was asked about, and its standard deviation: shape (T,) each.

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from refinejax._core import Refiner, State, Status, Stop, project
 from refinejax._run import run
+from refinejax.apps.latent.checks import check_begun
 from refinejax.apps.latent.constraints import ROUNDS, TOLERANCE, Multipliers, violation
 from refinejax.apps.latent.objective import LatentObjective, Report
 from refinejax.apps.latent.result import LatentResult, ranking
@@ -67,6 +68,8 @@ class Search:
             ]
             searched = rows.replace(targets=tuple(weighed))
         first: Report = each(LatentObjective.report, rows, self.lanes, rows=(starts,))
+        if objective.over == "input":
+            check_begun(objective.start[0], first.place.input[::R])
         found = self._refined(rows, searched, starts)
         return self._result(rows, sample, scale, columns, first, found)
 

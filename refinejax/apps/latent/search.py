@@ -138,6 +138,7 @@ def optimize_latent(
     """
     begun = time.monotonic()
     check_seconds("time_limit", time_limit)
+    check_positive("restarts", restarts, "1 start of each sample")
     info = describe_heads(heads, encode, decode, scales, ranges, classes)
     samples = check_initial(initial, info)
     shapes = measure(info, samples)
@@ -160,7 +161,7 @@ def optimize_latent(
     )
     size = shapes.latent if setting.over == "latent" else samples.shape[1]
     search = Search(
-        *_method(method, max_steps, size), as_stop(stop), as_key(key), _starts(restarts),
+        *_method(method, max_steps, size), as_stop(stop), as_key(key), int(restarts),
         _spread(spread, size), tradeoffs, trajectory, _lanes(lanes), _threads(threads, mesh),
         mesh, progress, begun, time_limit,
     )  # fmt: skip
@@ -317,12 +318,6 @@ def _method(method: str | Refiner, max_steps: int | None, size: int) -> tuple[Re
         names = ", ".join(["auto", "bfgs", *(name for name in METHODS if name != "lm")])
         raise ValueError(f"method: expected one of {names}, or a Refiner, got {method!r}")
     return chosen, steps if max_steps is None else int(max_steps), why
-
-
-def _starts(restarts: Any) -> int:
-    if isinstance(restarts, bool) or not hasattr(restarts, "__index__") or int(restarts) < 1:
-        raise ValueError(f"restarts: expected 1 start or more of each sample, got {restarts!r}")
-    return int(restarts)
 
 
 def _numbers(ids: Any, count: int) -> np.ndarray:
