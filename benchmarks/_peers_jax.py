@@ -12,7 +12,7 @@ from jax import Array
 
 from benchmarks._lens import LOWER, SIZE, WIDTH, Maps, image, turns_at
 from refinejax import wrapped_difference
-from refinejax.physics.metalens import pixel_grid
+from refinejax.physics.metalens.lens import pixel_grid
 
 STEPS = 100
 TOLERANCES = (1e-3, 1e-2, 1e-4)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]  # in the extra `bench`
 
-from refinejax.physics.metalens import LOWER, UPPER
+from refinejax.physics.metalens.lens import LOWER, UPPER
 
 _LOWER, _UPPER = torch.tensor(LOWER), torch.tensor(UPPER)
 

@@ -39,7 +39,7 @@ from benchmarks._common import (
     timed,
 )
 from refinejax import Gradient, InverseProblem, ParameterSpace, Refiner, Stop, refine, run_batch
-from refinejax.physics.metalens import LOWER, NAMES, UPPER, channels, phase
+from refinejax.physics.metalens.lens import LOWER, NAMES, UPPER, channels, phase
 
 SIZE, SOLVED, EXACT = 64, 1e-3, 2e-3
 ERRORS = (1e-4, 1e-3, 1e-2, 5e-2)

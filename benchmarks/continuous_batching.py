@@ -43,7 +43,7 @@ from benchmarks._common import (
 )
 from refinejax import Gradient, InverseProblem, Refiner, State, Status, Stop, run_batch, run_until
 from refinejax.batch.plan import make_plan
-from refinejax.physics.metalens import LOWER, UPPER, phase, wrapped_phase
+from refinejax.physics.metalens.lens import LOWER, UPPER, phase, wrapped_phase
 from refinejax.physics.phase import wrapped_difference
 
 MEDIAN, FACTOR, RARITY = 20, 20, 50

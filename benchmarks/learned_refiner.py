@@ -35,7 +35,7 @@ from benchmarks._table_learned import at_cost
 from refinejax import Gradient, LevenbergMarquardt, Refiner
 from refinejax.apps.training import train_model
 from refinejax.learned import Unrolled
-from refinejax.problems.damped_sine import STD, DampedSines
+from refinejax.tasks.damped_sine import STD, DampedSines
 from refinejax.training import TrainingConfig, train
 
 CONFIG = "damped_sine_damping.toml"

@@ -22,8 +22,8 @@ from benchmarks.meta_quadratics import adam
 from refinejax import Gradient
 from refinejax.learned import RuleConfig
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
-from refinejax.problems.classification import MLPTraining
-from refinejax.problems.tasks import Split
+from refinejax.tasks.classification import MLPTraining
+from refinejax.tasks.distribution import Split
 from refinejax.training import TrainingConfig
 
 RULE = RuleConfig("rnnprop", width=8, layers=2)

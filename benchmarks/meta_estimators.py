@@ -29,8 +29,8 @@ from refinejax.meta import (
     TruncatedUnroll,
     meta_train,
 )
-from refinejax.problems.noisy_quadratics import NoisyQuadratics
-from refinejax.problems.quadratics import Quadratics
+from refinejax.tasks.noisy_quadratics import NoisyQuadratics
+from refinejax.tasks.quadratics import Quadratics
 from refinejax.training import TrainingConfig
 
 WINDOWS = (1, 4, 10, 20, 40)

@@ -23,7 +23,7 @@ from refinejax.apps.metalens import LensTasks
 from refinejax.learned import DampingConfig, RuleConfig
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
 from refinejax.physics.noise import PhaseNoise
-from refinejax.problems.tasks import Split
+from refinejax.tasks.distribution import Split
 from refinejax.training import TrainingConfig
 
 ERROR = (0.05, 0.2)

@@ -28,8 +28,8 @@ from refinejax import Gradient
 from refinejax.learned import RuleConfig
 from refinejax.learned.lista import shrinkage
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
-from refinejax.problems.sparse import Lassos, SparseRecovery, dictionary
-from refinejax.problems.tasks import Split
+from refinejax.tasks.distribution import Split
+from refinejax.tasks.sparse import Lassos, SparseRecovery, dictionary
 from refinejax.training import TrainingConfig
 
 LAYERS = 16

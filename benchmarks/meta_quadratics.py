@@ -23,8 +23,8 @@ from benchmarks._common import environment, note, plus_minus, script, show, spre
 from refinejax import Gradient
 from refinejax.learned import RuleConfig, learned_rule, schedule
 from refinejax.meta import FullUnroll, Trajectory, meta_train, traces
-from refinejax.problems.quadratics import Quadratics
-from refinejax.problems.tasks import Split
+from refinejax.tasks.distribution import Split
+from refinejax.tasks.quadratics import Quadratics
 from refinejax.training import TrainingConfig
 
 STEPS = (20, 100, 300, 500)

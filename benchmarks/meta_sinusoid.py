@@ -19,8 +19,8 @@ from benchmarks._common import environment, note, plus_minus, script, show, spre
 from refinejax import Gradient
 from refinejax._core import select
 from refinejax.meta import anil, fomaml, imaml, maml, meta_sgd, meta_train, reptile
-from refinejax.problems.sinusoids import Sinusoids
-from refinejax.problems.tasks import Split
+from refinejax.tasks.distribution import Split
+from refinejax.tasks.sinusoids import Sinusoids
 from refinejax.training import TrainingConfig
 
 TASKS = Sinusoids()

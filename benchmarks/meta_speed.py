@@ -20,7 +20,7 @@ from benchmarks._common import environment, note, plus_minus, race, ratio, scrip
 from benchmarks.meta_estimators import descent
 from refinejax import Gradient, meta
 from refinejax.meta import Trajectory, pes
-from refinejax.problems.quadratics import Quadratics
+from refinejax.tasks.quadratics import Quadratics
 from refinejax.training import TrainingConfig
 
 SIZE, HORIZON, WINDOW, STD, FIRST = 10, 100, 20, 0.01, -4.0

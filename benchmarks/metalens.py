@@ -27,14 +27,15 @@ from benchmarks._common import (
 )
 from refinejax import Gradient, InverseProblem, LevenbergMarquardt, run_batch, wrapped_difference
 from refinejax.apps import metalens
-from refinejax.physics.metalens import phase
+from refinejax.apps.metalens.cascade.scale import OTHERS, WAVELENGTH
+from refinejax.physics.metalens.lens import phase
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
 
 SOLVED = 2e-3  # rad
 SLACK = 1.02
 STEPS = 300  # of Adam
 RATES = (1e-2, 1e-3, 1e-4)
-OTHERS = metalens.OTHERS
+OTHERS = OTHERS
 
 Maps = dict[str, np.ndarray]
 
@@ -145,7 +146,7 @@ def noisy(quick: bool, seeds: int) -> list[dict[str, Any]]:
 
 @jax.jit
 def residual(lens: jax.Array, length: jax.Array, image: jax.Array) -> jax.Array:
-    params = jnp.insert(lens, metalens.WAVELENGTH, length)
+    params = jnp.insert(lens, WAVELENGTH, length)
     return wrapped_difference(phase(params, image.shape[-1]), image).ravel()
 
 
@@ -170,7 +171,7 @@ def scipy_lm(maps: Maps, count: int) -> np.ndarray:
             args=data,
         )
         lenses.append(fit.x)
-    return np.insert(np.array(lenses), metalens.WAVELENGTH, maps["wavelength"][:count], axis=1)
+    return np.insert(np.array(lenses), WAVELENGTH, maps["wavelength"][:count], axis=1)
 
 
 def torch_adam(maps: Maps, count: int, *, single: bool) -> np.ndarray:
@@ -196,11 +197,11 @@ def lm_engine(maps: Maps) -> np.ndarray:
         context=maps["wavelength"],
     )
     fit = run_batch(LevenbergMarquardt(), problem, maps["initial"][:, OTHERS], max_steps=100)
-    return np.insert(fit.params, metalens.WAVELENGTH, maps["wavelength"], axis=1)
+    return np.insert(fit.params, WAVELENGTH, maps["wavelength"], axis=1)
 
 
 def image_model(lens: jax.Array, length: jax.Array) -> jax.Array:
-    return phase(jnp.insert(lens, metalens.WAVELENGTH, length), 64)
+    return phase(jnp.insert(lens, WAVELENGTH, length), 64)
 
 
 def speed_once(count: int, few: int, seed: int) -> dict[str, dict[str, float]]:

@@ -31,10 +31,10 @@ import numpy as np
 from benchmarks._common import environment, plus_minus, race, ratio, script, show, spread
 from refinejax import LevenbergMarquardt
 from refinejax._core import coordinates
-from refinejax.apps._lens_exact import exact_problem
-from refinejax.apps.metalens import OTHERS, simulate
+from refinejax.apps.metalens.problem import exact_problem
+from refinejax.apps.metalens.solve import OTHERS, simulate
 from refinejax.batch.lanes import REORDER
-from refinejax.physics.metalens import LOWER, UPPER
+from refinejax.physics.metalens.lens import LOWER, UPPER
 from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.problems.normal import normal_equations
 

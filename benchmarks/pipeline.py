@@ -24,8 +24,10 @@ from benchmarks._common import environment, note, plus_minus, script, show, spre
 from benchmarks.metalens import OTHERS, SLACK, SOLVED, Maps, solved
 from refinejax import Gradient
 from refinejax.apps import metalens
+from refinejax.apps.metalens.cascade.scale import WAVELENGTH
+from refinejax.apps.metalens.solve import PREDICTOR
 from refinejax.models import pretrained
-from refinejax.physics.metalens import NAMES
+from refinejax.physics.metalens.lens import NAMES
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
 
 SIZE, STEPS = 64, 500
@@ -54,7 +56,7 @@ def refined(method: Any, *, start: str | None = "predictor", max_steps: int | No
 
     def way(maps: Maps) -> np.ndarray:
         initial = {
-            "predictor": lambda: pretrained(metalens.PREDICTOR).value,
+            "predictor": lambda: pretrained(PREDICTOR).value,
             "given": lambda: maps["initial"],
             None: lambda: None,
         }[start]()
@@ -85,7 +87,7 @@ def _adam(rate: float) -> Way:
 
 
 def _known(params: np.ndarray, maps: Maps) -> np.ndarray:
-    params[:, metalens.WAVELENGTH] = maps["wavelength"]
+    params[:, WAVELENGTH] = maps["wavelength"]
     return params.astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from refinejax.refiners import (
     RandomSearch,
     Sequential,
 )
-from refinejax.refiners.strategies import NAMES as STRATEGIES
+from refinejax.refiners.population.strategies import NAMES as STRATEGIES
 
 
 class Method(NamedTuple):

@@ -33,7 +33,7 @@ from refinejax import (
 from refinejax.learned import DampingConfig, LearnedUpdate
 from refinejax.networks import Network
 from refinejax.refiners import BFGS, BIPOP, Memetic
-from refinejax.refiners.strategies import NAMES
+from refinejax.refiners.population.strategies import NAMES
 
 
 class Case(NamedTuple):

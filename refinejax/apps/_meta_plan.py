@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from refinejax.apps._lens_tasks import LensTasks
+from refinejax._config import read_config
+from refinejax.apps.metalens.tasks import LensTasks
 from refinejax.learned import builder
 from refinejax.meta import (
     Estimator,
@@ -16,15 +17,14 @@ from refinejax.meta import (
     nres,
     pes,
 )
-from refinejax.networks.config import read_config
 from refinejax.physics.noise import PhaseNoise
-from refinejax.problems.augmented import Augmented
-from refinejax.problems.damped_sine import DampedSines
-from refinejax.problems.diffusion import Diffusions
-from refinejax.problems.least_squares_tasks import LeastSquaresTasks
-from refinejax.problems.quadratics import Quadratics
-from refinejax.problems.rastrigins import Rastrigins
-from refinejax.problems.sparse import Lassos
+from refinejax.tasks.augmented import Augmented
+from refinejax.tasks.damped_sine import DampedSines
+from refinejax.tasks.diffusion import Diffusions
+from refinejax.tasks.least_squares import LeastSquaresTasks
+from refinejax.tasks.quadratics import Quadratics
+from refinejax.tasks.rastrigins import Rastrigins
+from refinejax.tasks.sparse import Lassos
 
 PROBLEMS: dict[str, Callable[[], Any]] = {
     "quadratics": Quadratics,

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import optax
 
-from refinejax.apps._lens_tasks import LensTasks
-from refinejax.apps._lens_training import PredictorTask
+from refinejax._config import read_config
 from refinejax.apps._meta_plan import meta_plan
 from refinejax.apps.latent.tables import TableTaskConfig, plan_table
+from refinejax.apps.metalens.tasks import LensTasks
+from refinejax.apps.metalens.train import PredictorTask
 from refinejax.learned import Imitation, Unrolled, builder
 from refinejax.models import save_model
-from refinejax.networks.config import read_config
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
-from refinejax.problems.damped_sine import DampedSines
 from refinejax.refiners import Gradient, LevenbergMarquardt
+from refinejax.tasks.damped_sine import DampedSines
 from refinejax.training import Trained, TrainingConfig, train
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._core import Status
-from refinejax._interrupt import Judge
+from refinejax._deadline import Judge
 from refinejax.batch.lanes import (
     Lanes,
     Layout,

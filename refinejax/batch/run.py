@@ -20,14 +20,14 @@ from refinejax._core import (
     check_positive,
     check_seconds,
 )
-from refinejax._interrupt import Deadline
+from refinejax._deadline import Deadline
+from refinejax._progress import Bar
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.output import Output
 from refinejax.batch.plan import Plan, fit_memory, make_plan, parse_bytes
 from refinejax.batch.processes import Share
-from refinejax.batch.progress import Bar
 from refinejax.batch.result import BatchResult
 from refinejax.batch.sources import ArraySource, check_steps, count_samples, describe, host
 from refinejax.batch.stages import rules_of, stages_of

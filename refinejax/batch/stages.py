@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from refinejax._core import Refiner, Stop, kinds
 from refinejax._run import UNLIMITED
 from refinejax.batch.lanes import Packed, Rules
-from refinejax.refiners.sequential import Sequential
+from refinejax.refiners.compose.sequential import Sequential
 
 
 class Stage(NamedTuple):

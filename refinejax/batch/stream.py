@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from refinejax._core import Refiner, Stop, as_key, as_objective, bounds_of
-from refinejax._interrupt import Deadline
+from refinejax._deadline import Deadline
 from refinejax._run import UNLIMITED
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.output import Output

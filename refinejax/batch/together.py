@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from refinejax._core import Status
-from refinejax._interrupt import Judge
+from refinejax._deadline import Judge
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.sources import Samples, Source
 

@@ -27,7 +27,14 @@ example:
 """
 
 
-_COMMANDS = ("metalens", "simulate", "train", "latent", "experiments", "doctor")
+_COMMANDS = {
+    "metalens": "refinejax.apps.metalens.command",
+    "simulate": "refinejax.apps.metalens.simulate_command",
+    "train": "refinejax.cli.train",
+    "latent": "refinejax.apps.latent.command",
+    "experiments": "refinejax.cli.experiments",
+    "doctor": "refinejax.cli.doctor",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,5 +87,5 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     named = [name for name in arguments[:1] if name in _COMMANDS]
     for name in named or _COMMANDS:
-        importlib.import_module(f"refinejax.cli.{name}").add(commands)
+        importlib.import_module(_COMMANDS[name]).add(commands)
     return parser

@@ -8,6 +8,7 @@ from typing import Any
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
+from refinejax._config import read_config
 from refinejax._core import Refiner, check_positive
 from refinejax.learned.cells import InferenceMachine, LSTMUpdate, ResidualUpdate
 from refinejax.learned.damping import LearnedDamping
@@ -16,7 +17,6 @@ from refinejax.learned.maps import Phasors, Relative
 from refinejax.learned.rule import learned_rule
 from refinejax.learned.rule_cells import LSTMRule, MLPRule, RNNprop
 from refinejax.learned.update import LearnedUpdate
-from refinejax.networks.config import read_config
 from refinejax.networks.network import Network
 from refinejax.refiners import Gradient
 

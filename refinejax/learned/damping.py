@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from refinejax._core import Params, Scalar, State, Status, bounds_of, project, select
 from refinejax.networks.network import Network
-from refinejax.refiners.damped import damped_model
-from refinejax.refiners.damping import reach_of, shortening
-from refinejax.refiners.dense import dot, invert_upper
-from refinejax.refiners.least_squares import (
+from refinejax.refiners.least_squares.damped import damped_model
+from refinejax.refiners.least_squares.damping import reach_of, shortening
+from refinejax.refiners.least_squares.dense import dot, invert_upper
+from refinejax.refiners.least_squares.model import (
     REFUSALS,
     LeastSquares,
     Model,
@@ -24,7 +24,7 @@ from refinejax.refiners.least_squares import (
     nonzero,
     root,
 )
-from refinejax.refiners.white import White, first_model, summary
+from refinejax.refiners.least_squares.white import White, first_model, summary
 
 OWN, SHARED = 5, 6  # numbers a network reads: of each param, and of all
 _WIDEST = 8.0  # |log| of the factor on λ that a network can ask for

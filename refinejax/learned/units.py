@@ -8,7 +8,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from refinejax.refiners.least_squares import box
+from refinejax.refiners.least_squares.model import box
 
 
 class Units(struct.PyTreeNode):

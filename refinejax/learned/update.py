@@ -12,7 +12,7 @@ from refinejax._core import Params, Refiner, Scalar, State, Status, bounds_of, p
 from refinejax.learned.units import Units, units_of
 from refinejax.networks.network import Network
 from refinejax.problems.normal import residual_of
-from refinejax.refiners.least_squares import REFUSALS
+from refinejax.refiners.least_squares.model import REFUSALS
 
 _PATIENT = 60  # refusals in a row after which nothing is left of a step
 

@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._core import Refiner, Scalar, State, offer
 from refinejax.meta.inner import FirstOrder
-from refinejax.problems.tasks import judge
+from refinejax.tasks.distribution import judge
 
 
 class Learner(struct.PyTreeNode):

@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from refinejax._core import Scalar
 from refinejax.meta.adaptation import Adaptation, Learner, adapt
 from refinejax.meta.estimator import EachTask
-from refinejax.problems.tasks import judge
+from refinejax.tasks.distribution import judge
 
 
 class Implicit(EachTask):

@@ -15,7 +15,7 @@ from refinejax.meta.convergence import convergence, mean_score, traces
 from refinejax.meta.curriculum import Curriculum
 from refinejax.meta.estimator import Estimator
 from refinejax.meta.trajectory import Trajectory
-from refinejax.problems.tasks import Split
+from refinejax.tasks.distribution import Split
 from refinejax.training import Trained, TrainingConfig, train
 
 

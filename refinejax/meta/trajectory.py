@@ -11,7 +11,7 @@ from refinejax._core import Refiner, Scalar, State, coordinates, offer
 from refinejax.learned.builders import Builder
 from refinejax.learned.update import unguarded
 from refinejax.meta.inner import FirstOrder
-from refinejax.problems.tasks import judge
+from refinejax.tasks.distribution import judge
 
 _TINY = 1e-30
 SCALES = ("log", "plain", "relative")

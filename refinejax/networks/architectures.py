@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from refinejax.networks.config import read_config
+from refinejax._config import read_config
 from refinejax.networks.features import PhaseFeatures
 from refinejax.networks.multitask import build_multitask
 from refinejax.networks.predictor import Box, Predictor

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax.networks.config import read_config
+from refinejax._config import read_config
 from refinejax.networks.mlp import MLP
 from refinejax.networks.network import Network
 

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax.networks.config import read_config
+from refinejax._config import read_config
 from refinejax.networks.fourier import FourierLayer
 from refinejax.networks.layers import (
     Conv,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from refinejax._core import Status
-from refinejax._interrupt import Deadline
+from refinejax._deadline import Deadline
 from refinejax.training.bar import Bar
 from refinejax.training.config import TrainingConfig
 from refinejax.training.result import Trained

@@ -1,0 +1,1 @@
+"""Refiners made of others: in sequence, from several starts, along a continuation."""

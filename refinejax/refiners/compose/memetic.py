@@ -1,0 +1,139 @@
+"""A population whose best members learn."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from refinejax._core import Params, Refiner, State, Status, Stop, select
+from refinejax._run import UNLIMITED, Lane, advance, start
+from refinejax.refiners.population.evolution import Evolution
+
+
+class Memory(struct.PyTreeNode):
+    """What `Memetic` remembers.
+
+    Attributes:
+        population: the state of the evolution.
+        pupils: the local refinements under way, a `Lane` with leading axis ``best``.
+        age: steps since they began.
+    """
+
+    population: State
+    pupils: Lane
+    age: Int[Array, ""]
+
+
+class Memetic(Refiner):
+    """Generations of a population, and local steps from the best few of them, side by side.
+
+    Every ``period`` steps the ``best`` candidates of the generation become pupils, and take a step
+    of ``local`` at each step. After ``period`` steps, or when all have ended, what they have come
+    to is told to the population in place of as many of its candidates (Lamarckian learning; see
+    `Evolution.generation`). The result is the best of all points. A step thus costs the same on
+    every lane: a generation and ``best`` local steps.
+
+    It ends when the population does; ``target`` and the number of steps are the driver's.
+
+    Reference: Moscato (1989), "On evolution, search, optimization, genetic algorithms and martial
+    arts: towards memetic algorithms", Caltech C3P 826.
+
+    Attributes:
+        evolution: the population; without ``regrow``.
+        local: the method of the pupils.
+        best: how many pupils; below the population's size; static.
+        period: steps that a pupil takes.
+
+    Raises:
+        ValueError: if ``best`` is below 1, or the population regrows.
+    """
+
+    evolution: Evolution
+    local: Refiner
+    best: int = struct.field(pytree_node=False, default=2)
+    period: Any = 10
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.best < 1:
+            raise ValueError(f"best: expected 1 or more pupils, got {self.best}")
+        if isinstance(self.evolution, Evolution) and self.evolution.regrow is not None:
+            raise ValueError(
+                "evolution: expected a population of one size; leave out regrow, or put "
+                "Sequential(Evolution(..., regrow=...), local) in place of Memetic"
+            )
+
+    def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
+        """Start the population; the start itself is the first pupil, and all others."""
+        first, second = jax.random.split(key)
+        population = self.evolution.init(objective, params, first)
+        flat, _ = ravel_pytree(population.params)
+        points = jnp.broadcast_to(flat, (self.best, flat.size))
+        pupils = self._take(objective, population.params, points, second)
+        return State(population.params, population.loss, Memory(population, pupils, jnp.int32(0)))
+
+    def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
+        """Take a step of each pupil, and one of the population."""
+        memory: Memory = state.inner
+        grow, take = jax.random.split(key)
+        rules = self._rules(state.params)
+        pupils = jax.vmap(lambda lane: advance(self.local, objective, rules, lane))(memory.pupils)
+        age = memory.age + 1
+        over = (age >= self.period) | jnp.all(~pupils.running)
+        guests = jax.vmap(lambda p: ravel_pytree(p)[0])(pupils.best_params)
+        population, x, losses = self.evolution.generation(
+            objective, memory.population, grow, (guests, over)
+        )
+        # They make room for the best candidates, of those that are not guests.
+        count = losses.shape[0] - self.best
+        own = jnp.where(jnp.isfinite(losses[:count]), losses[:count], jnp.inf)
+        chosen = x[jnp.argsort(own)[: self.best]]
+        fresh = self._take(objective, state.params, chosen, take)
+        kept = select(over, fresh, pupils)
+        after = Memory(population, kept, jnp.where(over, 0, age))
+        return self._best(state, population, pupils, after)
+
+    def _best(self, state: State, population: State, pupils: Lane, after: Memory) -> State:
+        """Return the best of where it was, the population and the pupils."""
+        ended = state.inner.population.inner.status != Status.RUNNING
+        index = jnp.argmin(jnp.where(jnp.isnan(pupils.best_loss), jnp.inf, pupils.best_loss))
+        params, loss = state.params, state.loss
+        pupil = jax.tree.map(lambda leaf: leaf[index], pupils.best_params)
+        others = ((population.params, population.loss), (pupil, pupils.best_loss[index]))
+        for other, value in others:
+            better = (value < loss) | jnp.isnan(loss)
+            params = select(better, other, params)
+            loss = jnp.where(better, value, loss)
+        moved = State(params, loss.astype(state.loss.dtype), after)
+        return select(ended, state, moved)
+
+    def _take(
+        self, objective: Any, params: Any, points: Float[Array, "b n"], key: PRNGKeyArray
+    ) -> Lane:
+        """Start a pupil from each point."""
+        unravel = ravel_pytree(params)[1]
+        rules = self._rules(params)
+        keys = jax.random.split(key, self.best)
+        return jax.vmap(lambda x, k: start(self.local, objective, rules, unravel(x), k, UNLIMITED))(
+            points, keys
+        )
+
+    def _rules(self, params: Any) -> Stop:
+        return (self.evolution.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+
+    def under(self, stop: Stop) -> "Memetic":
+        """Let pupils and population end by the driver's rules too."""
+        return self.replace(evolution=self.evolution.under(stop), local=self.local.under(stop))
+
+    def final(self, state: State) -> Bool[Array, ""]:
+        """Never: it ends when the population does."""
+        del state
+        return jnp.bool_(False)
+
+    def verdict(self, state: State) -> Int[Array, ""]:
+        """How the population has ended."""
+        memory: Memory = state.inner
+        return memory.population.inner.status

@@ -1,0 +1,1 @@
+"""Methods that use the gradient: optimizers of optax, BFGS."""

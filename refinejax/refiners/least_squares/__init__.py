@@ -1,0 +1,1 @@
+"""Methods that use a residual: Gauss–Newton, Levenberg–Marquardt."""

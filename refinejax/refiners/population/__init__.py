@@ -1,0 +1,1 @@
+"""Populations: strategies of evosax with bounds, ends and restarts."""
