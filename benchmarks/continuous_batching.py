@@ -75,13 +75,13 @@ class Counted(Refiner):
 
     def step(self, objective: Job, state: State, key: Any) -> State:
         """Take a step: one less to go."""
-        before, left = state.inner
+        before, left = state.memory
         after = self.refiner.step(objective.problem, before, key)
         return State(after.params, after.loss, (after, left - 1))
 
     def verdict(self, state: State) -> Array:
         """Converged when none are left."""
-        done = state.inner[1] <= 0
+        done = state.memory[1] <= 0
         return jnp.where(done, int(Status.CONVERGED_STEP), int(Status.RUNNING))
 
 

@@ -193,7 +193,7 @@ def methods(budget: int) -> dict[str, tuple[Any, int]]:
         "CMA-ES BIPOP": (_bipop(size, 5), steps),
         "Adam": (Gradient(optax.adam, {"learning_rate": 0.1}), 1000),
         "L-BFGS": (Gradient(optax.lbfgs), 200),
-        "L-BFGS, 100 starts": (Restarts(Gradient(optax.lbfgs), n=100, spread=1.0), 100),
+        "L-BFGS, 100 starts": (Restarts(Gradient(optax.lbfgs), n=100, std=1.0), 100),
         "long": (_bipop(8 * size, 3), steps),
     }
 

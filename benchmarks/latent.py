@@ -52,7 +52,7 @@ def ours(
         inputs,
         over="input",
         restarts=restarts,
-        spread=SPREAD,
+        std=SPREAD,
         bounds=bounds,
         **options,
     )

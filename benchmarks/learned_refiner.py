@@ -142,7 +142,7 @@ def searches(tasks: DampedSines, task: Any, start: Array, steps: int) -> Array:
 
         def advance(state: Any, _: None) -> tuple[Any, Array]:
             state = refiner.step(objective, state, key)
-            count = optax.tree.get(state.inner.optimizer, "num_linesearch_steps")
+            count = optax.tree.get(state.memory.optimizer, "num_linesearch_steps")
             return state, count
 
         state = refiner.init(objective, start, key)

@@ -17,7 +17,7 @@ import optax
 
 from benchmarks._common import environment, note, plus_minus, script, show, spread
 from refinejax import Gradient
-from refinejax._core import select
+from refinejax._trees import select
 from refinejax.meta import anil, fomaml, imaml, maml, meta_sgd, meta_train, reptile
 from refinejax.tasks.distribution import Split
 from refinejax.tasks.sinusoids import Sinusoids

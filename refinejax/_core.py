@@ -6,18 +6,16 @@ of them, decreases. Everything here is written for one sample; a batch is ``jax.
 
 import abc
 import enum
-import numbers
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from refinejax._trees import as_pytree, offer
 
 Params = TypeVar("Params")
-Bounds = tuple[PyTree, PyTree]
 Scalar = Float[Array, ""]
 
 
@@ -90,8 +88,8 @@ class Objective(Protocol):
     - ``bounds -> (lower, upper) | None``: pytrees like the params (or broadcasting to them), which
       no refiner leaves;
     - ``rescale() -> Coordinates``: the coordinates in which it wants to be refined;
-    - ``revise(change) -> Objective``: of an objective in such coordinates, itself with the problem
-      it was made from replaced by ``change(problem)``; the params keep their meaning;
+    - ``map_problem(change) -> Objective``: of an objective in such coordinates, itself with the
+      problem it was made from replaced by ``change(problem)``; the params keep their meaning;
     - ``reorder -> bool``: that sums in it may be reordered by the compiler (fast math on CPU), as
       it holds no compensated arithmetic such as x − k·A − k·B;
     - ``batch_axes() -> PyTree``: for the batch engine, 0 or None for each leaf, as ``in_axes``;
@@ -108,9 +106,9 @@ class Coordinates(struct.PyTreeNode):
     """An objective in the coordinates to refine it in, and the way there and back.
 
     Attributes:
-        objective: the objective as a function of the inner coordinates.
-        encode: from params to inner coordinates.
-        decode: from inner coordinates to params.
+        objective: the objective as a function of the coordinates of refinement.
+        encode: from params to coordinates of refinement.
+        decode: from coordinates of refinement to params.
     """
 
     objective: Any
@@ -124,12 +122,12 @@ class State(struct.PyTreeNode, Generic[Params]):
     Attributes:
         params: the current params.
         loss: the objective there, a scalar.
-        inner: what the refiner remembers; private to it.
+        memory: what the refiner remembers; private to it.
     """
 
     params: Params
     loss: Scalar
-    inner: Any
+    memory: Any
 
 
 class Refiner(struct.PyTreeNode, abc.ABC):
@@ -163,17 +161,17 @@ class Refiner(struct.PyTreeNode, abc.ABC):
         unknown = jnp.full((), jnp.inf, after.loss.dtype)
         return unknown, unknown
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """The refiner's own `Status`; ``RUNNING`` as long as it can go on."""
         del state
         return jnp.int32(Status.RUNNING)
 
-    def final(self, state: State) -> Bool[Array, ""]:
+    def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Whether the driver's tolerances and patience apply (a chain waits for its last stage)."""
         del state
         return jnp.bool_(True)
 
-    def under(self, stop: "Stop") -> "Refiner":
+    def with_stop(self, stop: "Stop") -> "Refiner":
         """Return the refiner with the driver's rules, for those that run others inside."""
         del stop
         return self
@@ -258,52 +256,6 @@ def as_objective(objective: Any) -> Any:
     return as_pytree(objective)
 
 
-def kinds(*trees: Any) -> int:
-    """Return a number that differs where classes of pytrees do; for a static argument of a jit.
-
-    To jaxlib (0.10) the structures of two classes registered as dataclasses, which those of
-    flax.struct are, are equal where their static fields are, though their hashes differ: the table
-    of compiled programs, which looks at a few bits of the hash before it asks for equality, now and
-    then takes one class for the other.
-    """
-    return hash(tuple(jax.tree.structure(tree) for tree in trees))
-
-
-def check_refiner(refiner: Any) -> None:
-    """Insist on a refiner.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    if not isinstance(refiner, Refiner):
-        raise ValueError(
-            f"refiner: expected a Refiner, got {refiner!r}; an optax optimizer goes in as "
-            'Gradient(optax.adam, {"learning_rate": 1e-2})'
-        )
-
-
-def check_scalar(objective: Any, params: Any) -> None:
-    """Insist on a loss that is a real number; for use inside a trace, where it costs nothing.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    loss = jax.eval_shape(objective, params)
-    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", jnp.int32)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(
-            f"objective: expected a scalar loss of a floating dtype, got {loss}; reduce it with "
-            "jnp.mean, or state the residual as an InverseProblem"
-        )
-
-
-def as_pytree(function: Any) -> Any:
-    """Wrap a callable that is no pytree in ``jax.tree_util.Partial``; leave all else alone."""
-    leaves = jax.tree.leaves(function)
-    is_leaf = len(leaves) == 1 and leaves[0] is function
-    return jax.tree_util.Partial(function) if is_leaf and callable(function) else function
-
-
 def coordinates(objective: Any) -> Coordinates:
     """Return the coordinates in which ``objective`` is refined: its own choice, or the params."""
     rescale = offer(objective, "rescale")
@@ -314,150 +266,7 @@ def _same(params: Any) -> Any:
     return params
 
 
-def revise(objective: Any, change: Callable[[Any], Any]) -> Any:
-    """Apply ``change`` to the problem as its user wrote it; see ``revise`` of `Objective`."""
-    inside = offer(objective, "revise")
+def map_problem(objective: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply ``change`` to the problem as its user wrote it; see ``map_problem`` of `Objective`."""
+    inside = offer(objective, "map_problem")
     return change(objective) if inside is None else inside(change)
-
-
-def bounds_of(objective: Any) -> Bounds | None:
-    """Return (lower, upper) if the objective has bounds."""
-    return offer(objective, "bounds")
-
-
-def offer(objective: Any, name: str) -> Any:
-    """Return an optional attribute or None, also of an object that `as_pytree` has wrapped."""
-    wrapped = isinstance(objective, jax.tree_util.Partial) and not objective.args
-    return getattr(objective.func if wrapped else objective, name, None)
-
-
-def project(params: Any, bounds: Bounds | None) -> Any:
-    """Clip params to the bounds, if there are any. NaN stays NaN."""
-    if bounds is None:
-        return params
-    lower, upper = (spread(bound, params) for bound in bounds)
-    return jax.tree.map(
-        lambda p, low, high: jnp.clip(p, jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)),
-        params,
-        lower,
-        upper,
-    )
-
-
-def pressing(params: Any, grad: Any, bounds: Bounds) -> PyTree:
-    """Return True where a param is at a bound and descent would take it outside."""
-    lower, upper = (spread(bound, params) for bound in bounds)
-
-    def press(p: Array, g: Array, low: Any, high: Any) -> Array:
-        low, high = jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)
-        return ((p <= low) & (g > 0)) | ((p >= high) & (g < 0))
-
-    return jax.tree.map(press, params, grad, lower, upper)
-
-
-def spread(value: Any, like: Any) -> Any:
-    """Give a single number or array, meant for every leaf, the structure of ``like``."""
-    if jax.tree.structure(value) == jax.tree.structure(like):
-        return value
-    return jax.tree.map(lambda _: value, like)
-
-
-def select(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
-    """Return ``yes`` where the condition holds, else ``no``, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
-
-
-def check_params(params: Any, name: str = "params") -> Any:
-    """Convert every leaf to a JAX array and insist on floating dtypes.
-
-    Raises:
-        ValueError: if there is no leaf, or one is not of a real floating dtype; names the leaf.
-    """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    if not leaves:
-        raise ValueError(f"{name}: expected at least one array, got an empty pytree")
-    return jax.tree.unflatten(structure, [_floating(leaf, path, name) for path, leaf in leaves])
-
-
-def _floating(leaf: Any, path: Any, name: str) -> Array:
-    array = jnp.asarray(leaf)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        where = name + jax.tree_util.keystr(path)
-        raise ValueError(
-            f"{where}: expected floating-point numbers, got dtype {array.dtype}; "
-            "convert with .astype(float) (complex params: refine real and imaginary parts)"
-        )
-    return array
-
-
-def as_key(key: Any) -> PRNGKeyArray:
-    """Accept a typed key, an old-style key, an integer seed, or None (seed 0).
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if key is None or isinstance(key, int):
-        return jax.random.key(0 if key is None else key)
-    if not hasattr(key, "dtype"):
-        raise ValueError(_NO_KEY.format(repr(key)))
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    if not jnp.issubdtype(key.dtype, jnp.integer):
-        raise ValueError(_NO_KEY.format(f"an array of dtype {key.dtype}"))
-    key = jnp.asarray(key)
-    return jax.random.wrap_key_data(key) if key.ndim else jax.random.key(key)
-
-
-_NO_KEY = "key: expected a seed (an integer) or a PRNG key, such as jax.random.key(0), got {}"
-
-
-def as_stop(stop: Any) -> Stop:
-    """Accept rules, or None (the defaults).
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if stop is None:
-        return Stop()
-    if not isinstance(stop, Stop):
-        raise ValueError(f"stop: expected rules, such as Stop(loss=1e-3), or None, got {stop!r}")
-    return stop
-
-
-def check_positive(name: str, value: Any, what: str = "a whole number of 1") -> None:
-    """Complain of a number of things that is not 1 or more.
-
-    Args:
-        name: of the argument.
-        value: what came.
-        what: is the least, for the message, such as "1 row".
-
-    Raises:
-        ValueError: if it is no whole number of 1 or more.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-        raise ValueError(f"{name}: expected {what} or more, got {value!r}")
-
-
-def check_above_zero(name: str, value: Any, what: str = "a number") -> None:
-    """Complain of a number that is not above 0; one that is traced is let pass.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if not isinstance(value, Tracer) and not float(value) > 0:
-        raise ValueError(f"{name}: expected {what} above 0, got {value!r}")
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Complain of a time that is not one; None is no limit.
-
-    Raises:
-        ValueError: if it is no number of 0 or more.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= 0:
-        raise ValueError(
-            f"{name}: expected seconds, a number of 0 or more, or None for no limit, got {value!r}"
-        )

@@ -12,7 +12,7 @@ from refinejax._core import Status
 class Judge(Protocol):
     """What says between chunks whether to end."""
 
-    def verdict(self) -> Status | None:
+    def status(self) -> Status | None:
         """Return with which status what is under way has to end now, else None."""
         ...
 
@@ -50,7 +50,7 @@ class Deadline:
             raise KeyboardInterrupt
         self.interrupted = True
 
-    def verdict(self) -> Status | None:
+    def status(self) -> Status | None:
         """Return STOPPED or TIME_LIMIT if the run has to end, else None."""
         if self.interrupted:
             return Status.STOPPED

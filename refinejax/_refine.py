@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Status, Stop, spread
+from refinejax._core import Refiner, Status, Stop
 from refinejax._methods import beyond, choose
 from refinejax._probe import Probe, probe
+from refinejax._trees import broadcast_like
 from refinejax.batch import BatchResult, run_batch
 from refinejax.diagnostics import Fit
 from refinejax.physics.phase import wrapped_difference
@@ -335,7 +336,7 @@ def _space(bounds: Any, first: Any) -> ParameterSpace | None:
         if isinstance(first, np.ndarray | np.generic):
             return broadcast(bound, first)
         try:
-            return jax.tree.map(lambda p, b: broadcast(b, p), first, spread(bound, first))
+            return jax.tree.map(lambda p, b: broadcast(b, p), first, broadcast_like(bound, first))
         except TypeError:
             raise ValueError(f"bounds: {name} is not a pytree like the params: {bound!r}") from None
 
@@ -353,7 +354,7 @@ def _noise(noise: Any, observations: Any) -> tuple[Any, Any]:
         raise ValueError("noise: expected standard deviations above 0")
     if all(np.ndim(leaf) == 0 for leaf in leaves):
         return noise, None
-    noise = spread(noise, observations)
+    noise = broadcast_like(noise, observations)
     if jax.tree.structure(noise) != jax.tree.structure(observations):
         raise ValueError("noise: expected numbers, an array, or a pytree like the observations")
     pairs = jax.tree.map(_noise_leaf, noise, observations)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from refinejax._checks import as_key, as_stop, check_params, check_refiner, check_scalar
 from refinejax._core import (
     Params,
     Refiner,
@@ -22,16 +23,10 @@ from refinejax._core import (
     State,
     Status,
     Stop,
-    as_key,
     as_objective,
-    as_stop,
-    check_params,
-    check_refiner,
-    check_scalar,
     coordinates,
-    kinds,
-    select,
 )
+from refinejax._trees import select, structure_hash
 
 UNLIMITED = 2**31 - 2  # more steps than any run takes
 _START = 2**31 - 1  # step keys are fold_in(key, step); no step reaches this number
@@ -80,11 +75,11 @@ def start(
     steps = jnp.asarray(steps, jnp.int32)
     state = refiner.init(objective, params, init_key(key, steps))
     optimal = refiner.optimality(objective, state) <= stop.gradient
-    verdict = refiner.verdict(state)
+    verdict = refiner.status(state)
     status = _first(
         (~jnp.isfinite(state.loss), Status.NONFINITE_START),
         (state.loss <= stop.target, Status.TARGET_REACHED),
-        (refiner.final(state) & optimal, Status.CONVERGED_GRAD),
+        (refiner.in_last_stage(state) & optimal, Status.CONVERGED_GRAD),
         (verdict != Status.RUNNING, verdict),
         (steps >= max_steps, Status.MAX_STEPS),
     )
@@ -112,7 +107,7 @@ def step(refiner: Refiner, objective: Any, stop: Stop, lane: Lane[Params]) -> La
     after = refiner.step(objective, before, jax.random.fold_in(lane.key, lane.steps))
     better = after.loss < lane.best_loss
     clearly = after.loss < lane.best_loss - _positive(stop.loss) * jnp.abs(lane.best_loss)
-    final = refiner.final(after)
+    final = refiner.in_last_stage(after)
     idle = jnp.where(clearly | ~final, 0, lane.idle + 1)
     moved = lane.replace(
         state=after,
@@ -130,7 +125,7 @@ def _judge(
     after = lane.state
     decrease, length = refiner.progress(before, after)
     excess = (after.loss - lane.best_loss) / jnp.abs(lane.initial_loss)
-    verdict = refiner.verdict(after)
+    verdict = refiner.status(after)
     return _first(
         (verdict < 0, verdict),
         (lane.best_loss <= stop.target, Status.TARGET_REACHED),
@@ -189,7 +184,7 @@ def run(
         as_key(key),
         num_steps=num_steps,
         record=_loss if record is None else record,
-        classes=kinds(refiner, objective),
+        classes=structure_hash(refiner, objective),
     )
 
 
@@ -224,7 +219,7 @@ def run_until(
     params = check_params(params)
     rules = as_stop(stop).resolve(jnp.result_type(*jax.tree.leaves(params)))
     objective, key = as_objective(objective), as_key(key)
-    classes = kinds(refiner, objective)
+    classes = structure_hash(refiner, objective)
     return _run_until(refiner, objective, params, key, max_steps, rules, classes=classes)
 
 
@@ -243,7 +238,7 @@ def _run(
     check_scalar(objective, params)
     space = coordinates(objective)
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    refiner, rules = refiner.under(Stop().resolve(dtype)), Stop.never().resolve(dtype)
+    refiner, rules = refiner.with_stop(Stop().resolve(dtype)), Stop.never().resolve(dtype)
     lane = start(refiner, space.objective, rules, space.encode(params), key, num_steps + 1)
 
     def note(state: State) -> Any:
@@ -257,7 +252,7 @@ def _run(
     trace = jax.tree.map(
         lambda one, rest: jnp.concatenate([jnp.asarray(one)[None], rest]), note(lane.state), notes
     )
-    verdict = refiner.verdict(end.state)
+    verdict = refiner.status(end.state)
     status = _first(
         (~jnp.isfinite(end.best_loss), Status.NONFINITE_START),
         (verdict != Status.RUNNING, verdict),
@@ -280,7 +275,7 @@ def _run_until(
     del classes
     check_scalar(objective, params)
     space = coordinates(objective)
-    refiner = refiner.under(stop)
+    refiner = refiner.with_stop(stop)
     lane = start(refiner, space.objective, stop, space.encode(params), key, max_steps)
     end = jax.lax.while_loop(
         lambda lane: lane.running, functools.partial(step, refiner, space.objective, stop), lane

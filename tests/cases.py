@@ -131,10 +131,10 @@ REFINERS = {
     "cma-lbfgs": Case(Sequential(CMA, LBFGS, steps=10), 100, quick=()),
     "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100, quick=()),
     "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
-    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, spread=0.2), 100, quick=()),
-    "restarts-adam": Case(Restarts(ADAM, n=3, spread=0.2), 5_000, differentiable=True, quick=()),
+    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, std=0.2), 100, quick=()),
+    "restarts-adam": Case(Restarts(ADAM, n=3, std=0.2), 5_000, differentiable=True, quick=()),
     "screened-adam": Case(
-        Restarts(ADAM, n=7, spread=0.2, keep=2, coarse=eased, screen=2),
+        Restarts(ADAM, n=7, std=0.2, keep=2, coarse=eased, screen=2),
         5_000,
         differentiable=True,
         skip=FLOORS,

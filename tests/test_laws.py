@@ -10,8 +10,10 @@ import pytest
 from cases import PROBLEMS, REFINERS
 
 from refinejax import Status, Stop, run, run_until
-from refinejax._core import as_key, as_objective, bounds_of, project
+from refinejax._checks import as_key
+from refinejax._core import as_objective
 from refinejax._run import _run_until
+from refinejax._trees import bounds_of, project
 
 NUM_STEPS = 8  # of short runs
 

@@ -103,7 +103,7 @@ class Engine:
                 yield _finished(outcome, ids >= 0)
             if queue.exhausted and np.all(free == plan.lanes // plan.devices):
                 return
-            if (verdict := deadline.verdict()) is not None:
+            if (verdict := deadline.status()) is not None:
                 yield self._unfinished(lanes, verdict)
                 return
 

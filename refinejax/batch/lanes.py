@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int, PyTree
 
-from refinejax._core import Refiner, Status, Stop, coordinates, offer
+from refinejax._core import Refiner, Status, Stop, coordinates
 from refinejax._run import Lane, advance, init_key, start
+from refinejax._trees import offer
 
 # Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
 REORDER = {
@@ -29,7 +30,7 @@ class Layout(NamedTuple):
     """Which leaves of a problem belong to a sample and which to all; hashable, so static.
 
     ``reorder`` is the problem's word that its arithmetic may be reordered (see `Objective`), and
-    ``classes`` tells problems apart whose classes are alike (see `kinds`).
+    ``classes`` tells problems apart whose classes are alike (see `structure_hash`).
     """
 
     structure: Any
@@ -96,7 +97,7 @@ class Rules(struct.PyTreeNode):
         stage_steps: most steps in this stage of a `Sequential`.
         shared: leaves of the problem that all samples share.
         stage: "early" or "last" for a stage of a `Sequential`, else ""; static.
-        classes: of the refiner, see `kinds`; static.
+        classes: of the refiner, see `structure_hash`; static.
     """
 
     refiner: Refiner

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from refinejax._core import Status, Stop, spread
+from refinejax._core import Status, Stop
+from refinejax._trees import broadcast_like
 from refinejax.batch.engine import Finished
 from refinejax.batch.result import BatchResult
 
@@ -94,7 +95,7 @@ class Output:
 
 
 def _at_bound(params: Any, bounds: Any) -> Any:
-    lower, upper = (spread(bound, params) for bound in bounds)
+    lower, upper = (broadcast_like(bound, params) for bound in bounds)
 
     def touch(p: np.ndarray, low: Any, high: Any) -> np.ndarray:
         return (p <= np.asarray(low, p.dtype)) | (p >= np.asarray(high, p.dtype))

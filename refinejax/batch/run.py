@@ -10,18 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import (
-    Refiner,
-    Stop,
-    as_key,
-    as_objective,
-    as_stop,
-    bounds_of,
-    check_positive,
-    check_seconds,
-)
+from refinejax._checks import as_key, as_stop, check_positive, check_seconds
+from refinejax._core import Refiner, Stop, as_objective
 from refinejax._deadline import Deadline
 from refinejax._progress import Bar
+from refinejax._trees import bounds_of
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.ledger import Ledger, fingerprint
@@ -139,7 +132,7 @@ def run_batch(
                     bar.update(len(done), output.converged(done))
                     if ledger is not None:
                         ledger.add(output.columns(done))
-                if (verdict := deadline.verdict()) is not None:
+                if (verdict := deadline.status()) is not None:
                     output.abandon(verdict)
                     break
         finally:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._core import check_params, kinds
+from refinejax._checks import check_params
 from refinejax._run import UNLIMITED, check_count
+from refinejax._trees import structure_hash
 from refinejax.batch.lanes import Layout
 
 
@@ -137,7 +138,7 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
                 f"{np.shape(leaf)}; if all samples share it, say so with axes="
             )
     reorder = bool(getattr(problem, "reorder", False))
-    return Layout(structure, tuple(flags), reorder, kinds(problem)), [x for _, x in paths]
+    return Layout(structure, tuple(flags), reorder, structure_hash(problem)), [x for _, x in paths]
 
 
 def count_samples(params: Any) -> int:

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from refinejax._core import Refiner, Stop, kinds
+from refinejax._core import Refiner, Stop
 from refinejax._run import UNLIMITED
+from refinejax._trees import structure_hash
 from refinejax.batch.lanes import Packed, Rules
 from refinejax.refiners.compose.sequential import Sequential
 
@@ -21,7 +22,7 @@ class Stage(NamedTuple):
 
 def stages_of(refiner: Refiner, rules: Stop) -> list[Stage]:
     """Take a `Sequential` apart, so that no sample pays for a stage it is not in."""
-    governed = refiner.under(rules)
+    governed = refiner.with_stop(rules)
     if not isinstance(governed, Sequential):
         return [Stage(governed, rules, UNLIMITED, "")]
     own = (governed.stop or rules).resolve(rules.loss.dtype)
@@ -41,5 +42,5 @@ def rules_of(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules
         stage_steps=jnp.int32(stage.steps),
         shared=shared,
         stage=stage.place,
-        classes=kinds(stage.refiner),
+        classes=structure_hash(stage.refiner),
     )

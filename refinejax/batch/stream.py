@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, as_key, as_objective, bounds_of
+from refinejax._checks import as_key
+from refinejax._core import Refiner, Stop, as_objective
 from refinejax._deadline import Deadline
 from refinejax._run import UNLIMITED
+from refinejax._trees import bounds_of
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.output import Output
 from refinejax.batch.plan import make_plan
@@ -59,7 +61,7 @@ def run_stream(
     if not reader.peek():
         return
     rules = (stop or Stop()).resolve(reader.dtype)
-    stage = Stage(refiner.under(rules), rules, UNLIMITED, "")
+    stage = Stage(refiner.with_stop(rules), rules, UNLIMITED, "")
     common = rules_of(stage, as_key(key), max_steps, reader.shared)
     engine = Engine(common, reader.layout, reader.structure, make_plan(lanes, None, mesh))
     source = StreamSource(reader)

@@ -32,9 +32,9 @@ class Halt:
     def __init__(self, judge: Judge) -> None:
         self.judge, self.over = judge, False
 
-    def verdict(self) -> Status | None:
+    def status(self) -> Status | None:
         """Return as the other judge."""
-        return Status.STOPPED if self.over else self.judge.verdict()
+        return Status.STOPPED if self.over else self.judge.status()
 
 
 def drive_together(

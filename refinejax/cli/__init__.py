@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from refinejax import __version__
-from refinejax.cli.files import InputError
-from refinejax.cli.options import EXIT_CODES, INTERRUPTED, Parser
+from refinejax.commands.files import InputError
+from refinejax.commands.options import EXIT_CODES, INTERRUPTED, Parser
 
 _DESCRIPTION = """\
 Refine predictions through forward models.

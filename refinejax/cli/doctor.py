@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from refinejax.cli.files import print_json
+from refinejax.commands.files import print_json
 from refinejax.doctor import Diagnosis, diagnose
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from refinejax.cli.files import InputError, print_json
-from refinejax.cli.options import EXIT_CODES
+from refinejax.commands.files import InputError, print_json
+from refinejax.commands.options import EXIT_CODES
 from refinejax.experiments import (
     Log,
     Records,

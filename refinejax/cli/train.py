@@ -7,9 +7,9 @@ from typing import Any
 
 from refinejax._core import Status
 from refinejax.apps.training import PLANS, train_model
-from refinejax.cli.files import InputError, print_json
-from refinejax.cli.options import EXIT_CODES, INTERRUPTED
-from refinejax.cli.running import add_running, begin
+from refinejax.commands.files import InputError, print_json
+from refinejax.commands.options import EXIT_CODES, INTERRUPTED
+from refinejax.commands.running import add_running, begin
 
 _TRAIN = """\
 Train a model on problems that are simulated on the way; multitask: on a CSV table.

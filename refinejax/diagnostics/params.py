@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from refinejax._core import bounds_of, spread
+from refinejax._trees import bounds_of, broadcast_like
 from refinejax.batch.sources import count_samples
 from refinejax.problems import Robust
 
@@ -24,7 +24,7 @@ def touches_bound(problem: Any, params: PyTree) -> np.ndarray:
     bounds = bounds_of(problem)
     if bounds is None:
         return np.zeros(flatten(params).shape, bool)
-    lower, upper = (spread(bound, params) for bound in bounds)
+    lower, upper = (broadcast_like(bound, params) for bound in bounds)
 
     def touch(p: Any, low: Any, high: Any) -> np.ndarray:
         p = np.asarray(p)

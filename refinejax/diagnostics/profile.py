@@ -10,8 +10,9 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from refinejax._core import Bounds, Scalar, bounds_of, spread
+from refinejax._core import Scalar
 from refinejax._run import run_until
+from refinejax._trees import Bounds, bounds_of, broadcast_like
 from refinejax.diagnostics.covariance import covariance
 from refinejax.diagnostics.quantiles import t_quantile
 from refinejax.problems import Robust
@@ -76,7 +77,7 @@ def _flat_bounds(problem: Any, params: PyTree) -> tuple[Array, Array] | None:
         whole = jax.tree.map(
             lambda p, b: jnp.broadcast_to(jnp.asarray(b, p.dtype), jnp.shape(p)),
             params,
-            spread(bound, params),
+            broadcast_like(bound, params),
         )
         return ravel_pytree(whole)[0]
 

@@ -22,8 +22,8 @@ from refinejax.experiments.intervals import (
     bca_interval,
     check_level,
     probability_better,
+    sample_std,
     sign_flip,
-    spread,
     t_interval,
     t_p,
 )
@@ -89,7 +89,7 @@ def compare(
     x, y = (np.array([arm[pair] for pair in pairs], np.float64) for arm in (old, new))
     sign = 1.0 if direction == "higher" else -1.0
     deltas = sign * (y - x)
-    mean, sd, interval = float(deltas.mean()), spread(deltas), t_interval(deltas, level)
+    mean, sd, interval = float(deltas.mean()), sample_std(deltas), t_interval(deltas, level)
     if sd == 0.0:
         warnings.append(f"all deltas are equal ({mean:g}): nothing is known of their spread")
     verdict = _verdict(mean, interval, margin, held)

@@ -26,7 +26,7 @@ class SignFlip(NamedTuple):
     exact: bool
 
 
-def spread(deltas: NDArray[np.float64]) -> float:
+def sample_std(deltas: NDArray[np.float64]) -> float:
     """Return the standard deviation (n − 1); 0 where they are equal but for rounding."""
     sd = float(np.std(deltas, ddof=1))
     return 0.0 if sd <= _TINY * float(np.max(np.abs(deltas))) else sd
@@ -46,7 +46,7 @@ def t_interval(deltas: ArrayLike, level: float = 0.95) -> Interval:
     """
     d = as_deltas(deltas)
     check_level(level)
-    sd = spread(d)
+    sd = sample_std(d)
     if sd == 0.0:
         return -math.inf, math.inf
     half = t_quantile(len(d), level) * sd / math.sqrt(len(d))
@@ -61,7 +61,7 @@ def t_quantile(n: int, level: float) -> float:
 def t_p(deltas: ArrayLike) -> float:
     """Return the two-sided p of the paired t test; 1 where all deltas are equal."""
     d = as_deltas(deltas)
-    sd = spread(d)
+    sd = sample_std(d)
     if sd == 0.0:
         return 1.0
     return float(2 * special.stdtr(len(d) - 1, -abs(d.mean()) * math.sqrt(len(d)) / sd))
@@ -124,7 +124,7 @@ def bca_interval(deltas: ArrayLike, level: float = 0.95, seed: int = 0) -> Inter
     """
     d = as_deltas(deltas)
     check_level(level)
-    if len(d) < BCA or spread(d) == 0.0:
+    if len(d) < BCA or sample_std(d) == 0.0:
         return None
     means = resampled_means(d, np.random.default_rng(seed))
     return bca(means, float(d.mean()), d - d.mean(), level)

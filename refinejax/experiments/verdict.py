@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refinejax.experiments.intervals import Interval, spread
+from refinejax.experiments.intervals import Interval, sample_std
 
 
 class Verdict(enum.StrEnum):
@@ -28,7 +28,9 @@ class Arm(NamedTuple):
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> "Arm":
         """Sum up values, 2 or more."""
-        return cls(*(float(f) for f in (values.mean(), spread(values), values.min(), values.max())))
+        return cls(
+            *(float(f) for f in (values.mean(), sample_std(values), values.min(), values.max()))
+        )
 
 
 class Guard(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
+from refinejax._checks import check_positive
 from refinejax._config import read_config
-from refinejax._core import Refiner, check_positive
+from refinejax._core import Refiner
 from refinejax.learned.cells import InferenceMachine, LSTMUpdate, ResidualUpdate
 from refinejax.learned.damping import LearnedDamping
 from refinejax.learned.damping_net import DampingNet

@@ -8,7 +8,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Scalar, State, Status, bounds_of, project, select
+from refinejax._core import Params, Scalar, State, Status
+from refinejax._trees import bounds_of, project, select
 from refinejax.networks.network import Network
 from refinejax.refiners.least_squares.damped import damped_model
 from refinejax.refiners.least_squares.damping import reach_of, shortening
@@ -37,7 +38,7 @@ _BARE = 1e-5  # λ of what is called undamped
 _TINY = 1e-12
 
 
-class Memory(struct.PyTreeNode):
+class LearnedDampingMemory(struct.PyTreeNode):
     """What `LearnedDamping` remembers.
 
     Attributes:
@@ -52,7 +53,7 @@ class Memory(struct.PyTreeNode):
         ratio: log of the loss after the last trial over that before.
         refused: trials in a row that were refused.
         lost: trials in a row that ended in NaN or infinity.
-        pace: relative decrease and step length of the last trial (see `Refiner.progress`).
+        last_progress: relative decrease and step length of the last trial (see `Refiner.progress`).
     """
 
     gradient: Float[Array, " n"]
@@ -66,7 +67,7 @@ class Memory(struct.PyTreeNode):
     ratio: Scalar
     refused: Int[Array, ""]
     lost: Int[Array, ""]
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 class LearnedDamping(LeastSquares):
@@ -104,7 +105,7 @@ class LearnedDamping(LeastSquares):
         model = summary(loss, white)
         zeros = jnp.zeros_like(model.gradient)
         zero = jnp.zeros_like(loss)
-        memory = Memory(
+        memory = LearnedDampingMemory(
             gradient=model.gradient,
             white=white,
             size=model.size,
@@ -116,7 +117,7 @@ class LearnedDamping(LeastSquares):
             ratio=zero,
             refused=jnp.int32(0),
             lost=jnp.int32(0),
-            pace=jnp.full((2,), jnp.inf, loss.dtype),
+            last_progress=jnp.full((2,), jnp.inf, loss.dtype),
         )
         return State(inside, loss, memory)
 
@@ -128,7 +129,7 @@ class LearnedDamping(LeastSquares):
         model = damped_model(objective, state, jnp.exp(log_damping))
         low, high = box(objective, state.params, x)
         move = share * model.step
-        move = move * shortening(state.inner, move)
+        move = move * shortening(state.memory, move)
         ends = jnp.clip(x + move.astype(x.dtype), low, high)
         move = (ends - x).astype(state.loss.dtype)
         promised, _ = model.promised(move)
@@ -138,7 +139,7 @@ class LearnedDamping(LeastSquares):
 
     def advise(self, objective: Any, state: State) -> tuple[Array, Array]:
         """Return log λ and σ for each param, shape (n,) each."""
-        memory: Memory = state.inner
+        memory: LearnedDampingMemory = state.memory
         own, shared, cosines, promised = _read(objective, state)
         out = self.network(own, shared, cosines).astype(state.loss.dtype)
         gate = promised / (promised + _SMALL)
@@ -149,18 +150,18 @@ class LearnedDamping(LeastSquares):
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest cosine between the residual and what the model can still do (see LM)."""
-        white = state.inner.white
+        white = state.memory.white
         return cosine(objective, state, white.gradient, root(jnp.diagonal(white.matrix)))
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 trials in a row that ended in NaN."""
-        lost = state.inner.lost >= REFUSALS
+        lost = state.memory.lost >= REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
 def _read(objective: Any, state: State) -> tuple[Array, Array, Array, Scalar]:
     """Return what the network reads, and what share of the loss an undamped step promises."""
-    memory: Memory = state.inner
+    memory: LearnedDampingMemory = state.memory
     size = nonzero(memory.size)
     whole = jnp.where(state.loss > 0, jnp.abs(state.loss), 1)
     unit = size / jnp.sqrt(2 * whole)
@@ -209,7 +210,7 @@ def _settle(
     tried: tuple[Array, Array],
 ) -> State:
     """Accept or refuse a trial, and note what it was."""
-    memory: Memory = state.inner
+    memory: LearnedDampingMemory = state.memory
     log_damping, move = tried
     accepted = trial.finite & (trial.gained > 0)
     old = (state.params, state.loss, memory.gradient, memory.white, memory.size)
@@ -221,7 +222,7 @@ def _settle(
     change = jnp.log(jnp.clip(1 - ((gain - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2))
     harder = math.log(2) * (memory.refused + 1)
     ratio = jnp.log(jnp.where(model.loss > 0, model.loss, whole) / whole)
-    kept = Memory(
+    kept = LearnedDampingMemory(
         gradient=gradient,
         white=white,
         size=size,
@@ -233,6 +234,6 @@ def _settle(
         ratio=jnp.where(trial.finite, jnp.clip(ratio, -5, 5), 5),
         refused=jnp.where(accepted, 0, memory.refused + 1),
         lost=jnp.where(trial.finite, 0, memory.lost + 1),
-        pace=trial.pace,
+        last_progress=trial.last_progress,
     )
     return State(params, loss, kept)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Refiner, State, offer
+from refinejax._core import Refiner, State
+from refinejax._trees import offer
 
 KINDS = ("lista", "cpss", "alista")
 
@@ -65,10 +66,10 @@ class Shrinkage(Refiner):
         """Apply a layer."""
         del key
         layers = self.thresholds.shape[0]
-        k = jnp.minimum(state.inner, layers - 1)
+        k = jnp.minimum(state.memory, layers - 1)
         moved = self._linear(k, objective, state.params)
         params = shrink(moved, self.thresholds[k], jnp.minimum(self.share * (k + 1), self.most))
-        return State(params, objective(params), jnp.minimum(state.inner + 1, layers))
+        return State(params, objective(params), jnp.minimum(state.memory + 1, layers))
 
     def _linear(self, k: Int[Array, ""], objective: Any, x: Array) -> Array:
         A, b, weights = objective.matrix, objective.observation, self.first[k]

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, bounds_of, project, select
+from refinejax._core import Params, Refiner, Scalar, State, Status
+from refinejax._trees import bounds_of, project, select
 from refinejax.learned.units import Units, units_of
 from refinejax.networks.network import Network
 from refinejax.problems.normal import residual_of
@@ -33,7 +34,7 @@ class Reading(struct.PyTreeNode):
     map: PyTree
 
 
-class Memory(struct.PyTreeNode):
+class LearnedUpdateMemory(struct.PyTreeNode):
     """What `LearnedUpdate` remembers.
 
     Attributes:
@@ -41,14 +42,14 @@ class Memory(struct.PyTreeNode):
         hidden: of the network.
         refused: trials in a row that were refused.
         lost: trials in a row that ended in NaN or infinity.
-        pace: relative decrease and step length of the last trial.
+        last_progress: relative decrease and step length of the last trial.
     """
 
     reading: Reading
     hidden: PyTree
     refused: Int[Array, ""]
     lost: Int[Array, ""]
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 class LearnedUpdate(Refiner):
@@ -90,19 +91,19 @@ class LearnedUpdate(Refiner):
         del key
         inside: Any = project(params, bounds_of(objective))
         loss, reading = self._read(objective, inside, units_of(objective, inside))
-        memory = Memory(
+        memory = LearnedUpdateMemory(
             reading=reading,
             hidden=self.network.call("begin"),
             refused=jnp.int32(0),
             lost=jnp.int32(0),
-            pace=jnp.full((2,), jnp.inf, loss.dtype),
+            last_progress=jnp.full((2,), jnp.inf, loss.dtype),
         )
         return State(inside, loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Try the step of the network; keep it if the loss is lower."""
         del key
-        memory: Memory = state.inner
+        memory: LearnedUpdateMemory = state.memory
         units = units_of(objective, state.params)
         move, hidden = self.network(memory.reading, memory.hidden)
         if self.relative:
@@ -119,19 +120,19 @@ class LearnedUpdate(Refiner):
 
     def _remember(
         self, state: State, accepted: Array, finite: Array, reading: Reading, hidden: Any, loss: Any
-    ) -> Memory:
-        memory: Memory = state.inner
+    ) -> LearnedUpdateMemory:
+        memory: LearnedUpdateMemory = state.memory
         whole = jnp.abs(state.loss)
         decrease = (state.loss - loss) / jnp.where(whole > 0, whole, 1)
         moved = jnp.linalg.norm(jax.lax.stop_gradient(reading.params - memory.reading.params))
         length = moved / jnp.sqrt(1.0 * reading.params.size)
-        pace = jnp.stack([decrease, length.astype(decrease.dtype)])
-        return Memory(
+        last_progress = jnp.stack([decrease, length.astype(decrease.dtype)])
+        return LearnedUpdateMemory(
             reading=reading,
             hidden=hidden,
             refused=jnp.where(accepted, 0, memory.refused + 1),
             lost=jnp.where(finite, 0, memory.lost + 1),
-            pace=jax.lax.stop_gradient(jnp.where(accepted, pace, jnp.inf)),
+            last_progress=jax.lax.stop_gradient(jnp.where(accepted, last_progress, jnp.inf)),
         )
 
     def _read(self, objective: Any, params: Any, units: Units) -> tuple[Scalar, Reading]:
@@ -152,12 +153,12 @@ class LearnedUpdate(Refiner):
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Relative decrease of the loss, and length of the step relative to the bounds."""
         del before
-        decrease, length = after.inner.pace
+        decrease, length = after.memory.last_progress
         return decrease, length
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 trials in a row that end in NaN, ``STALLED`` after 60 refusals."""
-        memory: Memory = state.inner
+        memory: LearnedUpdateMemory = state.memory
         stalled = jnp.where(memory.refused >= _PATIENT, Status.STALLED, Status.RUNNING)
         return jnp.where(memory.lost >= REFUSALS, Status.NONFINITE, stalled).astype(jnp.int32)
 

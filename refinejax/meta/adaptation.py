@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Refiner, Scalar, State, offer
+from refinejax._core import Refiner, Scalar, State
+from refinejax._trees import offer
 from refinejax.meta.inner import FirstOrder
 from refinejax.tasks.distribution import judge
 

@@ -9,7 +9,9 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, check_above_zero, select
+from refinejax._checks import check_above_zero
+from refinejax._core import Scalar
+from refinejax._trees import select
 from refinejax.learned.masked import finite_lanes, masked_mean, shorten
 from refinejax.meta.estimator import Estimator, Metrics, over_devices
 from refinejax.meta.lanes import Lane, check_window, finish, new_lane, renew, run_window, stagger

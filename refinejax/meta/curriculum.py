@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from refinejax._core import Scalar, check_above_zero
+from refinejax._checks import check_above_zero
+from refinejax._core import Scalar
 
 WAYS = ("schedule", "success")
 

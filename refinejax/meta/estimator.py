@@ -10,7 +10,8 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, check_positive
+from refinejax._checks import check_positive
+from refinejax._core import Scalar
 from refinejax.learned.masked import divide, finite_lanes, masked_mean, shorten
 
 Metrics = dict[str, Scalar]

@@ -9,7 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
-from refinejax._core import Refiner, check_above_zero
+from refinejax._checks import check_above_zero
+from refinejax._core import Refiner
 from refinejax.learned.rates import learned_rates
 from refinejax.meta.adaptation import Adaptation
 from refinejax.meta.full import FullUnroll

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, select
+from refinejax._core import Scalar
+from refinejax._trees import select
 from refinejax.meta.inner import advance_steps, draw_length, mean_length
 
 

@@ -10,7 +10,8 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, check_positive
+from refinejax._checks import check_positive
+from refinejax._core import Scalar
 from refinejax.meta.convergence import convergence, mean_score, traces
 from refinejax.meta.curriculum import Curriculum
 from refinejax.meta.estimator import Estimator

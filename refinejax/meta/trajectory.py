@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Refiner, Scalar, State, coordinates, offer
+from refinejax._core import Refiner, Scalar, State, coordinates
+from refinejax._trees import offer
 from refinejax.learned.builders import Builder
 from refinejax.learned.update import unguarded
 from refinejax.meta.inner import FirstOrder

@@ -3,8 +3,8 @@
 Everything is for one sample without a batch axis; `jax.vmap` makes it a batch, and also an ensemble
 (of weights with a leading axis).
 
-A layer states only how wide its kernel is to be spread; `drawn` draws those of a whole network at
-once. Each draw would take XLA a second to compile on CPU, and a network has dozens.
+A layer states only the standard deviation of its kernel; `drawn` draws those of a whole network
+at once. Each draw would take XLA a second to compile on CPU, and a network has dozens.
 """
 
 import math
@@ -20,7 +20,7 @@ POOLS = ("flatten", "mean")
 _RANDOM = "kernel"  # the name of weights that are drawn; the others begin as they are
 
 
-def spread(gain: float = 1.0) -> Any:
+def scaled_kernel(gain: float = 1.0) -> Any:
     """Return an initializer of kernels that holds their standard deviation, gain/√(fan-in).
 
     The fan-in is the number of entries that go into an output, all axes of a kernel but the last
@@ -68,7 +68,7 @@ class Conv(nnx.Module):
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = True
     ):
         shape = (kernel, kernel, inputs, outputs)
-        self.kernel = nnx.Param(spread()(None, shape))
+        self.kernel = nnx.Param(scaled_kernel()(None, shape))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
         self.stride = stride
 
@@ -123,10 +123,10 @@ class Head(nnx.Module):
     """
 
     def __init__(self, inputs: int, context: int, hidden: int, outputs: int):
-        rngs = nnx.Rngs(0)  # nothing is drawn, see `spread`
-        self.first = nnx.Linear(inputs + context, hidden, kernel_init=spread(), rngs=rngs)
-        self.second = nnx.Linear(hidden, hidden, kernel_init=spread(), rngs=rngs)
-        self.last = nnx.Linear(hidden, outputs, kernel_init=spread(0.1), rngs=rngs)
+        rngs = nnx.Rngs(0)  # nothing is drawn, see `scaled_kernel`
+        self.first = nnx.Linear(inputs + context, hidden, kernel_init=scaled_kernel(), rngs=rngs)
+        self.second = nnx.Linear(hidden, hidden, kernel_init=scaled_kernel(), rngs=rngs)
+        self.last = nnx.Linear(hidden, outputs, kernel_init=scaled_kernel(0.1), rngs=rngs)
         self.context = context
 
     def __call__(self, x: Float[Array, " n"], context: Array | None) -> Float[Array, " k"]:

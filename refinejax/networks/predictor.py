@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Bounds, as_pytree
+from refinejax._trees import Bounds, as_pytree
 from refinejax.networks.network import Network
 from refinejax.problems.space import ParameterSpace
 

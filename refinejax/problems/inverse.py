@@ -9,7 +9,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from refinejax._core import Bounds, Coordinates, Scalar, as_pytree, spread
+from refinejax._core import Coordinates, Scalar
+from refinejax._trees import Bounds, as_pytree, broadcast_like
 from refinejax.problems.normal import (
     Normal,
     Product,
@@ -69,7 +70,7 @@ class InverseProblem(struct.PyTreeNode):
         Raises:
             ValueError: if the prediction does not have the shape of the observation.
         """
-        noise = spread(self.noise, self.observation)
+        noise = broadcast_like(self.noise, self.observation)
         return jax.tree.map(self._residual, self.predict(params), self.observation, noise)
 
     def _residual(self, prediction: Array, observation: Array, noise: Array) -> Array:
@@ -214,7 +215,7 @@ class Scaled(struct.PyTreeNode):
 
         return at
 
-    def revise(self, change: Callable[[Any], Any]) -> "Scaled":
+    def map_problem(self, change: Callable[[Any], Any]) -> "Scaled":
         """Return ``change(problem)`` in the same coordinates and bounds."""
         return self.replace(problem=change(self.problem))
 

@@ -19,7 +19,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from refinejax._core import Scalar, offer
+from refinejax._core import Scalar
+from refinejax._trees import offer
 
 _BLOCK = 24  # sums formed in one pass: more do not fit the registers
 

@@ -6,7 +6,7 @@ from typing import Any
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from refinejax._core import as_pytree
+from refinejax._trees import as_pytree
 
 
 class Pointwise(struct.PyTreeNode):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from refinejax._core import Bounds, Coordinates, Scalar
+from refinejax._core import Coordinates, Scalar
+from refinejax._trees import Bounds
 from refinejax.problems.inverse import InverseProblem, rescale
 from refinejax.problems.normal import Normal, Product
 

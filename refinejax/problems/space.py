@@ -9,7 +9,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from refinejax._core import Bounds, check_params, project
+from refinejax._checks import check_params
+from refinejax._trees import Bounds, project
 
 
 class ParameterSpace(struct.PyTreeNode):

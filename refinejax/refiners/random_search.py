@@ -8,10 +8,11 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, bounds_of, project
+from refinejax._core import Params, Refiner, Scalar, State
+from refinejax._trees import bounds_of, project
 
 
-class Memory(struct.PyTreeNode):
+class RandomSearchMemory(struct.PyTreeNode):
     """What `RandomSearch` remembers: its spread, and the smoothed share of successes."""
 
     std: Float[Array, ""]
@@ -58,14 +59,14 @@ class RandomSearch(Refiner):
         params = project(params, bounds_of(objective))
         loss = objective(params)
         std = jnp.asarray(self.std, loss.dtype)
-        return State(params, loss, Memory(std, jnp.full_like(std, self._aim)))
+        return State(params, loss, RandomSearchMemory(std, jnp.full_like(std, self._aim)))
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Draw ``population_size`` candidates; keep the best point."""
         flat, unravel = ravel_pytree(state.params)
         bounds = bounds_of(objective)
         noise = jax.random.normal(key, (self.population_size, flat.size), flat.dtype)
-        offsets = state.inner.std.astype(flat.dtype) * noise
+        offsets = state.memory.std.astype(flat.dtype) * noise
         candidates = jax.vmap(lambda n: project(unravel(flat + n), bounds))(offsets)
         losses = jax.vmap(objective)(candidates)
         losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
@@ -76,10 +77,10 @@ class RandomSearch(Refiner):
             lambda new, old: jnp.where(better, new[index], old), candidates, state.params
         )
         loss = jnp.where(better, losses[index], state.loss)
-        memory = self._learn(state.inner, jnp.mean(losses < current), flat.size)
+        memory = self._learn(state.memory, jnp.mean(losses < current), flat.size)
         return State(params, loss.astype(state.loss.dtype), memory)
 
-    def _learn(self, memory: Memory, share: Array, n: int) -> Memory:
+    def _learn(self, memory: RandomSearchMemory, share: Array, n: int) -> RandomSearchMemory:
         """Update σ from the share of successes, with damping d = 1 + n/2λ."""
         if not self.adapt:
             return memory
@@ -87,7 +88,7 @@ class RandomSearch(Refiner):
         success = (1 - rate) * memory.success + rate * share.astype(memory.success.dtype)
         damping = 1 + n / (2 * self.population_size)
         growth = (success - self._aim) / (1 - self._aim) / damping
-        return Memory(memory.std * jnp.exp(growth), success)
+        return RandomSearchMemory(memory.std * jnp.exp(growth), success)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """The spread relative to the params is the length of steps to come."""
@@ -95,5 +96,5 @@ class RandomSearch(Refiner):
         unknown, _ = super().progress(before, after)
         if not self.adapt:
             return unknown, unknown
-        length = after.inner.std / (jnp.linalg.norm(flat) + 1e-30)
+        length = after.memory.std / (jnp.linalg.norm(flat) + 1e-30)
         return unknown, length.astype(after.loss.dtype)

@@ -8,7 +8,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar, offer, spread
+from refinejax._core import Scalar
+from refinejax._trees import broadcast_like, offer
 from refinejax.problems.normal import Normal, curvature, normal_equations
 from refinejax.tasks.distribution import judge
 
@@ -83,7 +84,7 @@ class Scaled(struct.PyTreeNode):
         if ends is None:
             return None
         return tuple(
-            jax.tree.map(jnp.divide, spread(end, self.scales), self.scales) for end in ends
+            jax.tree.map(jnp.divide, broadcast_like(end, self.scales), self.scales) for end in ends
         )
 
     def draw(self, key: PRNGKeyArray) -> "Scaled":

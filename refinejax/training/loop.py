@@ -49,7 +49,7 @@ def train(
     run = Run(task, config, folder, description)
     run.begin(resume=resume)
     with Deadline(None) as deadline, Bar(config.steps, run.step, shown=progress) as bar:
-        while run.status is Status.RUNNING and deadline.verdict() is None:
+        while run.status is Status.RUNNING and deadline.status() is None:
             run.go_on()
             bar.update(run.step, run.rate, run.loss, run.best.loss, run.skipped)
         run.save()

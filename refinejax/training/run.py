@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._core import Status, as_key
+from refinejax._checks import as_key
+from refinejax._core import Status
 from refinejax.checkpoint import Checkpoints
 from refinejax.learned.schedules import learning_rate
 from refinejax.training.config import TrainingConfig

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
-from refinejax._core import check_params, select
+from refinejax._checks import check_params
+from refinejax._trees import select
 from refinejax.learned.schedules import learning_rate
 from refinejax.training.check import alike, check_grad, check_metrics, check_scalars, firm
 from refinejax.training.optimizers import optimizer

@@ -112,7 +112,7 @@ def test_memory_makes_the_second_step_another(cell):
     refiner = CELLS[cell](jax.random.key(0))
     task = TASKS.sample(jax.random.key(1))
     state = refiner.init(TASKS.objective(task), task.truth + 0.3, jax.random.key(2))
-    reading, first = state.inner.reading, state.inner.hidden
+    reading, first = state.memory.reading, state.memory.hidden
     move, second = refiner.network(reading, first)
     again, _ = refiner.network(reading, second)
     assert np.abs(move - again).max() > 1e-4
@@ -123,7 +123,7 @@ def test_the_gru_of_the_inference_machine_is_that_of_its_formula():
     weights = refiner.network.weights
     task = TASKS.sample(jax.random.key(1))
     state = refiner.init(TASKS.objective(task), task.truth + 0.3, jax.random.key(2))
-    reading = state.inner.reading
+    reading = state.memory.reading
     h = np.linspace(-1, 1, 8)
     _, (lower, _) = refiner.network(reading, (jnp.asarray(h), jnp.asarray(h)))
 
@@ -193,7 +193,7 @@ def test_an_update_reads_the_residual_map():
     problem = InverseProblem(plane, plane(jnp.array([0.3, -0.2])))
     state = refiner.init(problem, jnp.array([0.1, -0.1]), jax.random.key(0))
     np.testing.assert_array_equal(
-        state.inner.reading.map, Phasors(3)(problem.residual(jnp.array([0.1, -0.1])))
+        state.memory.reading.map, Phasors(3)(problem.residual(jnp.array([0.1, -0.1])))
     )
     with pytest.raises(ValueError, match="has no residual"):
         run(refiner, lambda x: jnp.sum(x**2), jnp.zeros(2), num_steps=1)

@@ -81,10 +81,10 @@ def test_a_continuation_on_a_coarse_grid_and_then_the_fine_one_find_every_lens(m
 @pytest.mark.parametrize("screen", [0, 4])
 def test_many_starts_ranked_on_a_coarse_grid_find_every_lens(maps, best, screen):
     problem, _, start = maps
-    few = run_batch(Restarts(LM, n=6, spread=0.2), problem, start, max_steps=100)
+    few = run_batch(Restarts(LM, n=6, std=0.2), problem, start, max_steps=100)
     assert np.sum(few.loss > 1) >= COUNT - 1
     count = 600 if screen else 1000
-    refiner = Restarts(LM, n=count, spread=0.2, keep=6, coarse=coarse, screen=screen)
+    refiner = Restarts(LM, n=count, std=0.2, keep=6, coarse=coarse, screen=screen)
     many = run_batch(refiner, problem, start, max_steps=100)
     np.testing.assert_allclose(many.loss, best.loss, rtol=1e-4)
     np.testing.assert_allclose(many.params, best.params, atol=1e-3)

@@ -18,7 +18,7 @@ def flat(params):
 
 
 def std(state):
-    return state.inner.std
+    return state.memory.std
 
 
 def test_converges_log_linearly_on_a_sphere():

@@ -14,7 +14,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from refinejax._core import Scalar, as_pytree, check_positive
+from refinejax._checks import check_positive
+from refinejax._core import Scalar
+from refinejax._trees import as_pytree
 
 SPACES = ("input", "latent")
 _QUANTILE = 0.95

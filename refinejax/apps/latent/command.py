@@ -14,9 +14,9 @@ from refinejax._core import Status
 from refinejax.apps.latent import LatentResult, Mahalanobis, MultiTaskModel, optimize_latent
 from refinejax.apps.latent.shortcuts import read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table, write_table
-from refinejax.cli.files import InputError, print_json, writable
-from refinejax.cli.options import EXIT_CODES, INTERRUPTED, count, seed
-from refinejax.cli.running import add_running, begin
+from refinejax.commands.files import InputError, print_json, writable
+from refinejax.commands.options import EXIT_CODES, INTERRUPTED, count, seed
+from refinejax.commands.running import add_running, begin
 from refinejax.models import load_model
 
 _LATENT = """\
@@ -32,7 +32,7 @@ asked of its tasks, and how to search:
   [constraints.cost]
   at_most = 3.0                      what must hold
   [search]
-  restarts = 16                      also over, spread, alignment, method, max_steps, key,
+  restarts = 16                      also over, std, alignment, method, max_steps, key,
   mahalanobis = 1.0                  bounds ("data" or "none"); weight of the distance to the data
 
 START.csv has a column for each descriptor; a search starts from each of its lines. OUT.csv will
@@ -47,7 +47,7 @@ class SearchConfig:
 
     Attributes:
         restarts: as for `optimize_latent`, as are those without a word here.
-        spread: likewise.
+        std: likewise.
         over: likewise.
         alignment: likewise.
         method: likewise.
@@ -61,7 +61,7 @@ class SearchConfig:
     """
 
     restarts: int = 8
-    spread: float = 0.3
+    std: float = 0.3
     over: str = "auto"
     alignment: float = 0.5
     method: str = "auto"
@@ -125,7 +125,7 @@ def _search(
         starts.astype(np.float32),
         over=search.over,
         restarts=search.restarts,
-        spread=search.spread,
+        std=search.std,
         bounds="data" if search.bounds == "data" else None,
         constraints=read_targets(tables.get("constraints", {}), "constraints"),
         closeness=[near] if search.mahalanobis else [],

@@ -14,7 +14,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from refinejax._core import Scalar, as_pytree
+from refinejax._core import Scalar
+from refinejax._trees import as_pytree
 
 ROUNDS = 10
 TOLERANCE = 1e-3  # of a violation, in units of the targets' scales

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from refinejax._core import as_pytree, kinds
+from refinejax._trees import as_pytree, structure_hash
 from refinejax.apps.latent.objective import Functions
 from refinejax.apps.latent.pessimism import Ensemble, MonteCarlo
 from refinejax.networks.network import Network
@@ -155,7 +155,13 @@ def measure(info: Heads, samples: np.ndarray) -> Shapes:
     types = tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
     dtype = samples.dtype.name
     known = _measured(
-        structure, types, samples.shape[1], dtype, info.members, info.decodes, kinds(info.model)
+        structure,
+        types,
+        samples.shape[1],
+        dtype,
+        info.members,
+        info.decodes,
+        structure_hash(info.model),
     )
     parts = (("ranges", info.ranges), ("scales", info.scales), ("classes", info.classes))
     for name, given in parts:

@@ -10,7 +10,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Scalar, check_positive
+from refinejax._checks import check_positive
+from refinejax._core import Scalar
 from refinejax.apps.latent.closeness import check_data
 from refinejax.apps.latent.labels import read_labels
 from refinejax.networks.multitask import MultiTaskModel, Task, build_multitask, read_tasks

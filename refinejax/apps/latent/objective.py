@@ -15,7 +15,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from refinejax._core import Bounds, Scalar
+from refinejax._core import Scalar
+from refinejax._trees import Bounds
 from refinejax.apps.latent.closeness import Closeness
 from refinejax.apps.latent.columns import asked
 from refinejax.apps.latent.constraints import augmented

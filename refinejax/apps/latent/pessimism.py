@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from refinejax._core import as_pytree
+from refinejax._trees import as_pytree
 
 
 class Ensemble(struct.PyTreeNode):

@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from refinejax._core import Refiner, State, Status, Stop, project
+from refinejax._core import Refiner, State, Status, Stop
 from refinejax._run import run
+from refinejax._trees import project
 from refinejax.apps.latent.checks import check_begun
 from refinejax.apps.latent.constraints import ROUNDS, TOLERANCE, Multipliers, violation
 from refinejax.apps.latent.objective import LatentObjective, Report
@@ -32,7 +33,7 @@ class Search:
     stop: Stop
     key: Any
     restarts: int
-    spread: Any
+    std: Any
     tradeoffs: bool
     trajectory: bool
     lanes: int
@@ -58,8 +59,8 @@ class Search:
         numbers = (np.repeat(ids, R), np.tile(np.arange(R, dtype=np.int32), count))
         rows = rows.replace(key_ids=numbers)
         key_data = jax.random.key_data(self.key)
-        spread = jnp.asarray(self.spread, sample.latent.dtype)
-        starts = each(_begin, rows, self.lanes, common=(key_data, spread))
+        std = jnp.asarray(self.std, sample.latent.dtype)
+        starts = each(_begin, rows, self.lanes, common=(key_data, std))
         searched = rows
         if self.tradeoffs:
             factors = each(_factors, rows, self.lanes, common=(key_data,))
@@ -120,13 +121,13 @@ class Search:
         if self.trajectory:
             path = each(
                 Path(self.max_steps), state, self.lanes, rows=(starts, result.steps),
-                common=(self._under(starts), jax.random.key_data(self.key)),
+                common=(self._with_stop(starts), jax.random.key_data(self.key)),
             )  # fmt: skip
             found.add_path(path, open_)
         return result.params, result.steps, result.status
 
-    def _under(self, starts: np.ndarray) -> Refiner:
-        return self.refiner.under(self.stop.resolve(starts.dtype))
+    def _with_stop(self, starts: np.ndarray) -> Refiner:
+        return self.refiner.with_stop(self.stop.resolve(starts.dtype))
 
     def _result(
         self,
@@ -274,11 +275,11 @@ def _own_key(objective: LatentObjective, key: Array) -> Array:
     return own
 
 
-def _begin(objective: LatentObjective, key: Array, spread: Array) -> Array:
+def _begin(objective: LatentObjective, key: Array, std: Array) -> Array:
     """Return where a row starts: the sample itself, or near to it."""
     u = objective.begin(objective.start[0])
     draw = jax.random.fold_in(_own_key(objective, key), _DRAW)
-    noise = spread * jax.random.normal(draw, u.shape, u.dtype)
+    noise = std * jax.random.normal(draw, u.shape, u.dtype)
     return project(jnp.where(objective.key_ids[1] == 0, u, u + noise), objective.bounds)
 
 

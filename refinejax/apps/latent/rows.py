@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._core import kinds
+from refinejax._trees import structure_hash
 from refinejax.batch.lanes import Layout
 from refinejax.batch.sources import describe
 
@@ -40,7 +40,9 @@ def each(
     for first in range(0, count, size):
         index = np.minimum(np.arange(first, first + size), count - 1)
         part = jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], (data, rows))
-        answer = _each(shared, *part, common, layout=layout, ask=ask, classes=kinds(common))
+        answer = _each(
+            shared, *part, common, layout=layout, ask=ask, classes=structure_hash(common)
+        )
         stop = min(size, count - first)
         answers.append(jax.tree.map(lambda leaf, stop=stop: np.asarray(leaf)[:stop], answer))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *answers)

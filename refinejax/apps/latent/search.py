@@ -9,7 +9,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from refinejax._core import Refiner, Stop, as_key, as_stop, check_positive, check_seconds
+from refinejax._checks import as_key, as_stop, check_positive, check_seconds
+from refinejax._core import Refiner, Stop
 from refinejax._methods import LARGEST, METHODS
 from refinejax._run import check_count
 from refinejax.apps.latent.checks import (
@@ -52,7 +53,7 @@ def optimize_latent(
     target_value: Any = None,
     task_targets: Mapping[str, Any] | None = None,
     restarts: int = 8,
-    spread: Any = 0.3,
+    std: Any = 0.3,
     bounds: tuple[Any, Any] | str | None = None,
     transform: Transform | None = None,
     scale: Any = None,
@@ -96,7 +97,7 @@ def optimize_latent(
         target_value: a value, or class, for ``task``.
         task_targets: by name "max", "min", a value, (low, high), a class, or an array as a curve.
         restarts: R, starts of each sample: the sample itself, and others around it.
-        spread: standard deviation of the others, in units of ``scale`` (of the latent: in its own).
+        std: standard deviation of the others, in units of ``scale`` (of the latent: in its own).
         bounds: (lower, upper) of the input, never crossed; "data": of the model's training data.
         transform: makes an input that is allowed of any numbers, see `problems.transforms`; for a
             search over the input, in place of bounds and scale.
@@ -124,7 +125,7 @@ def optimize_latent(
         lanes: starts under way at once.
         threads: engines with so many lanes each, see `run_batch`; by default one for each core that
             the process may use, of a CPU.
-        mesh: devices to spread them over.
+        mesh: devices to divide them over.
         progress: draw a progress bar on stderr.
         time_limit: seconds, after which the search ends with what there is.
 
@@ -162,7 +163,7 @@ def optimize_latent(
     size = shapes.latent if setting.over == "latent" else samples.shape[1]
     search = Search(
         *_method(method, max_steps, size), as_stop(stop), as_key(key), int(restarts),
-        _spread(spread, size), tradeoffs, trajectory, _lanes(lanes), _threads(threads, mesh),
+        _std(std, size), tradeoffs, trajectory, _lanes(lanes), _threads(threads, mesh),
         mesh, progress, begun, time_limit,
     )  # fmt: skip
     shown = column_names(
@@ -175,14 +176,14 @@ def _several(given: Any, kind: Any) -> tuple[Any, ...]:
     return (given,) if isinstance(given, kind) else tuple(given)
 
 
-def _spread(spread: Any, size: int) -> np.ndarray:
+def _std(std: Any, size: int) -> np.ndarray:
     try:
-        array = np.asarray(spread, float)
+        array = np.asarray(std, float)
         fits = array.shape in ((), (size,)) and bool(np.all(np.isfinite(array) & (array >= 0)))
     except (TypeError, ValueError):
         fits, array = False, np.zeros(())
     if not fits:
-        raise ValueError(f"spread: expected one number of 0 or more, or {size}, got {spread!r}")
+        raise ValueError(f"std: expected one number of 0 or more, or {size}, got {std!r}")
     return array
 
 

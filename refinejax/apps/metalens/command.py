@@ -12,9 +12,9 @@ from refinejax._methods import METHODS
 from refinejax.apps import metalens
 from refinejax.apps.metalens.solve import PREDICTOR, check_maps
 from refinejax.batch.result import BatchResult
-from refinejax.cli.files import InputError, print_json, read, writable, write
-from refinejax.cli.options import EXIT_CODES, INTERRUPTED, count, seed
-from refinejax.cli.running import add_running, begin
+from refinejax.commands.files import InputError, print_json, read, writable, write
+from refinejax.commands.options import EXIT_CODES, INTERRUPTED, count, seed
+from refinejax.commands.running import add_running, begin
 from refinejax.models import load_model, pretrained
 from refinejax.networks.predictor import Predictor
 from refinejax.physics.metalens.lens import LASER_LINES, NAMES, UNITS

@@ -9,7 +9,8 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from refinejax._chunks import by_chunks
-from refinejax._core import Refiner, coordinates, kinds
+from refinejax._core import Refiner, coordinates
+from refinejax._trees import structure_hash
 from refinejax.apps.metalens.cascade.scale import OTHERS, REFERENCE
 from refinejax.apps.metalens.cascade.slopes import closed_form, possible_aliases, some_steps
 from refinejax.apps.metalens.predict import sample_lenses
@@ -54,7 +55,10 @@ class LearnedSlopes(struct.PyTreeNode):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return lenses (B, k, 4) [µm], the best first, and their losses (B, k)."""
         del given, steps  # it needs a start, and few steps
-        classes, aliases = kinds(self.refiner, self.predictor), possible_aliases(problem, space)
+        classes, aliases = (
+            structure_hash(self.refiner, self.predictor),
+            possible_aliases(problem, space),
+        )
         return by_chunks(
             lambda rows: _fit(
                 self,
@@ -106,5 +110,5 @@ def _fit(
     aliases: int,
     classes: int,
 ) -> tuple[Float[Array, "b k 4"], Float[Array, "b k"]]:
-    del classes  # see `kinds`
+    del classes  # see `structure_hash`
     return jax.vmap(lambda t, w, s: learned.fit(t, w, space, s, aliases))(turns, wavelength, start)

@@ -87,7 +87,7 @@ def solve(
         todo = np.flatnonzero(~kept.ended)
         for first in range(0, len(todo), _PORTION):
             rows = todo[first : first + _PORTION]
-            if (verdict := deadline.verdict()) is not None:
+            if (verdict := deadline.status()) is not None:
                 kept.status[rows] = int(verdict)
                 continue
             problem = exact_problem(maps[rows], wavelength[rows], space)
@@ -115,7 +115,7 @@ def solve(
             for part in columns:
                 kept.put(*part)
             bar.update(len(rows), kept.converged(rows))
-            if ledger is not None and deadline.verdict() is None:
+            if ledger is not None and deadline.status() is None:
                 for part in columns:
                     ledger.add(part)
                 ledger.flush()

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._chunks import by_chunks
-from refinejax._core import Bounds, kinds
+from refinejax._trees import Bounds, structure_hash
 from refinejax.apps.metalens.cascade.scale import OTHERS, REFERENCE, WAVELENGTH, reference_space
 from refinejax.networks.predictor import Prediction, Predictor
 from refinejax.physics.metalens.lens import LOWER, NAMES, UNITS, UPPER
@@ -150,7 +150,7 @@ def predict_maps(
             f"initial: the predictor is not made for maps of {size} × {size} pixels; train one "
             f"with size = {size}"
         ) from error
-    classes = kinds(predictor)
+    classes = structure_hash(predictor)
     return by_chunks(
         lambda rows: _predict(predictor, maps[rows], lengths[rows], known=known, classes=classes),
         len(maps),
@@ -161,7 +161,7 @@ def predict_maps(
 def _predict(
     predictor: Predictor, maps: Array, wavelength: Array, *, known: bool, classes: int
 ) -> Prediction:
-    del classes  # see `kinds`
+    del classes  # see `structure_hash`
 
     def one(phase: Array, length: Array) -> Prediction:
         return predict_lens(predictor, phase, length if known else None)

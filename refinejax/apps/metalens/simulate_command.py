@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from refinejax.apps import metalens
-from refinejax.cli.files import print_json, writable, write
-from refinejax.cli.options import Parser, count, seed
+from refinejax.commands.files import print_json, writable, write
+from refinejax.commands.options import Parser, count, seed
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from refinejax._core import Refiner, Status, Stop, as_key, as_stop, check_seconds
+from refinejax._checks import as_key, as_stop, check_seconds
+from refinejax._core import Refiner, Status, Stop
 from refinejax._deadline import Deadline
 from refinejax._methods import METHODS, POPULATIONS, choose
 from refinejax._refine import refine

@@ -8,22 +8,23 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, as_pytree, revise, select
+from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, map_problem
 from refinejax._run import UNLIMITED, Lane, advance, check_count, start
+from refinejax._trees import as_pytree, select
 
 
-class Memory(struct.PyTreeNode):
+class ContinuationMemory(struct.PyTreeNode):
     """What `Continuation` remembers.
 
     Attributes:
         stage: the number of the stage that is on.
         lane: of the refiner, on the objective of that stage.
-        pace: the progress of the last step, if it was one of the last stage; else infinite.
+        last_progress: the progress of the last step in the last stage; infinite before.
     """
 
     stage: Int[Array, ""]
     lane: Lane
-    pace: tuple[Scalar, Scalar]
+    last_progress: tuple[Scalar, Scalar]
 
 
 class Continuation(Refiner):
@@ -91,12 +92,14 @@ class Continuation(Refiner):
         """Start the first stage, and evaluate the objective itself."""
         stage = jnp.int32(0)
         lane = self._start(objective, stage, params, key, 0)
-        return self._state(objective, Memory(stage, lane, super().progress(lane.state, lane.state)))
+        return self._state(
+            objective, ContinuationMemory(stage, lane, super().progress(lane.state, lane.state))
+        )
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one step of the stage that is on, or of the next if that has ended."""
         del key  # the lane carries its own
-        memory: Memory = state.inner
+        memory: ContinuationMemory = state.memory
         lane = memory.lane
         ended = ~lane.running & ~self._last(memory.stage)
         stage = memory.stage + ended.astype(jnp.int32)
@@ -107,10 +110,11 @@ class Continuation(Refiner):
         )
         rules = self._rules(stage, lane.best_params)
         moved = advance(self.refiner, self._at(objective, stage), rules, lane)
-        pace = self.refiner.progress(lane.state, moved.state)
+        last_progress = self.refiner.progress(lane.state, moved.state)
         unknown = super().progress(lane.state, moved.state)
         return self._state(
-            objective, Memory(stage, moved, select(self._last(stage), pace, unknown))
+            objective,
+            ContinuationMemory(stage, moved, select(self._last(stage), last_progress, unknown)),
         )
 
     def _start(self, objective: Any, stage: Array, params: Any, key: Any, steps: Any) -> Lane:
@@ -118,7 +122,7 @@ class Continuation(Refiner):
         end = jnp.where(self._last(stage), UNLIMITED, steps + self.steps)
         return start(self.refiner, self._at(objective, stage), rules, params, key, end, steps)
 
-    def _state(self, objective: Any, memory: Memory) -> State:
+    def _state(self, objective: Any, memory: ContinuationMemory) -> State:
         """Return the state, with the loss of the objective itself."""
         here = memory.lane.state
         loss = jax.lax.cond(
@@ -132,7 +136,7 @@ class Continuation(Refiner):
         """Return the objective of a stage."""
         last = self._last(stage)
         t = jnp.where(last, 0, stage) / float(max(self.stages - 1, 1))
-        eased = revise(objective, lambda problem: self.schedule(problem, t))
+        eased = map_problem(objective, lambda problem: self.schedule(problem, t))
         return _unless(last, objective, eased)
 
     def _last(self, stage: Array) -> Bool[Array, ""]:
@@ -144,34 +148,34 @@ class Continuation(Refiner):
         early, never = (self.stop or Stop()).resolve(dtype), Stop.never().resolve(dtype)
         return select(self._last(stage), never, early)
 
-    def under(self, stop: Stop) -> "Continuation":
+    def with_stop(self, stop: Stop) -> "Continuation":
         """Let stages end by the driver's rules, if there are none of their own.
 
         But for their target, which is a loss of the objective itself.
         """
         rules = stop.replace(target=None)
         own = rules if self.stop is None else self.stop
-        return self.replace(refiner=self.refiner.under(rules), stop=own)
+        return self.replace(refiner=self.refiner.with_stop(rules), stop=own)
 
-    def final(self, state: State) -> Bool[Array, ""]:
+    def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Whether the last stage is on."""
-        memory: Memory = state.inner
-        return self._last(memory.stage) & self.refiner.final(memory.lane.state)
+        memory: ContinuationMemory = state.memory
+        return self._last(memory.stage) & self.refiner.in_last_stage(memory.lane.state)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """That of the last stage."""
-        known = self.refiner.optimality(objective, state.inner.lane.state)
-        return jnp.where(self.final(state), known, jnp.inf).astype(state.loss.dtype)
+        known = self.refiner.optimality(objective, state.memory.lane.state)
+        return jnp.where(self.in_last_stage(state), known, jnp.inf).astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """That of the last stage."""
         del before
-        return after.inner.pace
+        return after.memory.last_progress
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """That of the last stage; ``NONFINITE`` if it cannot begin."""
-        memory: Memory = state.inner
-        verdict = self.refiner.verdict(memory.lane.state)
+        memory: ContinuationMemory = state.memory
+        verdict = self.refiner.status(memory.lane.state)
         lost = memory.lane.status == Status.NONFINITE_START
         verdict = jnp.where(lost, int(Status.NONFINITE), verdict)
         return jnp.where(self._last(memory.stage), verdict, int(Status.RUNNING))

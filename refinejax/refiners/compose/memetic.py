@@ -8,12 +8,13 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, State, Status, Stop, select
+from refinejax._core import Params, Refiner, State, Status, Stop
 from refinejax._run import UNLIMITED, Lane, advance, start
+from refinejax._trees import select
 from refinejax.refiners.population.evolution import Evolution
 
 
-class Memory(struct.PyTreeNode):
+class MemeticMemory(struct.PyTreeNode):
     """What `Memetic` remembers.
 
     Attributes:
@@ -73,11 +74,13 @@ class Memetic(Refiner):
         flat, _ = ravel_pytree(population.params)
         points = jnp.broadcast_to(flat, (self.best, flat.size))
         pupils = self._take(objective, population.params, points, second)
-        return State(population.params, population.loss, Memory(population, pupils, jnp.int32(0)))
+        return State(
+            population.params, population.loss, MemeticMemory(population, pupils, jnp.int32(0))
+        )
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take a step of each pupil, and one of the population."""
-        memory: Memory = state.inner
+        memory: MemeticMemory = state.memory
         grow, take = jax.random.split(key)
         rules = self._rules(state.params)
         pupils = jax.vmap(lambda lane: advance(self.local, objective, rules, lane))(memory.pupils)
@@ -93,12 +96,12 @@ class Memetic(Refiner):
         chosen = x[jnp.argsort(own)[: self.best]]
         fresh = self._take(objective, state.params, chosen, take)
         kept = select(over, fresh, pupils)
-        after = Memory(population, kept, jnp.where(over, 0, age))
+        after = MemeticMemory(population, kept, jnp.where(over, 0, age))
         return self._best(state, population, pupils, after)
 
-    def _best(self, state: State, population: State, pupils: Lane, after: Memory) -> State:
+    def _best(self, state: State, population: State, pupils: Lane, after: MemeticMemory) -> State:
         """Return the best of where it was, the population and the pupils."""
-        ended = state.inner.population.inner.status != Status.RUNNING
+        ended = state.memory.population.memory.status != Status.RUNNING
         index = jnp.argmin(jnp.where(jnp.isnan(pupils.best_loss), jnp.inf, pupils.best_loss))
         params, loss = state.params, state.loss
         pupil = jax.tree.map(lambda leaf: leaf[index], pupils.best_params)
@@ -124,16 +127,18 @@ class Memetic(Refiner):
     def _rules(self, params: Any) -> Stop:
         return (self.evolution.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
 
-    def under(self, stop: Stop) -> "Memetic":
+    def with_stop(self, stop: Stop) -> "Memetic":
         """Let pupils and population end by the driver's rules too."""
-        return self.replace(evolution=self.evolution.under(stop), local=self.local.under(stop))
+        return self.replace(
+            evolution=self.evolution.with_stop(stop), local=self.local.with_stop(stop)
+        )
 
-    def final(self, state: State) -> Bool[Array, ""]:
+    def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Never: it ends when the population does."""
         del state
         return jnp.bool_(False)
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """How the population has ended."""
-        memory: Memory = state.inner
-        return memory.population.inner.status
+        memory: MemeticMemory = state.memory
+        return memory.population.memory.status

@@ -9,25 +9,15 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import (
-    Params,
-    Refiner,
-    Scalar,
-    State,
-    Status,
-    Stop,
-    as_pytree,
-    bounds_of,
-    project,
-    revise,
-)
+from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, map_problem
 from refinejax._run import UNLIMITED, Lane, advance, check_count, start
+from refinejax._trees import as_pytree, bounds_of, project
 
 
 class Restarts(Refiner):
     """Refine from several starts at once and keep the best: the start itself, and others around it.
 
-    The others are x + spread·N(0, I), projected on the bounds. Each ends by its own stopping rules,
+    The others are x + std·N(0, I), projected on the bounds. Each ends by its own stopping rules,
     and the whole when the last has ended; a loss at or below the driver's ``target`` ends all.
 
     With ``keep``, many starts are drawn and few refined: all n − 1 are ranked by their loss, and
@@ -46,7 +36,7 @@ class Restarts(Refiner):
     Attributes:
         refiner: the method.
         n: how many starts; static.
-        spread: standard deviation of the starts, in the coordinates of refinement: a number, or a
+        std: standard deviation of the starts, in the coordinates of refinement: a number, or a
             pytree like the params.
         stop: ends each start; by default the driver's rules.
         keep: how many of the starts are refined, the start itself among them; by default all.
@@ -65,7 +55,7 @@ class Restarts(Refiner):
 
     refiner: Refiner
     n: int = struct.field(pytree_node=False, default=8)
-    spread: Any = 0.1
+    std: Any = 0.1
     stop: Stop | None = None
     keep: int | None = struct.field(pytree_node=False, default=None)
     coarse: Callable[[Any], Any] | None = None
@@ -107,7 +97,7 @@ class Restarts(Refiner):
     def _draw(self, objective: Any, params: Any, key: PRNGKeyArray) -> PyTree:
         """Return n starts, the start itself first."""
         flat, unravel = ravel_pytree(params)
-        width = self.spread
+        width = self.std
         if jax.tree.structure(width) == jax.tree.structure(params):
             width = ravel_pytree(
                 jax.tree.map(lambda s, p: jnp.broadcast_to(s, jnp.shape(p)), width, params)
@@ -121,7 +111,7 @@ class Restarts(Refiner):
         """Return the start itself and the best of the others, as many as ``keep`` in all."""
         if keep == 1:
             return jax.tree.map(lambda leaf: leaf[:1], starts)
-        coarse = objective if self.coarse is None else revise(objective, self.coarse)
+        coarse = objective if self.coarse is None else map_problem(objective, self.coarse)
         rules = self._rules(jax.tree.map(lambda leaf: leaf[0], starts))
 
         def look(one: tuple[Any, PRNGKeyArray]) -> tuple[Any, Scalar]:
@@ -145,25 +135,25 @@ class Restarts(Refiner):
         """Take one step from every start that is still running."""
         del key  # each lane carries its own
         rules = self._rules(state.params)
-        lanes = jax.vmap(lambda lane: advance(self.refiner, objective, rules, lane))(state.inner)
+        lanes = jax.vmap(lambda lane: advance(self.refiner, objective, rules, lane))(state.memory)
         return _state(lanes, _best(lanes))
 
     def _rules(self, params: Any) -> Stop:
         return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
 
-    def under(self, stop: Stop) -> "Restarts":
+    def with_stop(self, stop: Stop) -> "Restarts":
         """Let the starts end by the driver's rules, if there are none of their own."""
         own = stop if self.stop is None else self.stop
-        return self.replace(refiner=self.refiner.under(own), stop=own)
+        return self.replace(refiner=self.refiner.with_stop(own), stop=own)
 
-    def final(self, state: State) -> Bool[Array, ""]:
+    def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Never: the starts are judged one by one."""
         del state
         return jnp.bool_(False)
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """How the best start ended, once all have."""
-        lanes: Lane = state.inner
+        lanes: Lane = state.memory
         ended = jnp.all(lanes.status != Status.RUNNING)
         return jnp.where(ended, lanes.status[_best(lanes)], int(Status.RUNNING))
 

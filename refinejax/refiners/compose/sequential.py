@@ -13,18 +13,18 @@ from refinejax._core import Params, Refiner, Scalar, State, Status, Stop
 from refinejax._run import UNLIMITED, Lane, advance, check_count, start
 
 
-class Memory(struct.PyTreeNode):
+class SequentialMemory(struct.PyTreeNode):
     """What `Sequential` remembers.
 
     Attributes:
         stage: the number of the stage that is on.
         lanes: one for each stage.
-        pace: the progress of the last step, if it was one of the last stage; else infinite.
+        last_progress: the progress of the last step in the last stage; infinite before.
     """
 
     stage: Int[Array, ""]
     lanes: tuple[Lane, ...]
-    pace: tuple[Scalar, Scalar]
+    last_progress: tuple[Scalar, Scalar]
 
 
 class Sequential(Refiner, init=False):
@@ -72,7 +72,9 @@ class Sequential(Refiner, init=False):
             _blank(functools.partial(self._start, k, objective, rules), first, key)
             for k in range(1, len(self.stages))
         ]
-        memory = Memory(jnp.int32(0), (first, *blanks), super().progress(first.state, first.state))
+        memory = SequentialMemory(
+            jnp.int32(0), (first, *blanks), super().progress(first.state, first.state)
+        )
         return State(first.state.params, first.state.loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
@@ -80,13 +82,15 @@ class Sequential(Refiner, init=False):
         del key  # each lane carries its own
         rules = self.rules(state.params)
         last = len(self.stages) - 1
-        memory = state.inner
+        memory = state.memory
         for k in range(last):  # a stage with nothing to do at its start is passed by
             memory = self._follow(k, objective, rules, memory)
         stages = [functools.partial(self._step, k, objective, rules) for k in range(last + 1)]
         return jax.lax.switch(memory.stage, stages, memory)
 
-    def _follow(self, k: int, objective: Any, rules: Stop, memory: Memory) -> Memory:
+    def _follow(
+        self, k: int, objective: Any, rules: Stop, memory: SequentialMemory
+    ) -> SequentialMemory:
         """Start stage k + 1 if stage k has ended."""
         lane = memory.lanes[k]
         return jax.lax.cond(
@@ -95,14 +99,14 @@ class Sequential(Refiner, init=False):
             lambda: memory,
         )
 
-    def _step(self, k: int, objective: Any, rules: Stop, memory: Memory) -> State:
+    def _step(self, k: int, objective: Any, rules: Stop, memory: SequentialMemory) -> State:
         """Take one step of stage k."""
         last = k == len(self.stages) - 1
         before = memory.lanes[k]
         lane = advance(self.stages[k], objective, _never(rules) if last else rules, before)
         memory = _put(memory, k, lane)
         if last:
-            memory = memory.replace(pace=self.stages[k].progress(before.state, lane.state))
+            memory = memory.replace(last_progress=self.stages[k].progress(before.state, lane.state))
         return State(lane.state.params, lane.state.loss, memory)
 
     def _start(self, k: int, objective: Any, rules: Stop, lane: Lane) -> Lane:
@@ -120,32 +124,32 @@ class Sequential(Refiner, init=False):
         """Return the rules by which a stage but the last ends."""
         return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
 
-    def under(self, stop: Stop) -> "Sequential":
+    def with_stop(self, stop: Stop) -> "Sequential":
         """Let stages end by the driver's rules, if there are none of their own."""
-        stages = tuple(refiner.under(stop) for refiner in self.stages)
+        stages = tuple(refiner.with_stop(stop) for refiner in self.stages)
         return self.replace(stages=stages, stop=stop if self.stop is None else self.stop)
 
-    def final(self, state: State) -> Bool[Array, ""]:
+    def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Whether the last stage is on."""
-        memory: Memory = state.inner
-        last = self.stages[-1].final(memory.lanes[-1].state)
+        memory: SequentialMemory = state.memory
+        last = self.stages[-1].in_last_stage(memory.lanes[-1].state)
         return (memory.stage == len(self.stages) - 1) & last
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """That of the last stage."""
-        memory: Memory = state.inner
+        memory: SequentialMemory = state.memory
         known = self.stages[-1].optimality(objective, memory.lanes[-1].state)
-        return jnp.where(self.final(state), known, jnp.inf).astype(state.loss.dtype)
+        return jnp.where(self.in_last_stage(state), known, jnp.inf).astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """That of the last stage."""
         del before
-        return after.inner.pace
+        return after.memory.last_progress
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """That of the last stage."""
-        memory: Memory = state.inner
-        verdict = self.stages[-1].verdict(memory.lanes[-1].state)
+        memory: SequentialMemory = state.memory
+        verdict = self.stages[-1].status(memory.lanes[-1].state)
         return jnp.where(memory.stage == len(self.stages) - 1, verdict, int(Status.RUNNING))
 
 
@@ -172,7 +176,7 @@ def _never(rules: Stop) -> Stop:
     return Stop.never().resolve(rules.loss.dtype)
 
 
-def _put(memory: Memory, k: int, lane: Lane) -> Memory:
+def _put(memory: SequentialMemory, k: int, lane: Lane) -> SequentialMemory:
     lanes = (*memory.lanes[:k], lane, *memory.lanes[k + 1 :])
     return memory.replace(stage=jnp.int32(k), lanes=lanes)
 

@@ -8,17 +8,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import (
-    Params,
-    Refiner,
-    Scalar,
-    State,
-    Status,
-    bounds_of,
-    pressing,
-    project,
-    select,
-)
+from refinejax._core import Params, Refiner, Scalar, State, Status
+from refinejax._trees import bounds_of, pressing, project, select
 
 _DECREASE = 1e-4  # share of the decrease that the slope promises, which a step must bring
 _REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
@@ -26,7 +17,7 @@ _CURVATURE = 0.1  # share of the curvature along a step that is left at least
 _STUCK = 12  # refused in a row before the matrix is dropped; as many again end it
 
 
-class Memory(struct.PyTreeNode):
+class BFGSMemory(struct.PyTreeNode):
     """What `BFGS` remembers.
 
     Attributes:
@@ -36,7 +27,7 @@ class Memory(struct.PyTreeNode):
         length: α, a factor on the next step.
         refused: steps refused in a row.
         lost: of these, those that ended in NaN or infinity.
-        pace: relative decrease and step length of late, shape (2,).
+        last_progress: relative decrease and step length of late, shape (2,).
     """
 
     grad: Float[Array, " n"]
@@ -45,7 +36,7 @@ class Memory(struct.PyTreeNode):
     length: Scalar
     refused: Int[Array, ""]
     lost: Int[Array, ""]
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 class BFGS(Refiner):
@@ -81,14 +72,14 @@ class BFGS(Refiner):
         inside: Any = project(params, bounds_of(objective))
         loss, grad = jax.value_and_grad(objective)(inside)
         flat = ravel_pytree(grad)[0]
-        memory = Memory(
+        memory = BFGSMemory(
             grad=flat,
             inverse=self._begin(flat),
             fresh=jnp.bool_(True),
             length=jnp.ones((), flat.dtype),
             refused=jnp.int32(0),
             lost=jnp.int32(0),
-            pace=jnp.full((2,), jnp.inf, flat.dtype),
+            last_progress=jnp.full((2,), jnp.inf, flat.dtype),
         )
         return State(inside, loss, memory)
 
@@ -109,7 +100,7 @@ class BFGS(Refiner):
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Try a step; take it or refuse it."""
         del key
-        memory: Memory = state.inner
+        memory: BFGSMemory = state.memory
         bounds = bounds_of(objective)
         x, unravel = ravel_pytree(state.params)
         free = jnp.ones(x.shape, bool)
@@ -128,19 +119,19 @@ class BFGS(Refiner):
         kept = select(taken, (trial, loss, grad), (state.params, state.loss, memory.grad))
         change = jnp.where(free & finite, grad - memory.grad, 0)  # of what may move
         inverse = _updated(memory, move, change, _bent(slope, direction, move))
-        after = Memory(
+        after = BFGSMemory(
             grad=kept[2],
             inverse=jnp.where(taken, inverse, memory.inverse),
             fresh=memory.fresh & ~taken,
             length=jnp.where(taken, 1, self._shorter(memory, state.loss, loss, promised, finite)),
             refused=jnp.where(taken, 0, memory.refused + 1),
             lost=jnp.where(finite, 0, memory.lost + 1),
-            pace=_pace(memory, state.loss, loss, x, move, taken),
+            last_progress=_smoothed_progress(memory, state.loss, loss, x, move, taken),
         )
         return State(kept[0], kept[1], self._dropped(after, kept[2]))
 
     def _shorter(
-        self, memory: Memory, before: Array, after: Array, promised: Array, finite: Array
+        self, memory: BFGSMemory, before: Array, after: Array, promised: Array, finite: Array
     ) -> Array:
         """Return α at the least of the parabola, but a tenth to a half of what it was."""
         rise = (after - before).astype(promised.dtype) - promised
@@ -148,7 +139,7 @@ class BFGS(Refiner):
         share = jnp.where(finite & (rise > 0), jnp.clip(share, 0.1, 0.5), 0.1)
         return memory.length * share
 
-    def _dropped(self, memory: Memory, grad: Array) -> Memory:
+    def _dropped(self, memory: BFGSMemory, grad: Array) -> BFGSMemory:
         """Drop the matrix where nothing comes of it: the next step is along the gradient."""
         drop = (memory.refused == _STUCK) & (memory.lost == 0)
         return memory.replace(
@@ -160,21 +151,21 @@ class BFGS(Refiner):
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest component of P(x − ∇) − x, P the projection on the bounds."""
         x, unravel = ravel_pytree(state.params)
-        ahead = ravel_pytree(project(unravel(x - state.inner.grad), bounds_of(objective)))[0]
-        moves = state.inner.grad if bounds_of(objective) is None else ahead - x
+        ahead = ravel_pytree(project(unravel(x - state.memory.grad), bounds_of(objective)))[0]
+        moves = state.memory.grad if bounds_of(objective) is None else ahead - x
         return jnp.max(jnp.abs(moves), initial=0).astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease and step of late (see `Gradient`); 0 where steepest descent fails as well."""
         del before
-        memory: Memory = after.inner
-        decrease, length = memory.pace.astype(after.loss.dtype)
+        memory: BFGSMemory = after.memory
+        decrease, length = memory.last_progress.astype(after.loss.dtype)
         stuck = (memory.refused >= 2 * _STUCK) & (memory.lost == 0)
         return jnp.where(stuck, 0, decrease), length
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 steps in a row that ended in NaN."""
-        lost = state.inner.lost >= _REFUSALS
+        lost = state.memory.lost >= _REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
@@ -184,7 +175,7 @@ def _bent(slope: Array, direction: Array, move: Array) -> Array:
     return -slope * jnp.sum(move**2) / jnp.where(along > 0, along, 1)
 
 
-def _updated(memory: Memory, s: Array, y: Array, bent: Array) -> Array:
+def _updated(memory: BFGSMemory, s: Array, y: Array, bent: Array) -> Array:
     """Return H after a step s along which the gradient changed by y; expected was Bs, ``bent``."""
     expected, curvature = jnp.sum(s * bent), jnp.sum(s * y)
     less = expected - curvature
@@ -203,12 +194,12 @@ def _updated(memory: Memory, s: Array, y: Array, bent: Array) -> Array:
     return jnp.where(usable, H + (along - across - across.T) / divisor, memory.inverse)
 
 
-def _pace(
-    memory: Memory, before: Array, after: Array, x: Array, move: Array, taken: Array
+def _smoothed_progress(
+    memory: BFGSMemory, before: Array, after: Array, x: Array, move: Array, taken: Array
 ) -> Array:
     """Return the largest relative decrease and step of late: each step back by a quarter."""
     length = jnp.sqrt(jnp.sum(move**2)) / (jnp.sqrt(jnp.sum(x**2)) + 1e-30)
     decrease = (before - after) / jnp.abs(before)
     now = jnp.stack([decrease.astype(length.dtype), length])
-    late = jnp.minimum(memory.pace, 1) / 4
-    return jax.lax.stop_gradient(jnp.where(taken, jnp.maximum(now, late), memory.pace))
+    late = jnp.minimum(memory.last_progress, 1) / 4
+    return jax.lax.stop_gradient(jnp.where(taken, jnp.maximum(now, late), memory.last_progress))

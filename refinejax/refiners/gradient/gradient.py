@@ -9,23 +9,13 @@ import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import (
-    Bounds,
-    Params,
-    Refiner,
-    Scalar,
-    State,
-    Status,
-    bounds_of,
-    pressing,
-    project,
-    select,
-)
+from refinejax._core import Params, Refiner, Scalar, State, Status
+from refinejax._trees import Bounds, bounds_of, pressing, project, select
 
 _REFUSALS = 30  # in a row, each halving the step, before the verdict is NONFINITE
 
 
-class Memory(struct.PyTreeNode):
+class GradientMemory(struct.PyTreeNode):
     """What `Gradient` remembers.
 
     Attributes:
@@ -34,7 +24,7 @@ class Memory(struct.PyTreeNode):
         scale: a factor on the updates; below 1 after steps that ended in NaN.
         refused: steps refused in a row because they ended in NaN or infinity.
         stuck: line searches in a row that found nothing better.
-        pace: relative decrease and step length of late (see `progress`), shape (2,).
+        last_progress: relative decrease and step length of late (see `progress`), shape (2,).
     """
 
     grad: PyTree
@@ -42,7 +32,7 @@ class Memory(struct.PyTreeNode):
     scale: Scalar
     refused: Int[Array, ""]
     stuck: Int[Array, ""]
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 class Gradient(Refiner):
@@ -103,20 +93,20 @@ class Gradient(Refiner):
         del key
         inside: Any = project(params, bounds_of(objective))
         loss, grad = jax.value_and_grad(objective)(inside)
-        memory = Memory(
+        memory = GradientMemory(
             grad=grad,
             optimizer=self.optimizer().init(inside),
             scale=jnp.ones((), loss.dtype),
             refused=jnp.int32(0),
             stuck=jnp.int32(0),
-            pace=jnp.full((2,), jnp.inf, loss.dtype),
+            last_progress=jnp.full((2,), jnp.inf, loss.dtype),
         )
         return State(inside, loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one optimizer step and evaluate loss and gradient there."""
         del key
-        searching = _line_search(state.inner.optimizer) is not None
+        searching = _line_search(state.memory.optimizer) is not None
         bounds = bounds_of(objective)
         if not searching:
             return self._settle(state, *self._descend(objective, state, bounds))
@@ -126,14 +116,14 @@ class Gradient(Refiner):
 
     def _descend(self, objective: Any, state: State, bounds: Bounds | None) -> tuple[State, Any]:
         """Take a plain step: update, project, evaluate."""
-        moved, optimizer = self._update(objective, state, state.inner.grad, state.inner.optimizer)
+        moved, optimizer = self._update(objective, state, state.memory.grad, state.memory.optimizer)
         params = project(moved, bounds)
         loss, grad = jax.value_and_grad(objective)(params)
-        return State(params, loss, state.inner.replace(grad=grad, optimizer=optimizer)), None
+        return State(params, loss, state.memory.replace(grad=grad, optimizer=optimizer)), None
 
     def _search(self, objective: Any, state: State) -> tuple[State, Any]:
         """Take a step by line search and use what the search has evaluated."""
-        memory = state.inner
+        memory = state.memory
         params, optimizer = self._update(objective, state, memory.grad, memory.optimizer)
         found = _line_search(optimizer)
         if found.grad is None:
@@ -144,7 +134,7 @@ class Gradient(Refiner):
 
     def _search_within(self, objective: Any, state: State, bounds: Bounds) -> tuple[State, Any]:
         """Search along the projected path, with the params held that press against a bound."""
-        memory = state.inner
+        memory = state.memory
         held = pressing(state.params, memory.grad, bounds)
         grad = jax.tree.map(lambda g, h: jnp.where(h, 0, g), memory.grad, held)
 
@@ -165,12 +155,12 @@ class Gradient(Refiner):
             grad, optimizer, state.params, value=state.loss, grad=grad, value_fn=_finite(objective)
         )
         if _line_search(optimizer) is None:  # a line search finds its length itself
-            updates = optax.tree.scale(state.inner.scale, updates)
+            updates = optax.tree.scale(state.memory.scale, updates)
         return optax.apply_updates(state.params, updates), optimizer
 
     def _settle(self, before: State, after: State, restart: Bool[Array, ""] | None) -> State:
         """Refuse a step into NaN; reset the memory where it no longer fits."""
-        memory: Memory = after.inner
+        memory: GradientMemory = after.memory
         fresh = self.optimizer().init(before.params)
         finite = jnp.isfinite(after.loss) & _all_finite(memory.grad)
         reset = ~finite if restart is None else ~finite | restart
@@ -186,25 +176,25 @@ class Gradient(Refiner):
         kept = select(
             finite,
             State(after.params, after.loss, memory.grad),
-            State(before.params, before.loss, before.inner.grad),
+            State(before.params, before.loss, before.memory.grad),
         )
-        inner = Memory(
-            grad=kept.inner,
+        memory = GradientMemory(
+            grad=kept.memory,
             optimizer=select(reset, _cast_like(fresh, memory.optimizer), memory.optimizer),
             scale=scale,
             refused=jnp.where(fine, 0, memory.refused + 1),
             stuck=stuck,
-            pace=_pace(before, after),
+            last_progress=_smoothed_progress(before, after),
         )
-        return State(kept.params, kept.loss, inner)
+        return State(kept.params, kept.loss, memory)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest component of P(x − ∇) − x, P the projection on the bounds."""
         bounds = bounds_of(objective)
         if bounds is None:
-            moves = state.inner.grad
+            moves = state.memory.grad
         else:
-            ahead = jax.tree.map(jnp.subtract, state.params, state.inner.grad)
+            ahead = jax.tree.map(jnp.subtract, state.params, state.memory.grad)
             moves = jax.tree.map(jnp.subtract, project(ahead, bounds), state.params)
         return optax.tree.norm(moves, ord=jnp.inf).astype(state.loss.dtype)
 
@@ -216,25 +206,27 @@ class Gradient(Refiner):
         nothing better has the memory reset; if steepest descent then finds nothing either, the
         decrease is 0.
         """
-        if _line_search(after.inner.optimizer) is None:
+        if _line_search(after.memory.optimizer) is None:
             return super().progress(before, after)
-        decrease, length = after.inner.pace
-        return jnp.where(after.inner.stuck > 1, 0, decrease), length
+        decrease, length = after.memory.last_progress
+        return jnp.where(after.memory.stuck > 1, 0, decrease), length
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 steps in a row that ended in NaN."""
-        lost = state.inner.refused >= _REFUSALS
+        lost = state.memory.refused >= _REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
-def _pace(before: State, after: State) -> Array:
+def _smoothed_progress(before: State, after: State) -> Array:
     change = optax.tree.sub(after.params, before.params)
     length = optax.tree.norm(change) / (optax.tree.norm(before.params) + 1e-30)
     decrease = (before.loss - after.loss) / jnp.abs(before.loss)
     now = jnp.stack([decrease, length.astype(decrease.dtype)])
-    late = jnp.minimum(before.inner.pace, 1) / 4
-    pace = jnp.where(after.loss < before.loss, jnp.maximum(now, late), before.inner.pace)
-    return jax.lax.stop_gradient(pace)  # the derivative of a norm of 0 is NaN
+    late = jnp.minimum(before.memory.last_progress, 1) / 4
+    last_progress = jnp.where(
+        after.loss < before.loss, jnp.maximum(now, late), before.memory.last_progress
+    )
+    return jax.lax.stop_gradient(last_progress)  # the derivative of a norm of 0 is NaN
 
 
 def _is_static(value: Any) -> bool:

@@ -8,7 +8,14 @@ from jaxtyping import Array, Float
 
 from refinejax._core import Scalar, State
 from refinejax.refiners.least_squares.dense import cholesky_upper, dot, reduced, solve_factored
-from refinejax.refiners.least_squares.model import Box, Model, minimize, nonzero, promise, room
+from refinejax.refiners.least_squares.model import (
+    Box,
+    Model,
+    minimize,
+    nonzero,
+    predicted_decrease,
+    step_box,
+)
 from refinejax.refiners.least_squares.white import White, model_along, summary
 
 
@@ -38,7 +45,7 @@ class DampedModel(struct.PyTreeNode):
         """Return by how much the undamped model falls along a step, and sᵀMs."""
         z = dot(self.white.triangle, step)
         bent = dot(self.white.matrix, z)
-        return promise(self.white.gradient, bent, z), z @ bent
+        return predicted_decrease(self.white.gradient, bent, z), z @ bent
 
     def evaluate(self, objective: Any, params: Any) -> tuple[Model, White, Scalar]:
         """Return the model around ``params``, round there, and what this one would still promise.
@@ -55,12 +62,12 @@ def damped_model(objective: Any, state: State, damping: Array) -> DampedModel:
 
     Args:
         objective: its bounds make the box.
-        state: ``state.inner`` has ``gradient``, ``white`` and ``size``, the diagonal of D.
+        state: ``state.memory`` has ``gradient``, ``white`` and ``size``, the diagonal of D.
         damping: Λ, of shape (n,) for each param or () for all.
     """
-    memory: Any = state.inner
+    memory: Any = state.memory
     size = nonzero(memory.size)
-    inside = room(objective, state, size)
+    inside = step_box(objective, state, size)
     bounded = inside.low is not None
     white = memory.white.loosened(inside.held, size) if bounded else memory.white
     long = size[:, None] * white.basis

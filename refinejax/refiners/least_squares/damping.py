@@ -7,7 +7,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from refinejax._core import Scalar, State, select
+from refinejax._core import Scalar, State
+from refinejax._trees import select
 from refinejax.refiners.least_squares.model import Model, Trial, root
 from refinejax.refiners.least_squares.white import White
 
@@ -20,7 +21,7 @@ _LEAST = 32  # ε: how much weaker than the best a direction may be and still be
 _ROUNDING = 8  # ε of the loss that mean nothing, as in `Stop.loss`
 
 
-class Memory(struct.PyTreeNode):
+class LMMemory(struct.PyTreeNode):
     """What `LevenbergMarquardt` remembers.
 
     Attributes:
@@ -31,7 +32,7 @@ class Memory(struct.PyTreeNode):
         damping: λ.
         growth: factor on λ at the next refusal.
         lost: trials in a row that ended in NaN or infinity.
-        pace: relative decrease and step length of the last trial (see `Refiner.progress`).
+        last_progress: relative decrease and step length of the last trial (see `Refiner.progress`).
     """
 
     gradient: Float[Array, " n"]
@@ -41,7 +42,7 @@ class Memory(struct.PyTreeNode):
     damping: Scalar
     growth: Scalar
     lost: Int[Array, ""]
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 def settle(state: State, ends: Any, model: Model, white: Any, trial: Trial, left: Scalar) -> State:
@@ -51,7 +52,7 @@ def settle(state: State, ends: Any, model: Model, white: Any, trial: Trial, left
     matrix would still promise there (the natural monotonicity test, Deuflhard 2011, §3.3). Where
     that does not fall by half, the end is reached.
     """
-    memory: Memory = state.inner
+    memory: LMMemory = state.memory
     dtype = state.loss.dtype
     floor = _floor(state)
     level = (trial.promised > 0) & (trial.promised <= floor) & (jnp.abs(trial.gained) <= floor)
@@ -67,7 +68,7 @@ def settle(state: State, ends: Any, model: Model, white: Any, trial: Trial, left
     new = (ends, model.loss, model.gradient, white, jnp.maximum(memory.size, model.size))
     params, loss, gradient, white, largest = select(accepted, new, old)
     least = (_LEAST * jnp.finfo(dtype).eps) ** 2
-    kept = Memory(
+    kept = LMMemory(
         gradient=gradient,
         white=white,
         size=largest,
@@ -75,12 +76,12 @@ def settle(state: State, ends: Any, model: Model, white: Any, trial: Trial, left
         damping=jnp.clip(damping, least, _MOST),
         growth=_growth(memory, accepted, trial.finite).astype(dtype),
         lost=jnp.where(trial.finite, 0, memory.lost + 1),
-        pace=trial.pace.at[0].set(jnp.where(ended, 0, trial.pace[0])),
+        last_progress=trial.last_progress.at[0].set(jnp.where(ended, 0, trial.last_progress[0])),
     )
     return State(params, loss, kept)
 
 
-def _growth(memory: Memory, accepted: Array, finite: Array) -> Array:
+def _growth(memory: LMMemory, accepted: Array, finite: Array) -> Array:
     """Return the factor on λ at the next refusal."""
     faster = jnp.where(finite, 2 * memory.growth, jnp.minimum(2 * memory.growth, _FASTEST))
     return jnp.where(accepted, 2, jnp.minimum(faster, _MOST))
@@ -106,7 +107,7 @@ def _floor(state: State) -> Scalar:
 
     The residual moves by ε‖Jx‖ at random from pixel to pixel, which averages out.
     """
-    memory: Memory = state.inner
+    memory: LMMemory = state.memory
     whole = jnp.abs(state.loss)
     count = 1 if memory.white is None else jnp.maximum(memory.white.count, 1)
     noise = 2 * reach_of(state.params, memory.size) * root(whole / count)

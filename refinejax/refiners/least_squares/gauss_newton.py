@@ -7,7 +7,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Scalar, State, Status, bounds_of, project, select
+from refinejax._core import Params, Scalar, State, Status
+from refinejax._trees import bounds_of, project, select
 from refinejax.refiners.least_squares.dense import dot, least_pivot, reduced
 from refinejax.refiners.least_squares.model import (
     REFUSALS,
@@ -19,14 +20,14 @@ from refinejax.refiners.least_squares.model import (
     judge,
     minimize,
     nonzero,
-    promise,
+    predicted_decrease,
     quadratic,
-    room,
     sizes,
+    step_box,
 )
 
 
-class Memory(struct.PyTreeNode):
+class GaussNewtonMemory(struct.PyTreeNode):
     """What `GaussNewton` remembers.
 
     Attributes:
@@ -35,7 +36,7 @@ class Memory(struct.PyTreeNode):
         share: of the full step, tried next.
         singular: whether the last equations had no solution.
         lost: trials in a row that ended in NaN or infinity.
-        pace: relative decrease and step length of the last trial (see `Refiner.progress`).
+        last_progress: relative decrease and step length of the last trial (see `Refiner.progress`).
     """
 
     gradient: Float[Array, " n"]
@@ -43,7 +44,7 @@ class Memory(struct.PyTreeNode):
     share: Scalar
     singular: Bool[Array, ""]
     lost: Int[Array, ""]
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 class GaussNewton(LeastSquares):
@@ -73,47 +74,47 @@ class GaussNewton(LeastSquares):
         inside: Any = project(params, bounds_of(objective))
         model = quadratic(objective, inside)
         dtype = model.loss.dtype
-        memory = Memory(
+        memory = GaussNewtonMemory(
             gradient=model.gradient,
             matrix=model.matrix,
             share=jnp.asarray(self.share, dtype),
             singular=jnp.bool_(False),
             lost=jnp.int32(0),
-            pace=jnp.full((2,), jnp.inf, dtype),
+            last_progress=jnp.full((2,), jnp.inf, dtype),
         )
         return State(inside, model.loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Try a share of the full step; keep it if the loss is lower."""
         del key
-        memory: Memory = state.inner
+        memory: GaussNewtonMemory = state.memory
         x, unravel = ravel_pytree(state.params)
         velocity, singular = _full_step(objective, state)
         move = jnp.where(singular, 0, memory.share * velocity)
         ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
         model = quadratic(objective, unravel(ends))
-        promised = promise(memory.gradient, dot(memory.matrix, move), move)
+        promised = predicted_decrease(memory.gradient, dot(memory.matrix, move), move)
         trial = judge(state, model, promised, x, ends - x)
         return _settle(state, unravel(ends), model, trial, singular)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest cosine between the residual and a column of J, but for params held at bounds."""
-        return cosine(objective, state, state.inner.gradient, sizes(state.inner.matrix))
+        return cosine(objective, state, state.memory.gradient, sizes(state.memory.matrix))
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """``SINGULAR`` without a step to take; ``NONFINITE`` after 30 trials that ended in NaN."""
-        lost, singular = state.inner.lost >= REFUSALS, state.inner.singular
+        lost, singular = state.memory.lost >= REFUSALS, state.memory.singular
         verdict = jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
         return jnp.where(singular, jnp.int32(Status.SINGULAR), verdict)
 
 
 def _full_step(objective: Any, state: State) -> tuple[Array, Bool[Array, ""]]:
     """Minimize the model in the box, in coordinates of unit diagonal."""
-    memory: Memory = state.inner
+    memory: GaussNewtonMemory = state.memory
     size = sizes(memory.matrix)
     scale = nonzero(size)
     unit = memory.matrix / scale[:, None] / scale[None, :]
-    inside = room(objective, state, scale)
+    inside = step_box(objective, state, scale)
     pivot = least_pivot(reduced(unit, ~inside.held))
     least = size.size * jnp.finfo(unit.dtype).eps
     singular = ~(pivot > least)  # NaN is no pivot either
@@ -126,18 +127,18 @@ def _settle(
     state: State, ends: Any, model: Model, trial: Trial, singular: Bool[Array, ""]
 ) -> State:
     """Accept or refuse a trial, and adapt the share."""
-    memory: Memory = state.inner
+    memory: GaussNewtonMemory = state.memory
     accepted = trial.finite & (trial.gained > 0)
     old = (state.params, state.loss, memory.gradient, memory.matrix)
     new = (ends, model.loss, model.gradient, model.matrix)
     params, loss, gradient, matrix = select(accepted, new, old)
     share = jnp.where(accepted, jnp.minimum(2 * memory.share, 1), memory.share / 2)
-    kept = Memory(
+    kept = GaussNewtonMemory(
         gradient=gradient,
         matrix=matrix,
         share=jnp.where(singular, memory.share, share),
         singular=singular,
         lost=jnp.where(trial.finite, 0, memory.lost + 1),
-        pace=jnp.where(singular, jnp.inf, trial.pace),
+        last_progress=jnp.where(singular, jnp.inf, trial.last_progress),
     )
     return State(params, loss, kept)

@@ -9,10 +9,11 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from refinejax._core import Params, Scalar, State, Status, bounds_of, offer, project
+from refinejax._core import Params, Scalar, State, Status
+from refinejax._trees import bounds_of, offer, project
 from refinejax.problems.normal import residual_of
 from refinejax.refiners.least_squares.damped import damped_model
-from refinejax.refiners.least_squares.damping import Memory, reach_of, settle, shortening
+from refinejax.refiners.least_squares.damping import LMMemory, reach_of, settle, shortening
 from refinejax.refiners.least_squares.dense import conjugate_gradients
 from refinejax.refiners.least_squares.model import (
     REFUSALS,
@@ -23,11 +24,11 @@ from refinejax.refiners.least_squares.model import (
     judge,
     minimize_by_products,
     nonzero,
+    predicted_decrease,
     products,
-    promise,
-    room,
     root,
     slope,
+    step_box,
 )
 from refinejax.refiners.least_squares.white import White, first_model, summary
 
@@ -78,7 +79,7 @@ class LevenbergMarquardt(LeastSquares):
         inside: Any = project(params, bounds_of(objective))
         model, white = self._begin(objective, inside)
         dtype = model.loss.dtype
-        memory = Memory(
+        memory = LMMemory(
             gradient=model.gradient,
             white=white,
             size=model.size,
@@ -86,7 +87,7 @@ class LevenbergMarquardt(LeastSquares):
             damping=jnp.asarray(self.damping, dtype),
             growth=jnp.asarray(2.0, dtype),
             lost=jnp.int32(0),
-            pace=jnp.full((2,), jnp.inf, dtype),
+            last_progress=jnp.full((2,), jnp.inf, dtype),
         )
         return State(inside, model.loss, memory)
 
@@ -94,11 +95,11 @@ class LevenbergMarquardt(LeastSquares):
         """Try a step; keep it if the loss is lower."""
         del key
         x, unravel = ravel_pytree(state.params)
-        propose = self._by_products if state.inner.white is None else self._by_matrix
+        propose = self._by_products if state.memory.white is None else self._by_matrix
         move, promised, evaluate = propose(objective, state)
         ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
         model, white, left = evaluate(unravel(ends))
-        trial = judge(state, model, promised, x, ends - x, state.inner.damping)
+        trial = judge(state, model, promised, x, ends - x, state.memory.damping)
         return settle(state, unravel(ends), model, white, trial, left)
 
     def _begin(self, objective: Any, params: Any) -> tuple[Model, White | None]:
@@ -110,8 +111,8 @@ class LevenbergMarquardt(LeastSquares):
 
     def _by_matrix(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
         """Minimize the damped model in the box: what to try, what it promises, how to evaluate."""
-        model = damped_model(objective, state, state.inner.damping)
-        velocity = model.step * shortening(state.inner, model.step)
+        model = damped_model(objective, state, state.memory.damping)
+        velocity = model.step * shortening(state.memory, model.step)
         promised, height = model.promised(velocity)
 
         def evaluate(params: Any) -> tuple[Model, White, Scalar]:
@@ -120,11 +121,11 @@ class LevenbergMarquardt(LeastSquares):
         if not self.acceleration:
             return velocity, promised, evaluate
         turn = model.solve(-_bend(objective, state, velocity, height))
-        return self._bent(state.inner, velocity, turn), promised, evaluate
+        return self._bent(state.memory, velocity, turn), promised, evaluate
 
     def _by_products(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
         """The same by products with the matrix."""
-        memory: Memory = state.inner
+        memory: LMMemory = state.memory
         scale = nonzero(memory.size)
         apply = products(objective, state.params, state.loss.dtype)
 
@@ -132,13 +133,13 @@ class LevenbergMarquardt(LeastSquares):
             return apply(z / scale) / scale + memory.damping * z
 
         solver = conjugate_gradients(damped, self.iterations)
-        inside = room(objective, state, scale)
+        inside = step_box(objective, state, scale)
         most = scale.size * (1 + memory.damping)
         velocity = minimize_by_products(solver, damped, memory.gradient / scale, inside, most)
         velocity = velocity / scale
-        velocity = velocity * shortening(state.inner, velocity)
+        velocity = velocity * shortening(state.memory, velocity)
         bent = apply(velocity)
-        promised = promise(memory.gradient, bent, velocity)
+        promised = predicted_decrease(memory.gradient, bent, velocity)
 
         def evaluate(params: Any) -> tuple[Model, None, Scalar]:
             return slope(objective, params), None, jnp.zeros_like(state.loss)
@@ -150,7 +151,7 @@ class LevenbergMarquardt(LeastSquares):
         return self._bent(memory, velocity, turn), promised, evaluate
 
     @staticmethod
-    def _bent(memory: Memory, velocity: Array, turn: Array) -> Array:
+    def _bent(memory: LMMemory, velocity: Array, turn: Array) -> Array:
         """Add half the correction, where it is short."""
         weights = jnp.square(nonzero(memory.size))
         short = 4 * (weights @ turn**2) <= 0.75**2 * (weights @ velocity**2)
@@ -162,14 +163,14 @@ class LevenbergMarquardt(LeastSquares):
         About the relative offset of Bates and Watts (1981): the columns of J·R⁻¹ are nearly
         orthogonal. Those of J where no matrix is formed. Params held at bounds are left out.
         """
-        white = state.inner.white
+        white = state.memory.white
         if white is None:
-            return cosine(objective, state, state.inner.gradient, state.inner.size)
+            return cosine(objective, state, state.memory.gradient, state.memory.size)
         return cosine(objective, state, white.gradient, root(jnp.diagonal(white.matrix)))
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """``NONFINITE`` after 30 trials in a row that ended in NaN."""
-        lost = state.inner.lost >= REFUSALS
+        lost = state.memory.lost >= REFUSALS
         return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 

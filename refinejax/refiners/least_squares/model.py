@@ -8,7 +8,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from refinejax._core import Refiner, Scalar, State, bounds_of, spread
+from refinejax._core import Refiner, Scalar, State
+from refinejax._trees import bounds_of, broadcast_like
 from refinejax.problems.normal import Product, curvature, normal_equations
 from refinejax.refiners.least_squares.dense import (
     Solve,
@@ -21,11 +22,11 @@ REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
 
 
 class LeastSquares(Refiner):
-    """A method that keeps the gradient and the pace of the last trial in ``state.inner``."""
+    """A method that keeps gradient and progress of its last trial in ``state.memory``."""
 
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Largest cosine between the residual and a column of J, but for params held at bounds."""
-        return cosine(objective, state, state.inner.gradient, state.inner.size)
+        return cosine(objective, state, state.memory.gradient, state.memory.size)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease, promised and actual, and length of the last trial, relative to loss and params.
@@ -34,7 +35,7 @@ class LeastSquares(Refiner):
         do better.
         """
         del before
-        decrease, length = after.inner.pace
+        decrease, length = after.memory.last_progress
         return decrease, length
 
 
@@ -46,7 +47,7 @@ def cosine(objective: Any, state: State, gradient: Array, size: Array) -> Scalar
     """
     x, _ = ravel_pytree(state.params)
     low, high = box(objective, state.params, x)
-    slope = state.inner.gradient
+    slope = state.memory.gradient
     held = ((x <= low) & (slope > 0)) | ((x >= high) & (slope < 0))
     lengths = size * jnp.sqrt(2 * jnp.abs(state.loss))
     cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1)
@@ -75,13 +76,14 @@ class Trial(NamedTuple):
         finite: whether there is a quadratic model at its end.
         gained: decrease of the loss.
         promised: decrease of the quadratic model.
-        pace: larger of the two, relative to the loss, without damping; relative length of the step.
+        last_progress: larger of the two, relative to the loss, without damping; relative length of
+            the step.
     """
 
     finite: Bool[Array, ""]
     gained: Scalar
     promised: Scalar
-    pace: Float[Array, "2"]
+    last_progress: Float[Array, "2"]
 
 
 def judge(
@@ -100,9 +102,9 @@ def judge(
     decrease = jnp.where(promised > 0, decrease, jnp.inf)
     x, move = jax.lax.stop_gradient((x, move))  # the derivative of a norm of 0 is NaN
     length = jnp.linalg.norm(move) / (jnp.linalg.norm(x) + 1e-30)
-    pace = jnp.stack([decrease, length.astype(decrease.dtype)])
-    pace = jax.lax.stop_gradient(jnp.where(finite, pace, jnp.inf))
-    return Trial(finite, gained, promised, pace)
+    last_progress = jnp.stack([decrease, length.astype(decrease.dtype)])
+    last_progress = jax.lax.stop_gradient(jnp.where(finite, last_progress, jnp.inf))
+    return Trial(finite, gained, promised, last_progress)
 
 
 def quadratic(objective: Any, params: Any) -> Model:
@@ -128,7 +130,7 @@ def products(objective: Any, params: Any, dtype: Any) -> Product:
     return lambda v: apply(v).astype(dtype)
 
 
-def promise(gradient: Array, bent: Array, move: Array) -> Scalar:
+def predicted_decrease(gradient: Array, bent: Array, move: Array) -> Scalar:
     """Return −gᵀs − ½ sᵀMs, given M s."""
     return -(gradient @ move) - 0.5 * move @ bent
 
@@ -168,11 +170,11 @@ class Box(NamedTuple):
         return jnp.all((step >= self.low) & (step <= self.high))
 
 
-def room(objective: Any, state: State, scale: Array) -> Box:
+def step_box(objective: Any, state: State, scale: Array) -> Box:
     """Return the box of steps from ``state``, times ``scale``."""
     x, _ = ravel_pytree(state.params)
     low, high = box(objective, state.params, x)
-    gradient = state.inner.gradient
+    gradient = state.memory.gradient
     held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
     if bounds_of(objective) is None:
         return Box(None, None, held)
@@ -204,7 +206,7 @@ def box(objective: Any, params: Any, x: Array) -> tuple[Array, Array]:
     def flatten(bound: Any) -> Array:
         full = jax.tree.map(
             lambda b, p: jnp.broadcast_to(jnp.asarray(b, p.dtype), p.shape),
-            spread(bound, params),
+            broadcast_like(bound, params),
             params,
         )
         return ravel_pytree(full)[0]

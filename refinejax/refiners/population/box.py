@@ -6,7 +6,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from refinejax._core import Bounds, project
+from refinejax._trees import Bounds, project
 
 MARGIN = 0.05  # of the range: where, at each end, the map is not the identity
 

@@ -10,7 +10,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, bounds_of, project, select
+from refinejax._core import Params, Refiner, Scalar, State, Status, Stop
+from refinejax._trees import bounds_of, project, select
 from refinejax.refiners.population.box import Box
 from refinejax.refiners.population.halting import Halting, History
 from refinejax.refiners.population.ranks import Order
@@ -18,13 +19,13 @@ from refinejax.refiners.population.regrowth import Plan, Regrowth, Sizes
 from refinejax.refiners.population.strategies import (
     Strategy,
     build,
+    candidate_std,
     changes_size,
     condition,
     default_size,
     near,
     path,
     resolve,
-    spread,
 )
 
 _FAILURES = 10  # generations in a row without one finite loss, and it is given up
@@ -44,11 +45,11 @@ class Draft(struct.PyTreeNode):
     count: Int[Array, ""]
 
 
-class Memory(struct.PyTreeNode):
+class EvolutionMemory(struct.PyTreeNode):
     """What `Evolution` remembers.
 
     Attributes:
-        inner: the strategy's state, in its coordinates z: candidates are T(center + width·z).
+        strategy_state: of evosax, in coordinates z: candidates are T(center + width·z).
         center, width: of those coordinates, flat.
         best, best_loss: the best candidate so far, flat.
         history: of losses, for the rules by which it ends.
@@ -57,7 +58,7 @@ class Memory(struct.PyTreeNode):
         plan, draft: of a population that regrows, else None.
     """
 
-    inner: Any
+    strategy_state: Any
     center: Float[Array, " n"]
     width: Float[Array, " n"]
     best: Float[Array, " n"]
@@ -161,13 +162,13 @@ class Evolution(Refiner):
         center = space.box.leave(space.start)
         if strategy.starts_from_mean:
             x, losses = space.start[None], objective(params)[None]
-            inner = strategy.begin(numbers, rates, begin, dtype)
+            strategy_state = strategy.begin(numbers, rates, begin, dtype)
         else:
             z = jax.random.normal(draw, (self.size(n), n), dtype).at[0].set(0)
             x = space.box.enter(center + space.width * z).at[0].set(space.start)
             losses = space.losses(x)
             order, _ = _rank(losses.astype(dtype))
-            inner = strategy.found(numbers, rates, begin, z, order)
+            strategy_state = strategy.found(numbers, rates, begin, z, order)
         least = _least(losses)
         plan = draft = None
         if self.regrow is not None:
@@ -178,8 +179,8 @@ class Evolution(Refiner):
             )
         history = History.blank(n, self.size(n), dtype)
         running = jnp.int32(Status.RUNNING)
-        memory = Memory(
-            inner=inner,
+        memory = EvolutionMemory(
+            strategy_state=strategy_state,
             center=center,
             width=space.width,
             best=x[least],
@@ -210,16 +211,16 @@ class Evolution(Refiner):
         external solutions into CMA-ES", arXiv:1110.4181: no farther from the mean than candidates).
         """
         space = _Space(objective, state.params, self.std)
-        memory: Memory = state.inner
+        memory: EvolutionMemory = state.memory
         strategy = self._strategy(space.n)
         numbers, _ = strategy.settle(self.hyper)
         ask, tell, renew = jax.random.split(key, 3)
-        z, inner = strategy.ask(ask, memory.inner, numbers)
+        z, strategy_state = strategy.ask(ask, memory.strategy_state, numbers)
         if guests is not None:
             points, come = guests
             called = (jax.vmap(space.box.leave)(points) - memory.center) / memory.width
             count = z.shape[0] - points.shape[0]
-            last = jnp.where(come, near(inner, called), z[count:])
+            last = jnp.where(come, near(strategy_state, called), z[count:])
             z = jnp.concatenate([z[:count], last])
         x = space.box.enter(memory.center + memory.width * z)
         losses = space.losses(x)
@@ -227,7 +228,7 @@ class Evolution(Refiner):
         better = (losses[least] < memory.best_loss) | jnp.isnan(memory.best_loss)
         better &= jnp.isfinite(losses[least])
         told = memory.replace(
-            inner=inner,
+            strategy_state=strategy_state,
             best=jnp.where(better, x[least], memory.best),
             best_loss=jnp.where(better, losses[least], memory.best_loss),
         )
@@ -239,22 +240,24 @@ class Evolution(Refiner):
     def _learn(
         self,
         space: "_Space",
-        memory: Memory,
+        memory: EvolutionMemory,
         z: Array,
         losses: Array,
         tell: PRNGKeyArray,
         renew: PRNGKeyArray,
-    ) -> Memory:
+    ) -> EvolutionMemory:
         """Tell the strategy of a generation, and judge."""
         strategy = self._strategy(space.n)
         numbers, rates = strategy.settle(self.hyper)
         order, usable = _rank(losses)
-        inner = strategy.tell(tell, z, order, memory.inner, numbers)
-        told = self._judge(space, memory.replace(inner=inner), z, order, z.shape[0])
+        strategy_state = strategy.tell(tell, z, order, memory.strategy_state, numbers)
+        told = self._judge(
+            space, memory.replace(strategy_state=strategy_state), z, order, z.shape[0]
+        )
         failed = memory.replace(failures=memory.failures + 1)
         if strategy.starts_from_mean:
             failed = failed.replace(
-                inner=strategy.begin(numbers, rates, renew, space.dtype),
+                strategy_state=strategy.begin(numbers, rates, renew, space.dtype),
                 center=space.box.leave(memory.best),
                 width=memory.width / 2,
             )
@@ -263,12 +266,12 @@ class Evolution(Refiner):
     def _gather(
         self,
         space: "_Space",
-        memory: Memory,
+        memory: EvolutionMemory,
         z: Array,
         losses: Array,
         tell: PRNGKeyArray,
         renew: PRNGKeyArray,
-    ) -> Memory:
+    ) -> EvolutionMemory:
         """Add candidates to the generation under way; when it is complete, learn from it."""
         assert memory.plan is not None
         assert memory.draft is not None
@@ -287,8 +290,8 @@ class Evolution(Refiner):
         return select(draft.count >= plan.size, complete, memory)
 
     def _complete(
-        self, space: "_Space", memory: Memory, tell: PRNGKeyArray, renew: PRNGKeyArray
-    ) -> Memory:
+        self, space: "_Space", memory: EvolutionMemory, tell: PRNGKeyArray, renew: PRNGKeyArray
+    ) -> EvolutionMemory:
         """Learn from a whole generation; start anew where the run has ended."""
         assert memory.plan is not None
         assert memory.draft is not None
@@ -299,8 +302,10 @@ class Evolution(Refiner):
         sized = strategy._replace(numbers=Sizes(largest, n)(plan.size, strategy.numbers))
         numbers, rates = sized.settle(self.hyper)
         order, usable = _rank(draft.losses, jnp.arange(largest) < plan.size)
-        inner = strategy.tell(tell, draft.z, order, memory.inner, numbers)
-        told = self._judge(space, memory.replace(inner=inner), draft.z, order, plan.size)
+        strategy_state = strategy.tell(tell, draft.z, order, memory.strategy_state, numbers)
+        told = self._judge(
+            space, memory.replace(strategy_state=strategy_state), draft.z, order, plan.size
+        )
         told = told.replace(
             status=jnp.where(
                 (told.status == Status.RUNNING) & (plan.evaluations >= plan.limit),
@@ -311,7 +316,7 @@ class Evolution(Refiner):
         chosen, begin = jax.random.split(renew)
         fresh = strategy.begin(numbers, rates, begin, space.dtype)
         failed = memory.replace(
-            inner=fresh,
+            strategy_state=fresh,
             center=space.box.leave(memory.best),
             width=memory.width / 2,
             failures=memory.failures + 1,
@@ -322,7 +327,7 @@ class Evolution(Refiner):
         draw, place = jax.random.split(chosen)
         plan = self.regrow.following(plan, self.size(n), draw)
         again = memory.replace(
-            inner=fresh,
+            strategy_state=fresh,
             center=self._place(space, place),
             width=space.width * plan.share,
             history=History.blank(n, self.size(n), space.dtype),
@@ -340,41 +345,43 @@ class Evolution(Refiner):
         finite = jnp.isfinite(high - low)
         unit = jax.random.uniform(one, low.shape, space.dtype)
         noise = jax.random.normal(other, low.shape, space.dtype)
-        near = jnp.clip(space.start + self.regrow.spread * space.width * noise, low, high)
+        near = jnp.clip(space.start + self.regrow.std * space.width * noise, low, high)
         within = jnp.where(finite, low, 0) + unit * jnp.where(finite, high - low, 0)
         return space.box.leave(jnp.where(finite, within, near))
 
-    def _judge(self, space: "_Space", memory: Memory, z: Array, order: Array, size: Any) -> Memory:
+    def _judge(
+        self, space: "_Space", memory: EvolutionMemory, z: Array, order: Array, size: Any
+    ) -> EvolutionMemory:
         """Bring the history up to date and see whether there is more to find."""
         ordered = Order(order)
         history = memory.history.after(ordered, size)
         rules = (self.stop or Stop()).resolve(space.dtype)
         scale = memory.width / space.width
         resolution = jnp.finfo(space.dtype).eps * jnp.abs(space.start) / space.width
-        status = self.halting.verdict(
+        status = self.halting.status(
             history,
             ordered,
             size,
-            scale * spread(memory.inner, z),
-            scale * path(memory.inner),
-            condition(memory.inner),
+            scale * candidate_std(memory.strategy_state, z),
+            scale * path(memory.strategy_state),
+            condition(memory.strategy_state),
             resolution,
             rules,
         )
         return memory.replace(history=history, status=status, failures=jnp.int32(0))
 
-    def under(self, stop: Stop) -> "Evolution":
+    def with_stop(self, stop: Stop) -> "Evolution":
         """Keep the driver's rules beside its own."""
         return self if self.stop is not None else self.replace(stop=stop)
 
-    def final(self, state: State) -> Bool[Array, ""]:
+    def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Never: it ends by `Halting`."""
         del state
         return jnp.bool_(False)
 
-    def verdict(self, state: State) -> Int[Array, ""]:
+    def status(self, state: State) -> Int[Array, ""]:
         """How the population has ended."""
-        return state.inner.status
+        return state.memory.status
 
 
 class _Space:
@@ -415,6 +422,6 @@ def _least(losses: Array) -> Array:
     return jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
 
 
-def _give_up(memory: Memory) -> Memory:
+def _give_up(memory: EvolutionMemory) -> EvolutionMemory:
     hopeless = memory.failures >= _FAILURES
     return memory.replace(status=jnp.where(hopeless, int(Status.NONFINITE), memory.status))

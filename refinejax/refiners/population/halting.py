@@ -93,7 +93,7 @@ class Halting(struct.PyTreeNode):
     tolflatfitness: Any = 1
     tolfacupx: Any = 1e3
 
-    def verdict(
+    def status(
         self,
         history: History,
         order: Order,

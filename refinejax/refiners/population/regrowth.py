@@ -50,7 +50,7 @@ class Regrowth(struct.PyTreeNode):
 
     Attributes:
         doublings: λ grows up to 2^doublings times the first, then it is over; static.
-        spread: where bounds are finite, restarts are uniform within them; else they are normal
+        std: where bounds are finite, restarts are uniform within them; else they are normal
             around the best point, with so many initial standard deviations.
 
     Raises:
@@ -58,7 +58,7 @@ class Regrowth(struct.PyTreeNode):
     """
 
     doublings: int = struct.field(pytree_node=False, default=6)
-    spread: Any = 3.0
+    std: Any = 3.0
 
     def __post_init__(self) -> None:
         """Check the number."""

@@ -95,7 +95,7 @@ class Strategy(NamedTuple):
             return _like(self.algorithm.tell(key, z, losses, state, numbers)[0], state)
 
 
-def spread(state: Any, z: Float[Array, "p n"]) -> Float[Array, " n"]:
+def candidate_std(state: Any, z: Float[Array, "p n"]) -> Float[Array, " n"]:
     """Return the standard deviation of candidates along each axis.
 
     That of the distribution where the strategy has a covariance, else of the candidates.

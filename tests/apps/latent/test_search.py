@@ -282,7 +282,7 @@ def test_new_numbers_data_and_keys_do_not_trace_again():
     heads.traces.clear()
     other = heads.replace(weights=2 * heads.weights)
     kind = [Match("size", np.linspace(0, 1, 5), weight=3.0), AtLeast("pair", [0.2, 0.3])]
-    more = {"restarts": 3, "spread": 0.1, "alignment": 0.2, "caution": 2.0, "key": 7}
+    more = {"restarts": 3, "std": 0.1, "alignment": 0.2, "caution": 2.0, "key": 7}
     result = search(other, kind, SAMPLES[:5] + 1, bounds=(-2, 3), max_steps=50, **more)
     # What is traced is shapes alone, in the checks: nothing is compiled.
     assert result.loss.shape == (5, 3)
@@ -307,7 +307,7 @@ def test_a_sample_of_nan_does_not_touch_the_others():
 def test_restarts_of_a_simplex_stay_on_it():
     start = np.full((2, 4), 0.25, np.float32)
     transform = Simplex.create(4, locked={0: 0.2}, most=3)
-    result = search(linear, {"a": "max"}, start, transform=transform, restarts=4, spread=2.0)
+    result = search(linear, {"a": "max"}, start, transform=transform, restarts=4, std=2.0)
     x = result.optimized_input
     np.testing.assert_allclose(x.sum(-1), 1, atol=1e-6)
     np.testing.assert_allclose(x[..., 0], 0.2, atol=1e-7)
@@ -455,9 +455,9 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ([Match("a", np.inf)], {}, "targets: 'a': expected a finite value"),
         ([Match("a", 1.0, weight=np.inf)], {}, "'a': expected a finite weight"),
         ({"a": 1.0}, {"constraints": AtMost("zz", 1.0)}, "constraints: the model has no task 'zz'"),
-        ({"a": 1.0}, {"spread": np.nan}, "spread: expected"),
-        ({"a": 1.0}, {"spread": [1.0, 2.0]}, "spread: expected"),
-        ({"a": 1.0}, {"spread": "x"}, "spread: expected"),
+        ({"a": 1.0}, {"std": np.nan}, "std: expected"),
+        ({"a": 1.0}, {"std": [1.0, 2.0]}, "std: expected"),
+        ({"a": 1.0}, {"std": "x"}, "std: expected"),
         ({"a": 1.0}, {"scale": 0.0}, "scale: expected finite numbers above 0"),
         ({"a": 1.0}, {"lanes": 0}, "lanes: expected a whole number of 1"),
         ({"a": 1.0}, {"threads": 0}, "threads: expected a whole number of 1"),
@@ -547,7 +547,7 @@ def test_selection_is_diverse_where_a_constraint_costs_loss():
     samples = np.full((1, 4), 0.2, np.float32)
     heads = {"a": HEADS["a"]}
     hold = AtLeast("a", 0.5)
-    result = search(heads, {"a": "min"}, samples, restarts=6, constraints=hold, spread=1.0)
+    result = search(heads, {"a": "min"}, samples, restarts=6, constraints=hold, std=1.0)
     assert result.feasible.all()
     assert result.sample_violation[0] == pytest.approx(0.3)
     by_loss, apart = result.select(2, diverse=False)[0], result.select(2, slack=0.5)[0]

@@ -50,7 +50,7 @@ def aside(bowl, t):
 
 
 def stage(state):
-    return state.inner.stage
+    return state.memory.stage
 
 
 def wave(params):
@@ -137,7 +137,7 @@ def test_a_stage_begins_at_the_best_point_of_the_one_before():
     points = run(chain, BOWL, START, num_steps=12, record=lambda s: s.params).trace
     np.testing.assert_allclose(points[:10], first.trace, rtol=1e-5)
     np.testing.assert_allclose(points[10:], began[1:], rtol=1e-5)
-    np.testing.assert_allclose(end.state.inner.lane.best_params, first.params, rtol=1e-5)
+    np.testing.assert_allclose(end.state.memory.lane.best_params, first.params, rtol=1e-5)
 
 
 def test_a_schedule_that_is_singular_at_the_end_is_not_asked_there():

@@ -25,7 +25,7 @@ def wells(params):
 
 @functools.partial(jax.jit, static_argnums=1)
 def drawn_by(refiner, objective, params, key):
-    return refiner.init(objective, params, key).inner.state.params
+    return refiner.init(objective, params, key).memory.state.params
 
 
 def starts(refiner, objective, params, key=0):
@@ -34,14 +34,14 @@ def starts(refiner, objective, params, key=0):
 
 def test_the_first_start_is_the_start():
     for key in range(3):
-        drawn = starts(Restarts(SGD, n=5, spread=1.0), sphere, jnp.asarray(START), key)
+        drawn = starts(Restarts(SGD, n=5, std=1.0), sphere, jnp.asarray(START), key)
         assert drawn.shape == (5, 2)
         np.testing.assert_array_equal(drawn[0], START)
         assert len(np.unique(np.asarray(drawn), axis=0)) == 5
 
 
 def test_the_others_have_the_stated_spread():
-    offsets = starts(Restarts(SGD, n=4001, spread=0.3), sphere, jnp.zeros(2))[1:]
+    offsets = starts(Restarts(SGD, n=4001, std=0.3), sphere, jnp.zeros(2))[1:]
     np.testing.assert_allclose(np.std(offsets, axis=0), 0.3, rtol=0.05)
     np.testing.assert_allclose(np.mean(offsets, axis=0), 0, atol=0.02)
     assert abs(np.corrcoef(offsets.T)[0, 1]) < 0.06
@@ -56,7 +56,7 @@ def test_the_spread_may_differ_from_param_to_param():
 
     for x64 in (False, True):
         with jax.enable_x64(x64):
-            drawn = starts(Restarts(SGD, n=2001, spread=spread), objective, params)
+            drawn = starts(Restarts(SGD, n=2001, std=spread), objective, params)
             np.testing.assert_allclose(np.std(drawn["a"], axis=0), [0.1, 1], rtol=0.07)
             np.testing.assert_allclose(np.std(drawn["b"]), 5, rtol=0.07)
             assert drawn["b"].dtype == jnp.float32
@@ -64,8 +64,8 @@ def test_the_spread_may_differ_from_param_to_param():
 
 def test_starts_lie_within_the_bounds():
     box = Box(jnp.array([1.0, -2.0, 0.0]))
-    init = jax.jit(Restarts(SGD, n=200, spread=3.0).init)
-    drawn = init(box, jnp.array([0.0, 1.0]), jax.random.key(0)).inner.state.params
+    init = jax.jit(Restarts(SGD, n=200, std=3.0).init)
+    drawn = init(box, jnp.array([0.0, 1.0]), jax.random.key(0)).memory.state.params
     lower, upper = box.bounds
     assert np.all((drawn >= lower) & (drawn <= upper))
 
@@ -74,11 +74,11 @@ def test_starts_of_a_space_are_spread_in_its_scaled_coordinates():
     problem = PROBLEMS["decay"]
     start = jnp.array([1.0, 1.0])
     result = run(
-        Restarts(RandomSearch(), n=400, spread=0.1),
+        Restarts(RandomSearch(), n=400, std=0.1),
         problem.objective,
         start,
         num_steps=0,
-        record=lambda state: state.inner.state.params,
+        record=lambda state: state.memory.state.params,
     )
     scale = problem.objective.space.scale
     np.testing.assert_allclose(np.std(result.trace[0], axis=0) * scale, 0.1 * scale, rtol=0.15)
@@ -95,7 +95,7 @@ def test_one_start_is_that_refiner():
 def test_finds_the_global_minimum_that_one_start_misses():
     alone = run_until(ADAM, wells, START, max_steps=1000)
     assert alone.loss > 0.05
-    many = run_until(Restarts(ADAM, n=200, spread=2.0), wells, START, max_steps=1000)
+    many = run_until(Restarts(ADAM, n=200, std=2.0), wells, START, max_steps=1000)
     assert many.loss < 1e-5
     np.testing.assert_allclose(many.params, 0, atol=1e-2)
     assert Status(int(many.status)).converged
@@ -104,12 +104,12 @@ def test_finds_the_global_minimum_that_one_start_misses():
 @pytest.mark.parametrize("key", range(3))
 def test_is_never_worse_than_the_start_alone(key):
     alone = run_until(SGD, wells, START, max_steps=40)
-    many = run_until(Restarts(SGD, n=4, spread=1.0), wells, START, key, max_steps=40)
+    many = run_until(Restarts(SGD, n=4, std=1.0), wells, START, key, max_steps=40)
     assert float(many.loss) <= float(alone.loss) * (1 + 1e-6)
 
 
 def test_the_initial_loss_is_that_of_the_start():
-    result = run(Restarts(SGD, n=50, spread=1.0), sphere, START, num_steps=1)
+    result = run(Restarts(SGD, n=50, std=1.0), sphere, START, num_steps=1)
     np.testing.assert_allclose(result.initial_loss, 5, rtol=1e-6)
 
 
@@ -119,10 +119,10 @@ def log_sum(params):
 
 def test_starts_at_nan_are_tolerated():
     near = np.array([0.1, 0.1], np.float32)  # many of the others are negative
-    result = run_until(Restarts(ADAM, n=16, spread=0.5), log_sum, near, max_steps=1000)
+    result = run_until(Restarts(ADAM, n=16, std=0.5), log_sum, near, max_steps=1000)
     np.testing.assert_allclose(result.params, 1, atol=1e-2)
     bad = np.array([-0.1, 0.5], np.float32)
-    result = run_until(Restarts(ADAM, n=16, spread=0.5), log_sum, bad, max_steps=1000)
+    result = run_until(Restarts(ADAM, n=16, std=0.5), log_sum, bad, max_steps=1000)
     assert Status(int(result.status)).converged
     np.testing.assert_allclose(result.params, 1, atol=1e-2)
 
@@ -133,30 +133,30 @@ def test_all_starts_at_nan_are_told():
 
 
 def test_a_target_ends_all():
-    refiner = Restarts(SGD, n=8, spread=1.0)
+    refiner = Restarts(SGD, n=8, std=1.0)
     result = run_until(refiner, sphere, START, max_steps=500, stop=Stop(target=0.5))
     assert result.status == Status.TARGET_REACHED
     assert result.loss <= 0.5
-    statuses = result.state.inner.status
+    statuses = result.state.memory.status
     assert np.sum(statuses == Status.RUNNING) > 0
 
 
 def test_starts_end_by_rules_of_their_own():
-    refiner = Restarts(SGD, n=3, spread=0.1, stop=Stop.never().replace(gradient=1.0))
+    refiner = Restarts(SGD, n=3, std=0.1, stop=Stop.never().replace(gradient=1.0))
     result = run_until(refiner, sphere, START, max_steps=500, stop=Stop())
     assert result.status == Status.CONVERGED_GRAD
     assert 0.2 < result.loss < 1
 
 
 def test_starts_of_a_random_refiner_draw_different_numbers():
-    refiner = Restarts(RandomSearch(), n=4, spread=0.0)
+    refiner = Restarts(RandomSearch(), n=4, std=0.0)
     state = run(refiner, sphere, START, num_steps=2).state
-    assert len(np.unique(np.asarray(state.inner.state.params), axis=0)) == 4
+    assert len(np.unique(np.asarray(state.memory.state.params), axis=0)) == 4
 
 
 def test_restarts_of_a_chain():
     chain = Sequential(RandomSearch(), ADAM, steps=3)
-    result = run_until(Restarts(chain, n=3, spread=0.5), sphere, START, max_steps=500)
+    result = run_until(Restarts(chain, n=3, std=0.5), sphere, START, max_steps=500)
     assert result.loss < 1e-8
 
 
@@ -167,17 +167,17 @@ def flatter(objective):
 
 
 def test_screening_refines_the_best_by_the_coarse_objective_and_the_start():
-    every = starts(Restarts(SGD, n=40, spread=1.0), wells, jnp.asarray(START))
+    every = starts(Restarts(SGD, n=40, std=1.0), wells, jnp.asarray(START))
     for coarse, loss in ((None, wells), (flatter, flatter(wells))):
-        refiner = Restarts(SGD, n=40, spread=1.0, keep=5, coarse=coarse)
+        refiner = Restarts(SGD, n=40, std=1.0, keep=5, coarse=coarse)
         kept = starts(refiner, wells, jnp.asarray(START))
         by_hand = np.argsort([float(loss(p)) for p in every[1:]])[:4] + 1
         np.testing.assert_allclose(kept, every[np.array([0, *by_hand])], rtol=1e-6)
 
 
 def test_screening_steps_are_taken_on_the_coarse_objective():
-    every = starts(Restarts(SGD, n=20, spread=1.0), wells, jnp.asarray(START))
-    refiner = Restarts(SGD, n=20, spread=1.0, keep=4, coarse=flatter, screen=3)
+    every = starts(Restarts(SGD, n=20, std=1.0), wells, jnp.asarray(START))
+    refiner = Restarts(SGD, n=20, std=1.0, keep=4, coarse=flatter, screen=3)
     kept = starts(refiner, wells, jnp.asarray(START))
     moved = 0.3 + (every[1:] - 0.3) * (1 - 0.02) ** 3
     best = np.argsort(np.sum((moved - 0.3) ** 2, axis=1))[:3]
@@ -189,9 +189,9 @@ def test_screening_steps_are_taken_on_the_coarse_objective():
 @pytest.mark.parametrize("key", range(3))
 def test_screened_starts_find_what_as_many_unscreened_miss(key):
     far = np.array([2.0, -1.0, 1.0], np.float32)
-    few = run_until(Restarts(ADAM, n=4, spread=2.0), wells, far, key, max_steps=1000)
+    few = run_until(Restarts(ADAM, n=4, std=2.0), wells, far, key, max_steps=1000)
     assert few.loss > 0.015
-    refiner = Restarts(ADAM, n=2000, spread=2.0, keep=4, screen=50)
+    refiner = Restarts(ADAM, n=2000, std=2.0, keep=4, screen=50)
     many = run_until(refiner, wells, far, key, max_steps=1000)
     np.testing.assert_allclose(many.params, 0, atol=1e-2)
     assert many.status > 0
@@ -203,7 +203,7 @@ def test_misled_by_the_coarse_objective_it_is_not_worse_than_the_start_alone(key
         return lambda params: -objective(params)
 
     alone = run_until(SGD, sphere, START, max_steps=40)
-    refiner = Restarts(SGD, n=30, spread=1.0, keep=3, coarse=astray)
+    refiner = Restarts(SGD, n=30, std=1.0, keep=3, coarse=astray)
     many = run_until(refiner, sphere, START, key, max_steps=40)
     assert float(many.loss) <= float(alone.loss) * (1 + 1e-6)
     np.testing.assert_allclose(many.initial_loss, alone.initial_loss, rtol=1e-6)
@@ -211,7 +211,7 @@ def test_misled_by_the_coarse_objective_it_is_not_worse_than_the_start_alone(key
 
 def test_screening_passes_nan_by():
     near = np.array([0.2, 0.2], np.float32)  # many of the others are negative
-    refiner = Restarts(ADAM, n=64, spread=0.5, keep=8)
+    refiner = Restarts(ADAM, n=64, std=0.5, keep=8)
     kept = starts(refiner, log_sum, jnp.asarray(near))
     assert np.all(kept > 0)
 

@@ -18,7 +18,7 @@ def sphere(params):
 
 
 def stage(state):
-    return state.inner.stage
+    return state.memory.stage
 
 
 def test_hands_over_from_the_best_point():
@@ -81,10 +81,10 @@ def test_the_rules_of_the_driver_end_the_first_stage_and_the_whole():
     chain = Sequential(SLOW, ADAM, steps=1000)
     result = run_until(chain, sphere, START, max_steps=2000, stop=Stop(gradient=0.5))
     assert result.status == Status.CONVERGED_GRAD
-    assert int(result.state.inner.stage) == 1
+    assert int(result.state.memory.stage) == 1
     result = run_until(chain, sphere, START, max_steps=2000, stop=Stop(target=1.0))
     assert result.status == Status.TARGET_REACHED
-    assert int(result.state.inner.stage) == 0
+    assert int(result.state.memory.stage) == 0
 
 
 def test_a_first_stage_that_gives_up_is_followed_by_the_next():
@@ -93,7 +93,7 @@ def test_a_first_stage_that_gives_up_is_followed_by_the_next():
 
     chain = Sequential(SLOW, RandomSearch(), steps=1000)
     result = run_until(chain, cliff, START, max_steps=300)
-    assert int(result.state.inner.stage) == 1
+    assert int(result.state.memory.stage) == 1
     assert result.loss < 1e-6
 
 

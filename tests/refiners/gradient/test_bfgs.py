@@ -33,7 +33,7 @@ FUNCTIONS = {
 
 
 def seen(state):
-    return state.params, state.inner.grad, state.inner.inverse, state.inner.fresh
+    return state.params, state.memory.grad, state.memory.inverse, state.memory.fresh
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

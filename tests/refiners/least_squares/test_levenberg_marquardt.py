@@ -310,7 +310,7 @@ def test_many_params_without_a_matrix_as_with_one():
     problem, start = wide_problem(), jnp.full(150, 0.1)
     free = run_until(LevenbergMarquardt(), problem, start, max_steps=100)
     dense = run_until(LevenbergMarquardt(largest=150), problem, start, max_steps=100)
-    assert free.state.inner.white is None
+    assert free.state.memory.white is None
     assert Status(int(free.status)).converged
     np.testing.assert_allclose(free.loss, dense.loss, rtol=1e-3)
     np.testing.assert_allclose(free.params, dense.params, atol=0.02)
@@ -334,7 +334,7 @@ def test_many_params_make_no_square_array():
 def test_gauss_newton_halves_where_the_full_step_is_too_long():
     problem = InverseProblem(jnp.arctan, jnp.zeros(1))
     result = run(
-        GaussNewton(), problem, jnp.array([3.0]), num_steps=12, record=lambda s: s.inner.share
+        GaussNewton(), problem, jnp.array([3.0]), num_steps=12, record=lambda s: s.memory.share
     )
     assert np.min(result.trace) < 0.5
     np.testing.assert_allclose(result.params, 0, atol=1e-5)

@@ -75,8 +75,8 @@ def test_the_spread_of_rm_es_grows_on_a_slope_and_falls_at_the_bottom():
     def last_std(objective):
         return run(Evolution("Rm_ES", std=0.1), objective, jnp.zeros(3), 1, num_steps=40).state
 
-    slope = last_std(lambda x: jnp.sum(x)).inner.inner
-    bowl = last_std(lambda x: jnp.sum(x**2)).inner.inner
+    slope = last_std(lambda x: jnp.sum(x)).memory.strategy_state
+    bowl = last_std(lambda x: jnp.sum(x**2)).memory.strategy_state
     assert slope.std > 3
     assert bowl.std < 0.3
 

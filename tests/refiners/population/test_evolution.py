@@ -70,11 +70,11 @@ def test_the_trajectory_is_that_of_evosax_alone():
             x, theirs = algorithm.ask(ask, theirs, numbers)
             theirs, _ = algorithm.tell(tell, x, jax.vmap(ellipsoid)(x), theirs, numbers)
             state = step(refiner, jax.tree_util.Partial(ellipsoid), state, key)
-        ours = state.inner
-        mean = ours.center + ours.width * ours.inner.mean
+        ours = state.memory
+        mean = ours.center + ours.width * ours.strategy_state.mean
         np.testing.assert_allclose(mean, theirs.mean, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(0.5 * ours.inner.std, theirs.std, rtol=1e-4)
-        np.testing.assert_allclose(ours.inner.C, theirs.C, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(0.5 * ours.strategy_state.std, theirs.std, rtol=1e-4)
+        np.testing.assert_allclose(ours.strategy_state.C, theirs.C, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("n", [1, 5, 20])
@@ -165,7 +165,9 @@ def test_float32_comes_to_an_end_and_never_to_nan():
     assert np.all(np.isfinite(result.trace))
     assert np.isfinite(result.loss)
     assert Status(int(result.status)).converged
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.state.inner.inner))
+    assert all(
+        np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.state.memory.strategy_state)
+    )
 
 
 def test_a_flat_loss_ends_it():
@@ -202,7 +204,7 @@ def test_the_target_ends_it_and_a_negative_tolerance_does_not():
 
 def trace_plans(refiner, objective, start, steps):
     def plan(state):
-        return state.inner.plan
+        return state.memory.plan
 
     return run(refiner, objective, start, 1, num_steps=steps, record=plan).trace
 
@@ -313,7 +315,7 @@ def test_a_std_for_each_param_and_a_pytree():
     std = {"a": jnp.array([1.0, 0.1]), "b": 10.0}
     refiner = Evolution("cma_es", std=std)
     state = refiner.init(lambda p: sphere(p["a"]) + p["b"] ** 2, start, jax.random.key(0))
-    np.testing.assert_allclose(state.inner.width, [1, 0.1, 10])
+    np.testing.assert_allclose(state.memory.width, [1, 0.1, 10])
 
 
 @pytest.mark.parametrize("strategy", ["CMA_ES", "Open_ES", "PSO", "ga"])
@@ -382,7 +384,7 @@ def test_an_optimizer_with_its_numbers():
     quick = slow.replace(hyper={"learning_rate": 1.0})
     start = jnp.full(2, 2.0)
     means = [
-        np.asarray(run(r, sphere, start, 1, num_steps=30).state.inner.inner.mean)
+        np.asarray(run(r, sphere, start, 1, num_steps=30).state.memory.strategy_state.mean)
         for r in (slow, quick)
     ]
     assert np.all(np.abs(means[0]) < 1e-3)
@@ -395,7 +397,7 @@ def optax_sgd(learning_rate):
 
 def test_elites_alone_have_children():
     def begin(state):
-        return state.inner.inner
+        return state.memory.strategy_state
 
     refiner = Evolution("ga", population_size=10, elite_ratio=0.1, hyper={"crossover_rate": 0.0})
     state = refiner.init(sphere, jnp.ones(3), jax.random.key(0))
@@ -453,7 +455,7 @@ def test_doublings_below_0_are_refused():
 
 @pytest.mark.slow
 def test_it_goes_into_restarts():
-    refiner = Restarts(Evolution("cma_es", std=0.3), n=2, spread=0.5)
+    refiner = Restarts(Evolution("cma_es", std=0.3), n=2, std=0.5)
     result = run_until(refiner, sphere, jnp.ones(2), max_steps=200, stop=Stop(target=1e-4))
     assert result.status == Status.TARGET_REACHED
 

@@ -99,7 +99,7 @@ class Cascade:
     def solve(self) -> None:
         """Run all stages; end early, with the best so far, if the deadline says so."""
         self._solve()
-        verdict = self.deadline.verdict()
+        verdict = self.deadline.status()
         if verdict is not None:
             converged = (self.status >= 1) & (self.status <= int(Status.TARGET_REACHED))
             self.status[~converged & (self.status > 0)] = int(verdict)
@@ -124,7 +124,7 @@ class Cascade:
         rows = np.flatnonzero(as_it_came | (self.given & ~(self.loss <= _UNEXPLAINED)))
         self._fit_exact(rows, self.start[rows])
         rows = np.flatnonzero(self.loss <= _UNEXPLAINED)
-        if not len(rows) or self.deadline.verdict() is not None:
+        if not len(rows) or self.deadline.status() is not None:
             return
         moves = min(self.most, MOVES)
         found = climb(self.problem, self.space, rows, self.lenses[rows], moves=moves)
@@ -191,7 +191,7 @@ class Cascade:
         self, problem: InverseProblem, start: Any, max_steps: int, stop: Stop | None
     ) -> BatchResult | None:
         """Run a batch within the time that is left; None if there is nothing to do, or no time."""
-        if self.deadline.verdict() is not None or not len(jax.tree.leaves(start)[0]):
+        if self.deadline.status() is not None or not len(jax.tree.leaves(start)[0]):
             return None
         left = self.deadline.end - time.monotonic()
         refiner = LevenbergMarquardt()

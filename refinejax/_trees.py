@@ -1,0 +1,74 @@
+"""Helpers for pytrees: wrapping functions, broadcasting, selecting, clipping to bounds."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+
+Bounds = tuple[PyTree, PyTree]
+
+
+def structure_hash(*trees: Any) -> int:
+    """Return a number that differs where classes of pytrees do; for a static argument of a jit.
+
+    To jaxlib (0.10) the structures of two classes registered as dataclasses, which those of
+    flax.struct are, are equal where their static fields are, though their hashes differ: the table
+    of compiled programs, which looks at a few bits of the hash before it asks for equality, now and
+    then takes one class for the other.
+    """
+    return hash(tuple(jax.tree.structure(tree) for tree in trees))
+
+
+def as_pytree(function: Any) -> Any:
+    """Wrap a callable that is no pytree in ``jax.tree_util.Partial``; leave all else alone."""
+    leaves = jax.tree.leaves(function)
+    is_leaf = len(leaves) == 1 and leaves[0] is function
+    return jax.tree_util.Partial(function) if is_leaf and callable(function) else function
+
+
+def bounds_of(objective: Any) -> Bounds | None:
+    """Return (lower, upper) if the objective has bounds."""
+    return offer(objective, "bounds")
+
+
+def offer(objective: Any, name: str) -> Any:
+    """Return an optional attribute or None, also of an object that `as_pytree` has wrapped."""
+    wrapped = isinstance(objective, jax.tree_util.Partial) and not objective.args
+    return getattr(objective.func if wrapped else objective, name, None)
+
+
+def project(params: Any, bounds: Bounds | None) -> Any:
+    """Clip params to the bounds, if there are any. NaN stays NaN."""
+    if bounds is None:
+        return params
+    lower, upper = (broadcast_like(bound, params) for bound in bounds)
+    return jax.tree.map(
+        lambda p, low, high: jnp.clip(p, jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)),
+        params,
+        lower,
+        upper,
+    )
+
+
+def pressing(params: Any, grad: Any, bounds: Bounds) -> PyTree:
+    """Return True where a param is at a bound and descent would take it outside."""
+    lower, upper = (broadcast_like(bound, params) for bound in bounds)
+
+    def press(p: Array, g: Array, low: Any, high: Any) -> Array:
+        low, high = jnp.asarray(low, p.dtype), jnp.asarray(high, p.dtype)
+        return ((p <= low) & (g > 0)) | ((p >= high) & (g < 0))
+
+    return jax.tree.map(press, params, grad, lower, upper)
+
+
+def broadcast_like(value: Any, like: Any) -> Any:
+    """Give a single number or array, meant for every leaf, the structure of ``like``."""
+    if jax.tree.structure(value) == jax.tree.structure(like):
+        return value
+    return jax.tree.map(lambda _: value, like)
+
+
+def select(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
+    """Return ``yes`` where the condition holds, else ``no``, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -1,0 +1,1 @@
+"""What the commands of applications share: options, files, running."""
