@@ -29,7 +29,7 @@ example:
 
 _COMMANDS = {
     "metalens": "refinejax.apps.metalens.command",
-    "simulate": "refinejax.apps.metalens.simulate_command",
+    "simulate": "refinejax.apps.metalens.simulate",
     "train": "refinejax.cli.train",
     "latent": "refinejax.apps.latent.command",
     "experiments": "refinejax.cli.experiments",
