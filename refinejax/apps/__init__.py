@@ -1,1 +1,5 @@
-"""Applications: what a domain user imports."""
+"""Applications: what a domain user imports. Each is imported when it is first used."""
+
+from refinejax._lazy import attach as _attach
+
+__getattr__, __dir__, __all__ = _attach(__name__, __file__)
