@@ -62,7 +62,7 @@ PRETRAINED := predictor/metalens_predictor refiner/metalens_update refiner/dampe
 pretrained: $(READY)  ## train the models that come with the package
 	for model in $(PRETRAINED); do \
 		kind=$$(dirname $$model); name=$$(basename $$model); \
-		$(BIN)/refinejax train $$kind --config refinejax/configs/$$name.toml --out training/$$name \
+		$(BIN)/refinejax train $$kind --config refinejax/configs/$$name.toml --output training/$$name \
 		&& rm -rf refinejax/_pretrained/$$name \
 		&& cp -r training/$$name/model refinejax/_pretrained/$$name || exit 1; \
 	done

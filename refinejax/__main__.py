@@ -2,6 +2,6 @@
 
 import sys
 
-from refinejax.cli import main
+from refinejax.cli.main import main
 
 sys.exit(main())

@@ -22,11 +22,15 @@ class Command:
 
     Attributes:
         summary: one line for ``refinejax --help``.
-        add: reference to a function that adds its parser to the subparsers of argparse.
+        options: reference to ``options(parser)``, which adds the options of the command to its
+            `argparse.ArgumentParser`, and may set its ``description``.
+        run: reference to ``run(options) -> int``, from the `argparse.Namespace` to the exit code.
+            ``ValueError``, ``OSError`` and ``commands.files.InputError`` become one line on stderr.
     """
 
     summary: str
-    add: str
+    options: str
+    run: str
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,19 @@ class Application:
         name: of the application.
         commands: by name, such as "metalens"; of two words, such as "simulate metalens", for a
             command below another.
+        example: lines of shell for ``refinejax --help``.
         trainings: kind for ``refinejax train KIND`` → reference to a function from a configuration
             to a plan (see `refinejax.training.plans`).
         tasks: name for ``[task] problems = NAME`` → reference to a function without arguments that
             need be given, which returns a task distribution.
         architectures: name → reference to a builder of models, ``build(config, key)``.
-        pretrained: names of the package's folders with models that come with it, as
-            ``"package:folder"``.
+        pretrained: folders with models that come with the application, as ``"package:folder"``;
+            each model is a folder in such a folder.
     """
 
     name: str
     commands: Mapping[str, Command] = field(default_factory=dict)
+    example: str = ""
     trainings: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, str] = field(default_factory=dict)
     architectures: Mapping[str, str] = field(default_factory=dict)
@@ -55,20 +61,54 @@ class Application:
 
 
 def resolve(reference: str) -> Any:
-    """Import what ``"module:name"`` refers to."""
+    """Import what ``"module:name"`` refers to.
+
+    Args:
+        reference: module, colon, name.
+
+    Raises:
+        ImportError: if there is no such module, or it has no such name.
+    """
     module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+    found = importlib.import_module(module)
+    if not hasattr(found, name):
+        raise ImportError(f"{reference!r}: the module {module} has no {name!r}")
+    return getattr(found, name)
 
 
 def applications() -> tuple[Application, ...]:
-    """Return all applications: those of this package, then those of others by entry point."""
+    """Return all applications: those of this package, then those of others by entry point.
+
+    Raises:
+        ImportError: if one of another package cannot be imported; names its entry point.
+        ValueError: if an entry point refers to something else than an `Application`.
+    """
     own = [resolve(f"{package}.application:APPLICATION") for package in BUILT_IN]
-    others = [point.load() for point in importlib.metadata.entry_points(group=GROUP)]
-    return (*own, *others)
+    points = importlib.metadata.entry_points(group=GROUP)
+    return (*own, *map(_load, sorted(points, key=lambda point: point.name)))
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Application:
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"application {point.name!r} cannot be imported from {point.value} ({error}); mend or "
+            "uninstall the package that registers it"
+        ) from error
+    if not isinstance(found, Application):
+        raise ValueError(
+            f"application {point.name!r}: {point.value} is a {type(found).__name__}; expected an "
+            "Application"
+        )
+    return found
 
 
 def registered(what: str) -> dict[str, Any]:
-    """Return one mapping of all applications, such as "tasks".
+    """Return one mapping of all applications, by name.
+
+    Args:
+        what: "commands", "trainings", "tasks" or "architectures".
 
     Raises:
         ValueError: if two applications use the same name.

@@ -1,20 +1,52 @@
 """`refinejax doctor`: versions, devices, precision, cache, and what is wrong with them."""
 
 import argparse
-from typing import Any
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from refinejax.commands.files import print_json
-from refinejax.doctor import Diagnosis, diagnose
+from refinejax.commands.options import add_shared
+
+_PACKAGES = ("refinejax", "jax", "jaxlib", "flax", "optax", "evosax", "orbax-checkpoint", "numpy")
+_EXTRAS = {"matplotlib": "plot"}
+_FREE = 2**30  # bytes; with less, a compilation cache does more harm than good
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    doctor = commands.add_parser("doctor", description="Versions, devices, precision, cache.")
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    doctor.set_defaults(run=_doctor)
+class Diagnosis(NamedTuple):
+    """Facts by name, what is wrong (with remedies), and what could be better."""
+
+    facts: dict[str, Any]
+    problems: list[str]
+    advice: list[str]
 
 
-def _doctor(options: argparse.Namespace) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command.
+
+    Args:
+        parser: of the command.
+    """
+    parser.description = "Versions, devices, precision, cache, and what is wrong with them."
+    add_shared(parser, "json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the diagnosis.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        The exit code: 1 if there are problems.
+    """
     diagnosis = diagnose()
     if options.json:
         print_json(**diagnosis._asdict())
@@ -35,3 +67,105 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
         print(f"\nadvice: {text}")
     if not diagnosis.problems:
         print("\nno problems found")
+
+
+def diagnose() -> Diagnosis:
+    """Look at versions, devices, precision and compilation cache."""
+    versions = {name: _version(name) for name in (*_PACKAGES, *_EXTRAS)}
+    devices = [str(device.device_kind) for device in jax.devices()]
+    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    facts = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "versions": versions,
+        "backend": jax.default_backend(),
+        "devices": devices,
+        "precision": "float64" if jax.config.jax_enable_x64 else "float32",  # pyright: ignore[reportAttributeAccessIssue]
+        "cache": cache or "none",
+    }
+    return Diagnosis(facts, _problems(versions, cache), _advice(versions, cache))
+
+
+def _problems(versions: dict[str, str | None], cache: str | None) -> list[str]:
+    problems = [*_outdated(versions), *_arithmetic()]
+    if versions["jax"] != versions["jaxlib"]:
+        problems.append(
+            f"jax {versions['jax']} and jaxlib {versions['jaxlib']} differ; reinstall: "
+            "pip install --upgrade jax"
+        )
+    if jax.default_backend() == "cpu" and _has_nvidia() and not os.environ.get("JAX_PLATFORMS"):
+        problems.append(
+            "there is an NVIDIA GPU but JAX does not use it; pip install 'refinejax[cuda13]' (or "
+            "cuda12 for older drivers)"
+        )
+    if cache and "://" not in cache:
+        problems += _cache_problems(Path(cache))
+    return problems
+
+
+def _outdated(versions: dict[str, str | None]) -> list[str]:
+    """Compare with the floors that the package states."""
+    found = []
+    for line in _requirements():
+        match = re.fullmatch(r"([\w.-]+)>=([\d.]+)", line)
+        if match is None:
+            continue
+        have = versions.get(match[1]) or _version(match[1])
+        if have is None:
+            found.append(f"{match[1]} is not installed; pip install {match[1]}")
+        elif _numbers(have) < _numbers(match[2]):
+            found.append(
+                f"{match[1]} {have} is older than {match[2]}; pip install --upgrade {match[1]}"
+            )
+    return found
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires("refinejax") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        return []
+
+
+def _arithmetic() -> list[str]:
+    """Compile and run something whose result is known."""
+    total = float(jax.jit(lambda x: jnp.sum(x * x))(jnp.arange(10.0)))
+    return [] if total == 285.0 else [f"JAX computed Σk² to 9 as {total}, not 285; reinstall jax"]
+
+
+def _cache_problems(folder: Path) -> list[str]:
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return [f"compilation cache {folder}: not a folder that can be written; mkdir -p {folder}"]
+    free = shutil.disk_usage(folder).free
+    if free < _FREE:
+        return [f"compilation cache {folder}: only {free / 2**20:.0f} MiB free on its disk"]
+    return []
+
+
+def _advice(versions: dict[str, str | None], cache: str | None) -> list[str]:
+    advice = [
+        f"{name} is not installed; for reports: pip install 'refinejax[{extra}]'"
+        for name, extra in _EXTRAS.items()
+        if versions[name] is None
+    ]
+    if not cache:
+        advice.append(
+            "no compilation cache: set JAX_COMPILATION_CACHE_DIR to a folder, and a second process "
+            "starts in a fraction of the time"
+        )
+    return advice
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _has_nvidia() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None

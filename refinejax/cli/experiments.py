@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refinejax.commands.files import InputError, print_json
-from refinejax.commands.options import EXIT_CODES
+from refinejax.commands.options import EXIT_CODES, add_shared
 from refinejax.experiments import (
     Log,
     Records,
@@ -53,9 +53,13 @@ for other tasks, and is no verdict: that is what compare gives, for one metric s
 """
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("experiments", description=_ABOUT, epilog=EXIT_CODES)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the parts of the command, each with its options.
+
+    Args:
+        parser: of the command.
+    """
+    parser.description = _ABOUT
     parts = parser.add_subparsers(required=True, metavar="PART")
     adding = _part(parts, "add", _ADD, _add)
     adding.add_argument("file", metavar="FILE", nargs="?", default="-", help="default -: stdin")
@@ -78,12 +82,28 @@ def add(commands: Any) -> None:
     many.add_argument("--lower", action="store_true", help="lower is better")
 
 
-def _part(parts: Any, name: str, text: str, run: Any) -> Any:
+def _part(parts: Any, name: str, text: str, do: Any) -> Any:
     parser = parts.add_parser(name, description=text, epilog=EXIT_CODES)
     parser.add_argument("log", metavar="LOG", type=Path, help="file of JSON lines")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
+    add_shared(parser, "json")
+    parser.set_defaults(part=do)
     return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a part of the command.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        The exit code: 1 if ``log --check`` finds another page.
+
+    Raises:
+        InputError: if a file cannot be read.
+        ValueError: for records that do not fit the log.
+    """
+    return options.part(options)
 
 
 def _add(options: argparse.Namespace) -> int:

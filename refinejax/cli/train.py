@@ -8,8 +8,8 @@ from typing import Any
 from refinejax._core import Status
 from refinejax.apps.training import PLANS, train_model
 from refinejax.commands.files import InputError, print_json
-from refinejax.commands.options import EXIT_CODES, INTERRUPTED
-from refinejax.commands.running import add_running, begin
+from refinejax.commands.options import INTERRUPTED, add_shared
+from refinejax.commands.running import begin
 
 _TRAIN = """\
 Train a model on problems that are simulated on the way; multitask: on a CSV table.
@@ -21,28 +21,44 @@ end model: the weights that were best by validation, for load_model.
 """
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("train", description=_TRAIN, epilog=EXIT_CODES)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command.
+
+    Args:
+        parser: of the command.
+    """
+    parser.description = _TRAIN
     option = parser.add_argument
     option("kind", choices=tuple(PLANS), metavar="KIND", help=f"one of {', '.join(PLANS)}")
     option("--config", metavar="FILE.toml", type=Path, required=True, help="what to train, and how")
-    option("--out", metavar="DIR", type=Path, required=True, help="where to keep it")
+    option("--output", metavar="DIR", type=Path, required=True, help="where to keep it")
     option("--resume", action="store_true", help="go on with an interrupted training in DIR")
-    add_running(parser)
-    parser.set_defaults(run=_train)
+    add_shared(parser, "cache", "progress", "json")
 
 
-def _train(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Train a model and write it.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        The exit code: 1 if the training ended without a finite loss.
+
+    Raises:
+        InputError: if the configuration cannot be read.
+        ValueError: if it does not describe a training.
+        OSError: if the folder cannot be written.
+    """
     progress = begin(options)
     trained = train_model(
         options.kind,
         _read(options.config),
-        options.out,
+        options.output,
         resume=options.resume,
         progress=progress,
     )
-    model = options.out / "model"
+    model = options.output / "model"
     loss = trained.loss if trained.loss < float("inf") else None
     if options.json:
         print_json(

@@ -5,10 +5,12 @@ import os
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -17,10 +19,24 @@ class InputError(Exception):
     """Wrong arguments or input; the text says how to mend it."""
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """Read an npz file; say what is wrong with it if anything is."""
+def read_npz(path: Path, required: Mapping[str, str], remedy: str) -> "dict[str, np.ndarray]":
+    """Read an npz file of plain arrays.
+
+    Args:
+        path: of the file.
+        required: name of an array that must be there → what it must hold.
+        remedy: how to get such a file, for the error if there is none.
+
+    Returns:
+        All arrays of the file, by name.
+
+    Raises:
+        InputError: if there is no such file, it is damaged, or an array is missing.
+    """
+    import numpy as np  # `refinejax --help` does without
+
     if not path.is_file():
-        raise InputError(f"{path}: no such file; make one with `refinejax simulate metalens`")
+        raise InputError(f"{path}: no such file; {remedy}")
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not a complete zip archive")
@@ -30,14 +46,25 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path}: not an .npz file of plain arrays ({error}); write it with numpy.savez"
         ) from error
-    if "phase" not in arrays:
-        have = ", ".join(arrays) or "nothing"
-        raise InputError(f"{path}: no array named phase, which must hold the maps; it has {have}")
+    for name, content in required.items():
+        if name not in arrays:
+            have = ", ".join(arrays) or "nothing"
+            raise InputError(
+                f"{path}: no array named {name}, which must hold {content}; it has {have}"
+            )
     return arrays
 
 
-def writable(path: Path) -> None:
-    """Find out before the work is done whether its result can be written."""
+def check_writable(path: Path) -> None:
+    """Check before the work is done that its result can be written.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: if it is no place for a file.
+        OSError: if its folder cannot be written.
+    """
     folder = path.absolute().parent
     if not folder.is_dir():
         raise InputError(f"{path}: the folder {folder} does not exist; mkdir -p {folder}")
@@ -53,21 +80,34 @@ def writable(path: Path) -> None:
     os.unlink(probe)
 
 
-def write(path: Path, **arrays: Any) -> None:
+def write_npz(path: Path, **arrays: Any) -> None:
     """Write an npz file.
 
+    Args:
+        path: of the file; it appears whole, or not at all.
+        arrays: by name.
+
     Raises:
-        OSError: if that is not possible, and what to do.
+        OSError: if that is not possible; says what to do.
     """
-    from refinejax.batch.result import write_npz  # which needs JAX, and not every command does
+    from refinejax.batch.result import (
+        write_npz as save,
+    )  # which needs JAX, and not every command does
 
     try:
-        write_npz(path, **arrays)
+        save(path, **arrays)
     except OSError as error:
         why = error.strerror or error
         raise OSError(f"{path}: cannot be written ({why}); make room, or name another") from error
 
 
 def print_json(**content: Any) -> None:
-    """Print one JSON object."""
+    """Print one JSON object on one line.
+
+    Args:
+        content: by name; numbers must be finite.
+
+    Raises:
+        ValueError: for a number that is not finite.
+    """
     print(json.dumps(content, allow_nan=False))

@@ -1,7 +1,9 @@
-"""What the commands' options share."""
+"""Options that several commands have: one name, one meaning and one text for each."""
 
 import argparse
 import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 INTERRUPTED = 130
@@ -34,3 +36,77 @@ def _integer(text: str, bits: int) -> int:
 
 count = functools.partial(_integer, bits=31)
 seed = functools.partial(_integer, bits=63)
+
+
+def _lanes(parser: argparse.ArgumentParser) -> None:
+    text = "samples under way at once (default: by the hardware)"
+    parser.add_argument("--lanes", metavar="L", type=count, help=text)
+
+
+def _memory_limit(parser: argparse.ArgumentParser) -> None:
+    text = "choose the lanes to stay within, such as 30GB"
+    parser.add_argument("--memory-limit", metavar="SIZE", help=text)
+
+
+def _time_limit(parser: argparse.ArgumentParser) -> None:
+    text = "end after so long with what is done"
+    parser.add_argument("--time-limit", metavar="SEC", type=float, help=text)
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    text = "keep finished samples there; a rerun resumes"
+    parser.add_argument("--checkpoint", metavar="DIR", type=Path, help=text)
+
+
+def _seed(parser: argparse.ArgumentParser) -> None:
+    text = "of all that is drawn at random (default: 0)"
+    parser.add_argument("--seed", metavar="S", type=seed, default=0, help=text)
+
+
+def _cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="keep compiled programs there (default: in the user's folder for caches); the next "
+        "run starts in a fraction of the time",
+    )
+
+
+def _progress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="draw a progress bar on stderr"
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    text = "print one JSON object and nothing else"
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+_SHARED: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "lanes": _lanes,
+    "memory_limit": _memory_limit,
+    "time_limit": _time_limit,
+    "checkpoint": _checkpoint,
+    "seed": _seed,
+    "cache": _cache,
+    "progress": _progress,
+    "json": _json,
+}
+
+
+def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add options that several commands have.
+
+    Args:
+        parser: of a command.
+        names: "lanes", "memory_limit" (`batch.Execution`), "time_limit", "checkpoint", "seed",
+            "cache", "progress" (see `commands.running.begin`) or "json".
+
+    Raises:
+        KeyError: for another name.
+    """
+    for name in names:
+        _SHARED[name](parser)

@@ -1,34 +1,26 @@
-"""What commands share that compile and run for a while."""
+"""What commands do that compile and run for a while."""
 
 import argparse
 import sys
 
-from refinejax.compiled import keep_compiled
-
-
-def add_running(parser: argparse.ArgumentParser) -> None:
-    """Add the options --cache, --progress and --json."""
-    option = parser.add_argument
-    option(
-        "--cache",
-        metavar="DIR",
-        nargs="?",
-        const="",
-        help="keep compiled programs there (default: in the user's folder for caches); the next "
-        "run starts in a fraction of the time",
-    )
-    option(
-        "--progress", action=argparse.BooleanOptionalAction, help="draw a progress bar on stderr"
-    )
-    option("--json", action="store_true", help="print one JSON object and nothing else")
-
 
 def begin(options: argparse.Namespace) -> bool:
-    """Keep compiled programs if asked to, and return whether a progress bar is to be drawn.
+    """Keep compiled programs if asked to, and decide whether to draw a progress bar.
 
-    Unless it is said, one is drawn on a terminal, and none beside JSON.
+    Without ``--progress`` or ``--no-progress`` one is drawn on a terminal, and none beside JSON.
+
+    Args:
+        options: with the shared options "cache", "progress" and "json".
+
+    Returns:
+        Whether to draw a progress bar.
+
+    Raises:
+        ValueError: if the folder of ``--cache`` cannot be written.
     """
     if options.cache is not None:
+        from refinejax.compiled import keep_compiled  # which needs JAX
+
         keep_compiled(options.cache or None)
     if options.progress is not None:
         return options.progress

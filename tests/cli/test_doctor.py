@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import refinejax
-from refinejax import cli, doctor
-from refinejax.cli import doctor as doctor_command
+from refinejax import cli
+from refinejax.cli import doctor
 
 FLOORS = ["jax>=0.10", "flax>=0.12.8", "numpy>=2.0", 'matplotlib>=3.9; extra == "plot"']
 
@@ -148,7 +148,7 @@ PROBLEM = doctor.Diagnosis(
 @pytest.mark.parametrize("problems", [[], PROBLEM.problems])
 def test_exit_codes_and_output(capsys, monkeypatch, problems):
     diagnosis = PROBLEM._replace(problems=problems)
-    monkeypatch.setattr(doctor_command, "diagnose", lambda: diagnosis)
+    monkeypatch.setattr(doctor, "diagnose", lambda: diagnosis)
     code = 1 if problems else 0
     assert cli.main(["doctor"]) == code
     text = capsys.readouterr().out

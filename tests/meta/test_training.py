@@ -289,7 +289,7 @@ width = 3
 def test_a_rule_is_trained_by_the_command_and_loaded_into_a_loop_of_optax(tmp_path):
     text = CONFIG.replace('"pes"', '"full"').replace("units = 1.0", "parts = 1")
     (tmp_path / "config.toml").write_text(text.replace("steps = 2", "steps = 1"))
-    arguments = ["--config", str(tmp_path / "config.toml"), "--out", str(tmp_path / "out")]
+    arguments = ["--config", str(tmp_path / "config.toml"), "--output", str(tmp_path / "out")]
     assert cli.main(["train", "meta", *arguments]) == 0
     model = load_model(tmp_path / "out" / "model")
     assert model.architecture == "rule"

@@ -49,7 +49,14 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     (folder / "config.toml").write_text(CONFIG)
     code = cli.main(
-        ["train", "refiner", "--config", str(folder / "config.toml"), "--out", str(folder / "out")]
+        [
+            "train",
+            "refiner",
+            "--config",
+            str(folder / "config.toml"),
+            "--output",
+            str(folder / "out"),
+        ]
     )
     assert code == 0
     return folder
@@ -78,7 +85,7 @@ def test_the_log_has_a_line_for_each_step(trained):
 
 
 def test_resume_of_what_is_done_gives_the_same_and_another_config_is_refused(trained, capsys):
-    arguments = ["train", "refiner", "--out", str(trained / "out"), "--config"]
+    arguments = ["train", "refiner", "--output", str(trained / "out"), "--config"]
     before = load_model(trained / "out" / "model").value
     assert cli.main([*arguments, str(trained / "config.toml"), "--resume", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -119,7 +126,7 @@ def test_bad_configurations_are_named(tmp_path, capsys, old, new, message):
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.replace(old, new))
     out = tmp_path / "out"
-    assert cli.main(["train", "refiner", "--config", str(path), "--out", str(out)]) == 2
+    assert cli.main(["train", "refiner", "--config", str(path), "--output", str(out)]) == 2
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(capsys.readouterr().err)
     assert not out.exists()
@@ -127,7 +134,7 @@ def test_bad_configurations_are_named(tmp_path, capsys, old, new, message):
 
 def test_a_missing_file_and_an_unknown_kind_are_named(tmp_path, capsys):
     path = tmp_path / "none.toml"
-    assert cli.main(["train", "refiner", "--config", str(path), "--out", str(tmp_path)]) == 2
+    assert cli.main(["train", "refiner", "--config", str(path), "--output", str(tmp_path)]) == 2
     assert "none.toml cannot be read (No such file" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"kind: expected one of .*refiner.*, got 'x'"):
         train_model("x", {}, tmp_path)
@@ -155,7 +162,7 @@ hidden = 4
 def predictor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predictor")
     (folder / "config.toml").write_text(PREDICTOR)
-    arguments = ["--config", str(folder / "config.toml"), "--out", str(folder / "out"), "--json"]
+    arguments = ["--config", str(folder / "config.toml"), "--output", str(folder / "out"), "--json"]
     assert cli.main(["train", "predictor", *arguments]) == 0
     return folder / "out" / "model"
 

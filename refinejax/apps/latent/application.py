@@ -1,5 +1,14 @@
 """What this application adds to the command line, to training and to the models."""
 
-from refinejax._applications import Application
+from refinejax._applications import Application, Command
 
-APPLICATION = Application("latent")
+APPLICATION = Application(
+    "latent",
+    commands={
+        "latent": Command(
+            "inputs for which a trained model predicts what is asked",
+            options="refinejax.apps.latent.command:add_options",
+            run="refinejax.apps.latent.command:run",
+        )
+    },
+)

@@ -14,9 +14,9 @@ from refinejax._core import Status
 from refinejax.apps.latent import LatentResult, Mahalanobis, MultiTaskModel, optimize_latent
 from refinejax.apps.latent.shortcuts import read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table, write_table
-from refinejax.commands.files import InputError, print_json, writable
-from refinejax.commands.options import EXIT_CODES, INTERRUPTED, count, seed
-from refinejax.commands.running import add_running, begin
+from refinejax.commands.files import InputError, check_writable, print_json
+from refinejax.commands.options import INTERRUPTED, add_shared, count, seed
+from refinejax.commands.running import begin
 from refinejax.models import load_model
 
 _LATENT = """\
@@ -78,9 +78,13 @@ class SearchConfig:
             raise ValueError(f"search.mahalanobis: expected 0 or more, got {self.mahalanobis}")
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("latent", description=_LATENT, epilog=EXIT_CODES)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command.
+
+    Args:
+        parser: of the command.
+    """
+    parser.description = _LATENT
     option = parser.add_argument
     option("model", metavar="MODEL", type=Path, help="folder of a trained model")
     option("--targets", metavar="FILE.toml", type=Path, required=True, help="what is asked")
@@ -88,14 +92,25 @@ def add(commands: Any) -> None:
     option("--output", metavar="OUT.csv", type=Path, required=True, help="where to write")
     option("--select", metavar="K", type=count, default=1, help="answers a sample (default: 1)")
     option("--seed", metavar="S", type=seed, help="in place of key in FILE.toml")
-    option("--time-limit", metavar="SEC", type=float, help="end after so long with what is done")
-    add_running(parser)
-    parser.set_defaults(run=_latent)
+    add_shared(parser, "time_limit", "cache", "progress", "json")
 
 
-def _latent(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Read a model, targets and starts, search, and write the answers.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        The exit code: 130 if it was interrupted.
+
+    Raises:
+        InputError: if a file or an option cannot be used.
+        ValueError: for targets or settings that do not fit the model.
+        OSError: if the output cannot be written.
+    """
     options.progress = begin(options)
-    writable(options.output)
+    check_writable(options.output)
     model = _model(options.model)
     tables = _tables(options.targets)
     search = read_config(SearchConfig, tables.get("search", {}), "search")

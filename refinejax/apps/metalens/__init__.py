@@ -1,11 +1,5 @@
 """From phase maps of a metalens to its geometry."""
 
-from refinejax.apps.metalens.solve import convergence as convergence
-from refinejax.apps.metalens.solve import invert as invert
-from refinejax.apps.metalens.solve import predict as predict
-from refinejax.apps.metalens.solve import predict_lenses as predict_lenses
-from refinejax.apps.metalens.solve import residual_rmse as residual_rmse
-from refinejax.apps.metalens.solve import simulate as simulate
-from refinejax.apps.metalens.solve import space as space
-from refinejax.apps.metalens.solve import starts as starts
-from refinejax.apps.metalens.tasks import LensTasks as LensTasks
+from refinejax._lazy import attach as _attach
+
+__getattr__, __dir__, __all__ = _attach(__name__, __file__)

@@ -1,5 +1,25 @@
 """What this application adds to the command line, to training and to the models."""
 
-from refinejax._applications import Application
+from refinejax._applications import Application, Command
 
-APPLICATION = Application("metalens")
+_HERE = "refinejax.apps.metalens"
+
+APPLICATION = Application(
+    "metalens",
+    commands={
+        "metalens": Command(
+            "lens parameters from wrapped phase maps",
+            options=f"{_HERE}.command:add_options",
+            run=f"{_HERE}.command:run",
+        ),
+        "simulate metalens": Command(
+            "make phase maps, with noise, to try it on",
+            options=f"{_HERE}.simulate_command:add_options",
+            run=f"{_HERE}.simulate_command:run",
+        ),
+    },
+    example="""\
+refinejax simulate metalens --count 64 --size 64 --noise grain --error 0.05 --output maps.npz
+refinejax metalens maps.npz --output refined.npz --report report
+""",
+)

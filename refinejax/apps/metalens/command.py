@@ -12,9 +12,9 @@ from refinejax._methods import METHODS
 from refinejax.apps import metalens
 from refinejax.apps.metalens.solve import PREDICTOR, check_maps
 from refinejax.batch.result import BatchResult
-from refinejax.commands.files import InputError, print_json, read, writable, write
-from refinejax.commands.options import EXIT_CODES, INTERRUPTED, count, seed
-from refinejax.commands.running import add_running, begin
+from refinejax.commands.files import InputError, check_writable, print_json, read_npz, write_npz
+from refinejax.commands.options import INTERRUPTED, add_shared, count
+from refinejax.commands.running import begin
 from refinejax.models import load_model, pretrained
 from refinejax.networks.predictor import Predictor
 from refinejax.physics.metalens.lens import LASER_LINES, NAMES, UNITS
@@ -36,9 +36,13 @@ than it came in.
 """
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("metalens", description=_METALENS, epilog=EXIT_CODES)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command.
+
+    Args:
+        parser: of the command.
+    """
+    parser.description = _METALENS
     option = parser.add_argument
     option("input", metavar="INPUT.npz", type=Path, help="phase maps")
     option(
@@ -69,31 +73,30 @@ def add(commands: Any) -> None:
         type=count,
         help="most steps a map (default: by the method)",
     )
-    option("--seed", metavar="S", type=seed, default=0, help="for methods that draw (default: 0)")
-    option(
-        "--lanes",
-        metavar="L",
-        type=count,
-        help="maps under way at once (default: by the hardware)",
-    )
-    option("--memory-limit", metavar="SIZE", help="choose the lanes to stay within, such as 30GB")
-    option(
-        "--time-limit",
-        metavar="SEC",
-        type=float,
-        help="end after so long with what is done",
-    )
-    option(
-        "--checkpoint", metavar="DIR", type=Path, help="keep finished maps there; a rerun resumes"
-    )
-    add_running(parser)
-    parser.set_defaults(run=_metalens)
+    shared = ("seed", "lanes", "memory_limit", "time_limit", "checkpoint")
+    add_shared(parser, *shared, "cache", "progress", "json")
 
 
-def _metalens(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Read maps, refine, write the result, and a report if asked to.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        The exit code: 130 if it was interrupted.
+
+    Raises:
+        InputError: if the input or an option cannot be used.
+        ValueError: for maps or numbers that do not fit.
+        OSError: if a file cannot be written.
+        ImportError: if a report needs a package that is missing.
+    """
     progress = begin(options)
-    writable(options.output)
-    arrays = read(options.input)
+    check_writable(options.output)
+    arrays = read_npz(
+        options.input, {"phase": "the maps"}, "make one with `refinejax simulate metalens`"
+    )
     if options.output.exists() and options.output.samefile(options.input):
         raise InputError(f"--output: {options.output} is the input; name another file")
     lines = LASER_LINES if options.wavelength == "lines" else None
@@ -134,7 +137,7 @@ def _metalens(options: argparse.Namespace) -> int:
 
 
 def _save(path: Path, result: BatchResult, rmse: np.ndarray, initial_rmse: np.ndarray) -> None:
-    write(
+    write_npz(
         path,
         params=result.params,
         rmse=rmse,

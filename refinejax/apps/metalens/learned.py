@@ -13,7 +13,7 @@ from refinejax._core import Refiner, coordinates
 from refinejax._trees import structure_hash
 from refinejax.apps.metalens.cascade.scale import OTHERS, REFERENCE
 from refinejax.apps.metalens.cascade.slopes import closed_form, possible_aliases, some_steps
-from refinejax.apps.metalens.predict import sample_lenses
+from refinejax.apps.metalens.prediction import sample_lenses
 from refinejax.apps.metalens.tasks import measured_slopes, reference_problem
 from refinejax.batch.lanes import REORDER
 from refinejax.networks.predictor import Predictor

@@ -29,7 +29,7 @@ from refinejax.apps.metalens.cascade.scale import (
 from refinejax.apps.metalens.cascade.slopes import SlopeFit, fit_slopes
 from refinejax.apps.metalens.cascade.stages import SMALLEST
 from refinejax.apps.metalens.learned import LearnedSlopes
-from refinejax.apps.metalens.predict import predict_maps
+from refinejax.apps.metalens.prediction import predict_maps
 from refinejax.apps.metalens.tasks import SMALLEST as SMALLEST_LEARNED
 from refinejax.apps.metalens.tasks import LensTasks as LensTasks
 from refinejax.batch import BatchResult

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from refinejax._config import read_config
 from refinejax._core import Scalar
 from refinejax.apps.metalens.cascade.scale import OTHERS, WAVELENGTH
-from refinejax.apps.metalens.predict import (
+from refinejax.apps.metalens.prediction import (
     context,
     kind_of,
     lens_space,
@@ -50,7 +50,7 @@ class PredictorTaskConfig:
         size: n, of the n × n maps.
         batch: maps of a step.
         validation: maps of a validation.
-        wavelength: kind of predictor, see `apps.metalens.predict`.
+        wavelength: kind of predictor, see `apps.metalens.prediction`.
         features: what the network sees, see `networks.PhaseFeatures`.
         block: likewise [px].
         members: networks in the ensemble.

@@ -423,7 +423,7 @@ def trained(tmp_path_factory):
     (folder / "config.toml").write_text(CONFIG.replace("TABLE", str(folder / "table.csv")))
     (folder / "targets.toml").write_text(TARGETS)
     command = ["train", "multitask", "--config", str(folder / "config.toml")]
-    assert cli.main([*command, "--out", str(folder / "out")]) == 0
+    assert cli.main([*command, "--output", str(folder / "out")]) == 0
     return folder
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import refinejax
 from refinejax.apps.metalens.cascade.scale import REFERENCE
-from refinejax.apps.metalens.predict import (
+from refinejax.apps.metalens.prediction import (
     KINDS,
     kind_of,
     lens_space,

@@ -1,24 +1,24 @@
-"""`refinejax simulate`: observations to try it on."""
+"""`refinejax simulate metalens`: phase maps to try it on."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from refinejax.apps import metalens
-from refinejax.commands.files import print_json, writable, write
-from refinejax.commands.options import Parser, count, seed
+from refinejax.commands.files import check_writable, print_json, write_npz
+from refinejax.commands.options import add_shared, count
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    simulate = commands.add_parser("simulate", description="Make observations to try it on.")
-    models = simulate.add_subparsers(required=True, metavar="MODEL", parser_class=Parser)
-    parser = models.add_parser(
-        "metalens",
-        help="wrapped phase maps of a lens",
-        description="Make phase maps of lenses drawn from the ranges. The file holds phase, truth, "
-        "wavelength\nand, with --error, initial.",
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command.
+
+    Args:
+        parser: of the command.
+    """
+    parser.description = (
+        "Make phase maps of lenses drawn from the ranges. The file holds phase, truth, wavelength\n"
+        "and, with --error, initial."
     )
     option = parser.add_argument
     option("--count", metavar="B", type=count, default=64, help="how many maps (default: 64)")
@@ -38,14 +38,25 @@ def add(commands: Any) -> None:
         type=float,
         help="also write initial: the truth plus Gaussian errors of this share of each range",
     )
-    option("--seed", metavar="S", type=seed, default=0, help="(default: 0)")
     option("--output", metavar="FILE", type=Path, required=True, help="where to write")
-    option("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.set_defaults(run=_simulate)
+    add_shared(parser, "seed", "json")
 
 
-def _simulate(options: argparse.Namespace) -> int:
-    writable(options.output)
+def run(options: argparse.Namespace) -> int:
+    """Make maps and write them.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: if the output is no place for a file.
+        ValueError: for numbers that do not fit.
+        OSError: if the file cannot be written.
+    """
+    check_writable(options.output)
     made = metalens.simulate(
         options.count,
         options.size,
@@ -53,7 +64,7 @@ def _simulate(options: argparse.Namespace) -> int:
         error=options.error,
         key=options.seed,
     )
-    write(options.output, **made)
+    write_npz(options.output, **made)
     shapes = {name: list(array.shape) for name, array in made.items()}
     if options.json:
         print_json(output=str(options.output), arrays=shapes)
