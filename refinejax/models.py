@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 
 from refinejax import learned, networks
+from refinejax._files import canonical_json
 from refinejax.checkpoint import load_card, load_tree, save_tree
 from refinejax.checkpoint.leaves import compare, describe
-from refinejax.checkpoint.settings import canonical
 from refinejax.checkpoint.versions import changes
 
 Architectures = Mapping[str, Callable[[dict[str, Any], Any], Any]]
@@ -68,8 +68,8 @@ def save_model(
         FileExistsError: if the folder holds other things than a model.
         OSError: if it cannot be written.
     """
-    plain = json.loads(canonical(config, "config"))
-    canonical(provenance, "provenance")
+    plain = json.loads(canonical_json(config, "config"))
+    canonical_json(provenance, "provenance")
     expected = describe(_build(architecture, plain, architectures), "value")
     try:
         compare(describe(value, "value"), expected, "the one given", "value")

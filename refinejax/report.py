@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 import refinejax
 from refinejax import plot
 from refinejax._core import Status
+from refinejax._files import atomic_write, write_text
 
 _DPI = 200
 _ROLES = ("worst", "median", "best")
@@ -171,11 +172,12 @@ def write_report(folder: str | os.PathLike[str], data: ReportData) -> Path:
     page = _page(data, samples, figures)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        _write(folder / f"{name}.png", figure)
+        with atomic_write(folder / f"{name}.png") as file:
+            file.write(figure)
     for name in set(_OPTIONAL) - set(figures):  # of an earlier report: not of this one
         (folder / f"{name}.png").unlink(missing_ok=True)
     index = folder / "index.html"
-    _write(index, page.encode(errors="replace"))  # a file name may be no Unicode
+    write_text(index, page)
     return index
 
 
@@ -225,17 +227,6 @@ def _draw(data: ReportData, samples: Mapping[str, int]) -> dict[str, bytes]:
         figures["convergence"] = plot.png(plot.convergence(data.trace), _DPI)
     figures["statuses"] = plot.png(plot.statuses(data.status), _DPI)
     return figures
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under a temporary name and rename: a file that exists is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _page(data: ReportData, samples: Mapping[str, int], figures: Mapping[str, bytes]) -> str:

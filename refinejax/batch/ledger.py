@@ -1,6 +1,5 @@
 """Finished samples on disk, so that an interrupted run goes on where it was."""
 
-import hashlib
 import json
 import os
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from refinejax.batch.result import write_npz
+from refinejax._files import hash_parts, write_json, write_npz
 
 _FORMAT = 1
 _ROWS = 1024  # of the data, spread evenly, enter the fingerprint
@@ -44,7 +43,7 @@ class Ledger:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not job.exists():
-                _write_json(job, mine)
+                write_json(job, mine)
         except OSError as error:
             raise OSError(
                 f"checkpoint: cannot write to the folder {self.folder} ({error}); name another"
@@ -109,28 +108,26 @@ def fingerprint(statics: Any, leaves: list[Any], data: list[Any]) -> str:
     It covers ``statics`` (by their repr), ``leaves`` in full, and of ``data`` (large, perhaps
     mapped files) shapes, dtypes and 1,024 rows spread evenly.
     """
-    digest = hashlib.sha256(_stable(repr(statics)).encode())
+    return hash_parts(_parts(statics, leaves, data))
+
+
+def _parts(statics: Any, leaves: list[Any], data: list[Any]) -> Iterator[str | np.ndarray]:
+    yield _stable(repr(statics))
     for leaf in leaves:
         if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        _absorb(digest, np.asarray(leaf))
+        yield np.asarray(leaf)
     for leaf in data:
         count = np.shape(leaf)[0]
         picks = np.unique(np.linspace(0, count - 1, min(count, _ROWS)).astype(int))
-        digest.update(str(np.shape(leaf)).encode())
+        yield str(np.shape(leaf))
         for pick in picks:
-            _absorb(digest, np.asarray(leaf[pick]))
-    return digest.hexdigest()
+            yield np.asarray(leaf[pick])
 
 
 def _stable(text: str) -> str:
     """Drop memory addresses, which differ between processes."""
     return " ".join(word.split(" at 0x")[0] for word in text.split(">"))
-
-
-def _absorb(digest: Any, array: np.ndarray) -> None:
-    digest.update(f"{array.dtype}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _compare(path: Path, mine: dict[str, Any]) -> None:
@@ -145,9 +142,3 @@ def _compare(path: Path, mine: dict[str, Any]) -> None:
             f"checkpoint: {path.parent} belongs to another job (other data, start, method, key or "
             "limits); use another folder, or delete it"
         )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)

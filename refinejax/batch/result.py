@@ -1,15 +1,14 @@
 """The outcome of a batch."""
 
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from refinejax._core import Status
+from refinejax._files import write_npz
 
 if TYPE_CHECKING:
     from refinejax.diagnostics import Covariance, Fit, GoodnessOfFit, Identifiability
@@ -199,28 +198,6 @@ class BatchResult:
         names = [name for name in arrays if name.startswith("margin_")]
         margins = {name.removeprefix("margin_"): arrays.pop(name) for name in names}
         return cls(**trees, **arrays, margins=margins, seconds=seconds, method=method, notes=notes)
-
-
-def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:
-    """Write arrays to ``path`` so that it never holds half a file."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _leaves(tree: Any) -> list[np.ndarray]:

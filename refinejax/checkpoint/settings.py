@@ -1,29 +1,10 @@
-"""Tables of settings: as JSON, their fingerprint, and how two of them differ."""
+"""How two tables of settings differ."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-
-def canonical(content: Any, name: str) -> str:
-    """Write ``content`` as JSON that is the same for equal content.
-
-    Raises:
-        ValueError: if JSON cannot hold it.
-    """
-    try:
-        return json.dumps(content, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name}: expected what JSON can hold (text, finite numbers, lists, tables with names "
-            f"as keys): {error}"
-        ) from error
-
-
-def fingerprint(content: Any, name: str) -> str:
-    """Return the SHA-256 of `canonical`."""
-    return hashlib.sha256(canonical(content, name).encode()).hexdigest()
+from refinejax._files import canonical_json, hash_json
 
 
 def check_same(there: Any, here: Mapping[str, Any], source: str) -> None:
@@ -32,9 +13,9 @@ def check_same(there: Any, here: Mapping[str, Any], source: str) -> None:
     Raises:
         ValueError: if not; names what differs.
     """
-    if fingerprint(there, "config") == fingerprint(here, "config"):
+    if hash_json(there, "config") == hash_json(here, "config"):
         return
-    before, now = _flat(there or {}), _flat(json.loads(canonical(here, "config")))
+    before, now = _flat(there or {}), _flat(json.loads(canonical_json(here, "config")))
     names = sorted(name for name in before | now if _shown(before, name) != _shown(now, name))
     differ = ", ".join(
         f"{name} = {_shown(before, name)} there and {_shown(now, name)} here" for name in names

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from refinejax._files import canonical_json, hash_json
 from refinejax.checkpoint.arrays import check_one_process, read_meta, read_step, write_step
 from refinejax.checkpoint.leaves import Leaf, compare, describe
-from refinejax.checkpoint.settings import canonical, check_same, fingerprint
+from refinejax.checkpoint.settings import check_same
 from refinejax.checkpoint.sums import fault, seal, sealed, unseal
 from refinejax.checkpoint.versions import changes, check_format, versions
 
@@ -52,7 +53,7 @@ class Checkpoints:
     ) -> None:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
             raise ValueError(f"keep: expected how many steps to keep, 1 or more, got {keep!r}")
-        canonical(config, "config")
+        canonical_json(config, "config")
         self.folder, self.keep = Path(folder).absolute(), keep
         self.config = None if config is None else dict(config)
 
@@ -76,7 +77,7 @@ class Checkpoints:
             "format": _FORMAT,
             "step": step,
             "config": self.config,
-            "config_sha256": fingerprint(self.config, "config"),
+            "config_sha256": hash_json(self.config, "config"),
             "versions": versions(),
             "leaves": [leaf._asdict() for leaf in leaves],
         }

@@ -1,12 +1,10 @@
-"""Checksums of folders, and JSON files that are whole or not there."""
+"""Checksums of folders."""
 
-import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from refinejax._files import hash_parts, read_blocks, write_json
 
 _SEAL = "sha256.json"
 
@@ -14,7 +12,7 @@ _SEAL = "sha256.json"
 def checksums(folder: Path) -> list[list[str]]:
     """Return path (from ``folder``) and SHA-256 of every file below it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [[path.relative_to(folder).as_posix(), _digest(path)] for path in files]
+    return [[path.relative_to(folder).as_posix(), hash_parts(read_blocks(path))] for path in files]
 
 
 def damage(folder: Path, sums: Iterable[list[str]]) -> str | None:
@@ -23,19 +21,14 @@ def damage(folder: Path, sums: Iterable[list[str]]) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _digest(path) != expected:
+        if hash_parts(read_blocks(path)) != expected:
             return f"{name} is not as it was written: its checksum differs"
     return None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def seal(folder: Path) -> None:
     """Put the checksums of all files beside them: ``folder`` is finished."""
-    write_json(folder / _SEAL, checksums(folder))
+    write_json(folder / _SEAL, checksums(folder), indent=1)
 
 
 def sealed(folder: Path) -> bool:
@@ -60,17 +53,3 @@ def fault(folder: Path) -> str | None:
     if not is_list or not sums:
         return f"{_SEAL} is not as it was written"
     return damage(folder, sums)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("w") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from refinejax._files import canonical_json, hash_json, write_json
 from refinejax.checkpoint.arrays import check_one_process, read_tree, write_tree
 from refinejax.checkpoint.leaves import Leaf, compare, describe
-from refinejax.checkpoint.settings import canonical, fingerprint
-from refinejax.checkpoint.sums import checksums, damage, write_json
+from refinejax.checkpoint.sums import checksums, damage
 from refinejax.checkpoint.versions import check_format, versions
 
 _FORMAT = 1
@@ -36,7 +36,7 @@ def save_tree(folder: str | os.PathLike[str], tree: Any, card: Mapping[str, Any]
     check_one_process("save_tree")
     folder = Path(folder).absolute()
     content = {
-        **json.loads(canonical(_checked(card), "card")),
+        **json.loads(canonical_json(_checked(card), "card")),
         "format": _FORMAT,
         "versions": versions(),
         "leaves": [leaf._asdict() for leaf in describe(tree, "weights")],
@@ -48,8 +48,8 @@ def save_tree(folder: str | os.PathLike[str], tree: Any, card: Mapping[str, Any]
         folder.mkdir(parents=True, exist_ok=True)
         write_tree(weights, tree)
         content["files"] = checksums(weights)
-        content["sha256"] = fingerprint(content, "card")
-        write_json(folder / _CARD, content)
+        content["sha256"] = hash_json(content, "card")
+        write_json(folder / _CARD, content, indent=1)
     except Exception as error:  # Orbax reports a full disk as a ValueError
         for part in folder.glob(f"{weights.name}*"):
             shutil.rmtree(part, ignore_errors=True)
@@ -99,7 +99,7 @@ def load_card(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"folder: {path} is damaged (it is no table); get it again")
     check_format(content.get("format"), _FORMAT, str(path))
     sum_there = content.pop("sha256", None)
-    if sum_there != fingerprint(content, "card"):
+    if sum_there != hash_json(content, "card"):
         raise ValueError(
             f"folder: {path} is not as it was written: its checksum differs; get it again"
         )

@@ -90,9 +90,7 @@ def write_npz(path: Path, **arrays: Any) -> None:
     Raises:
         OSError: if that is not possible; says what to do.
     """
-    from refinejax.batch.result import (
-        write_npz as save,
-    )  # which needs JAX, and not every command does
+    from refinejax._files import write_npz as save  # which needs NumPy, and --help does not
 
     try:
         save(path, **arrays)

@@ -1,17 +1,16 @@
 """Short hashes that say whether two things are the same: configs, data, initial params, code."""
 
-import hashlib
-import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refinejax._files import hash_json, hash_parts, read_blocks
+
 LENGTH = 12  # hexadecimal digits: among a million records a collision has odds of 1 in 500
-_CHUNK = 2**20
 
 
 def hash_config(config: Any, name: str = "config") -> str:
@@ -20,18 +19,7 @@ def hash_config(config: Any, name: str = "config") -> str:
     Raises:
         ValueError: for what JSON cannot hold; names the argument.
     """
-    return hashlib.sha256(canonical(config, name).encode()).hexdigest()[:LENGTH]
-
-
-def canonical(value: Any, name: str) -> str:
-    """Write a value as JSON in the one way that does not depend on the order of keys."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name}: expected what JSON can hold (text, finite numbers, lists, dicts with text as "
-            f"keys), got {value!r} ({error})"
-        ) from error
+    return hash_json(config, name)[:LENGTH]
 
 
 def hash_arrays(arrays: Any) -> str:
@@ -43,27 +31,24 @@ def hash_arrays(arrays: Any) -> str:
     Raises:
         ValueError: for an array of objects.
     """
-    digest = hashlib.sha256()
-    _absorb(digest, arrays, "arrays")
-    return digest.hexdigest()[:LENGTH]
+    return hash_parts(_parts(arrays, "arrays"))[:LENGTH]
 
 
-def _absorb(digest: Any, value: Any, path: str) -> None:
+def _parts(value: Any, path: str) -> Iterator[str | np.ndarray]:
     if isinstance(value, Mapping):
-        digest.update(f"dict{len(value)}".encode())
+        yield f"dict{len(value)}"
         for key in sorted(value, key=str):
-            digest.update(f"{type(key).__name__}:{key!r};".encode())
-            _absorb(digest, value[key], f"{path}[{key!r}]")
+            yield f"{type(key).__name__}:{key!r};"
+            yield from _parts(value[key], f"{path}[{key!r}]")
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        digest.update(f"list{len(value)}".encode())
+        yield f"list{len(value)}"
         for i, item in enumerate(value):
-            _absorb(digest, item, f"{path}[{i}]")
+            yield from _parts(item, f"{path}[{i}]")
     else:
         array = np.asarray(value)
         if array.dtype.hasobject:
             raise ValueError(f"{path}: expected an array of numbers or text, got {value!r}")
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        yield array
 
 
 def hash_files(*paths: str | os.PathLike[str]) -> str:
@@ -72,13 +57,13 @@ def hash_files(*paths: str | os.PathLike[str]) -> str:
     Raises:
         OSError: if one cannot be read.
     """
-    digest = hashlib.sha256()
+    return hash_parts(_contents(paths))[:LENGTH]
+
+
+def _contents(paths: Sequence[str | os.PathLike[str]]) -> Iterator[str | bytes]:
     for path in paths:
-        digest.update(f"file{Path(path).stat().st_size};".encode())
-        with Path(path).open("rb") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
-    return digest.hexdigest()[:LENGTH]
+        yield f"file{Path(path).stat().st_size};"
+        yield from read_blocks(path)
 
 
 def code_revision(folder: str | os.PathLike[str] = ".") -> str:
@@ -89,7 +74,7 @@ def code_revision(folder: str | os.PathLike[str] = ".") -> str:
     """
     commit = _git(folder, "rev-parse", "--short=12", "HEAD").decode().strip()
     changes = _git(folder, "diff", "HEAD", "--binary")
-    return f"{commit}+{hashlib.sha256(changes).hexdigest()[:6]}" if changes else commit
+    return f"{commit}+{hash_parts([changes])[:6]}" if changes else commit
 
 
 def _git(folder: str | os.PathLike[str], *command: str) -> bytes:

@@ -1,11 +1,10 @@
 """The log as Markdown, written from the records and by nobody's hand."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from refinejax._files import write_text
 from refinejax.experiments.judge import gain, mended
 from refinejax.experiments.log import Records
 from refinejax.experiments.plans import Decision, Experiment
@@ -28,16 +27,7 @@ def write_markdown(records: Records, path: str | os.PathLike[str], title: str = 
     Raises:
         OSError: if it cannot be written.
     """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(markdown(records, title))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text(path, markdown(records, title))
 
 
 def markdown(records: Records, title: str = "Log") -> str:

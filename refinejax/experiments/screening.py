@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refinejax.experiments.hashing import canonical
+from refinejax._files import canonical_json
 from refinejax.experiments.log import Records
 from refinejax.experiments.plans import Direction
 from refinejax.experiments.runs import Group
@@ -111,4 +111,6 @@ def screening(records: Records, metric: str, direction: Direction = "higher") ->
 
 def _same_but_budget(group: Group) -> str:
     first = group.first
-    return canonical([dict(first.config), first.revision, first.data, first.metric_version], "run")
+    return canonical_json(
+        [dict(first.config), first.revision, first.data, first.metric_version], "run"
+    )

@@ -2,12 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from refinejax._files import write_text
 
 
 class Log:
@@ -32,11 +33,9 @@ class Log:
             return
         if upto is not None and path.is_file():
             self.lines = [line for line in _read(path) if line["step"] <= upto]
-        temporary = path.with_name(f".{path.name}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text("".join(_text(line) for line in self.lines))
-            os.replace(temporary, path)
+            write_text(path, "".join(_text(line) for line in self.lines))
         except OSError as error:
             raise OSError(f"folder: cannot write {path} ({error}); name another") from error
 

@@ -413,7 +413,7 @@ def test_a_card_comes_back(tmp_path):
 def test_a_tree_is_replaced_whole_or_not(tmp_path, monkeypatch):
     save_tree(tmp_path, small(1), {})
 
-    def die(*_):
+    def die(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:

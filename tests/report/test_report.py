@@ -470,7 +470,7 @@ def test_an_interrupted_write_leaves_the_old_page_whole(data, tmp_path, monkeypa
     def fail(source, destination):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
         write_report(tmp_path, take(data, [0]))
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]

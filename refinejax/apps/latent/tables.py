@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from refinejax._files import write_text
 from refinejax.apps.latent.fitting import MultiTask, check_settings, plan
 
 _MISSING = ("", "nan", "na", "none", "null", "?")
@@ -136,9 +138,8 @@ def write_table(
     path: str | os.PathLike[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Write a CSV file, with as many digits as the numbers have."""
-    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([str(value) for value in row] for row in rows)
-    os.replace(temporary, path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([str(value) for value in row] for row in rows)
+    write_text(path, text.getvalue())
