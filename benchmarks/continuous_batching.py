@@ -41,7 +41,17 @@ from benchmarks._common import (
     spread,
     timed,
 )
-from refinejax import Gradient, InverseProblem, Refiner, State, Status, Stop, run_batch, run_until
+from refinejax import (
+    Execution,
+    Gradient,
+    InverseProblem,
+    Refiner,
+    State,
+    Status,
+    Stop,
+    run_batch,
+    run_until,
+)
 from refinejax.batch.plan import make_plan
 from refinejax.physics.metalens.lens import LOWER, UPPER, phase, wrapped_phase
 from refinejax.physics.phase import wrapped_difference
@@ -195,7 +205,12 @@ def looped(case: Case, size: int) -> Any:
 def engine(case: Case, lanes: int | None = None) -> Any:
     """Refine with the batch engine."""
     result = run_batch(
-        REFINER, case.job, case.params, max_steps=LIMIT, stop=Stop.never(), lanes=lanes
+        REFINER,
+        case.job,
+        case.params,
+        max_steps=LIMIT,
+        stop=Stop.never(),
+        execution=Execution(lanes=lanes),
     )
     return result.params, result.loss, result.steps
 

@@ -26,7 +26,7 @@ from flax import struct
 from jax import Array
 
 from benchmarks._common import environment, note, plus_minus, script, show, spread
-from refinejax import Evolution, Gradient, Restarts, Stop, run_batch, run_until
+from refinejax import Evolution, Execution, Gradient, Restarts, Stop, run_batch, run_until
 from refinejax.refiners import BIPOP
 
 SIGMA, MOST = 0.5, 20_000
@@ -232,7 +232,15 @@ def _ends(
     refiner, steps = methods(budget)[name]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *family)
     stop = Stop(divergence=-1.0)
-    end = run_batch(refiner, stacked, starts, seed, max_steps=steps, stop=stop, lanes=LANES)
+    end = run_batch(
+        refiner,
+        stacked,
+        starts,
+        seed,
+        max_steps=steps,
+        stop=stop,
+        execution=Execution(lanes=LANES),
+    )
     return np.asarray(end.loss)
 
 

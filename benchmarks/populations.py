@@ -35,6 +35,7 @@ from benchmarks._common import (
 from benchmarks._peers_numpy import NumpyLens
 from refinejax import (
     Evolution,
+    Execution,
     InverseProblem,
     LevenbergMarquardt,
     ParameterSpace,
@@ -78,7 +79,7 @@ def ours(maps: Maps, pixels: int) -> np.ndarray:
         0,
         max_steps=GENERATIONS,
         stop=never,
-        lanes=min(256, len(maps.starts)),
+        execution=Execution(lanes=min(256, len(maps.starts))),
     )
     return np.asarray(result.params)
 

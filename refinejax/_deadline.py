@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a chunk."""
+"""When a run ends early: a time limit, and Ctrl-C that waits for the end of a chunk."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from refinejax._core import Status
 
 
-class Judge(Protocol):
-    """What says between chunks whether to end."""
+class EndCondition(Protocol):
+    """Says between chunks whether the run has to end."""
 
     def status(self) -> Status | None:
-        """Return with which status what is under way has to end now, else None."""
+        """Return the status of samples that have not ended if the run has to end, else None."""
         ...
 
 
@@ -49,6 +49,12 @@ class Deadline:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+
+    def left(self) -> float | None:
+        """Return the seconds left, 0 after Ctrl-C; None without a limit."""
+        if self.interrupted:
+            return 0.0
+        return None if self.end == float("inf") else max(self.end - time.monotonic(), 0.0)
 
     def status(self) -> Status | None:
         """Return STOPPED or TIME_LIMIT if the run has to end, else None."""

@@ -1,12 +1,14 @@
 """Do other starts lead elsewhere? Then a local method has not the last word."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from refinejax._core import Refiner
-from refinejax.batch import BatchResult, run_batch
+from refinejax.batch import BatchResult, Execution, run_batch
+from refinejax.batch.execution import as_execution
 from refinejax.batch.plan import make_plan
 from refinejax.problems import InverseProblem, ParameterSpace
 
@@ -38,8 +40,7 @@ def probe(
     initial: Any,
     result: BatchResult,
     *,
-    lanes: int | None,
-    mesh: Any,
+    execution: Execution | None,
     **options: Any,
 ) -> Probe:
     """Refine some samples again from other starts, with the program that is compiled already.
@@ -52,9 +53,8 @@ def probe(
         axes: which of its leaves belong to a sample, as for `run_batch`.
         initial: where the samples started.
         result: how they ended.
-        lanes: as for `run_batch`, like the rest.
-        mesh: devices.
-        options: max_steps, stop, memory_limit, time_limit.
+        execution: as for `run_batch`, like the rest.
+        options: max_steps, stop, time_limit.
     """
     space = problem.space
     if space is None or not _finite(space):
@@ -63,14 +63,14 @@ def probe(
     if not len(ended):
         return Probe(0, 0)
     rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
+    how = as_execution(execution)
     twice = np.repeat(rows, STARTS)
     again = run_batch(
         refiner,
         _take(problem, axes, twice),
         _moved(space, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], initial)),
         axes=axes,
-        lanes=make_plan(lanes, len(result), mesh).lanes,
-        mesh=mesh,
+        execution=replace(how, lanes=make_plan(how.lanes, len(result), how.mesh).lanes),
         **options,
     )
     others = np.where(again.converged, again.loss, result.loss[twice])

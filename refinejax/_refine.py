@@ -9,13 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from refinejax._core import Refiner, Status, Stop
 from refinejax._methods import beyond, choose
 from refinejax._probe import Probe, probe
 from refinejax._trees import broadcast_like
-from refinejax.batch import BatchResult, run_batch
+from refinejax.batch import BatchResult, Execution, run_batch
 from refinejax.diagnostics import Fit
 from refinejax.physics.phase import wrapped_difference
 from refinejax.problems import BlackBox, InverseProblem, ParameterSpace
@@ -39,9 +38,7 @@ def refine(
     key: Any = 0,
     max_steps: int | None = None,
     stop: Stop | None = None,
-    lanes: int | None = None,
-    memory_limit: str | float | None = None,
-    mesh: Mesh | None = None,
+    execution: Execution | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
@@ -76,9 +73,7 @@ def refine(
         key: seed or PRNG key, for methods that draw random numbers.
         max_steps: most steps for a sample; by default what suits the method.
         stop: when a sample is done; `Stop()` by default.
-        lanes: as for `run_batch`.
-        memory_limit: as for `run_batch`.
-        mesh: as for `run_batch`.
+        execution: as for `run_batch`.
         progress: as for `run_batch`.
         checkpoint: as for `run_batch`.
         time_limit: as for `run_batch`.
@@ -123,11 +118,9 @@ def refine(
     options: dict[str, Any] = {
         "stop": stop,
         "axes": axes,
-        "memory_limit": memory_limit,
-        "mesh": mesh,
     }
     begun = time.monotonic()
-    shown: dict[str, Any] = {"lanes": lanes, "progress": progress}
+    shown: dict[str, Any] = {"execution": execution, "progress": progress}
     result = run_batch(
         chosen.refiner,
         problem,
@@ -146,7 +139,7 @@ def refine(
             problem,
             initial=initial,
             result=result,
-            lanes=lanes,
+            execution=execution,
             max_steps=steps,
             time_limit=_left(time_limit, begun),
             **options,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._core import Status
-from refinejax._deadline import Judge
+from refinejax._deadline import EndCondition
 from refinejax.batch.lanes import (
     Lanes,
     Layout,
@@ -23,11 +23,12 @@ from refinejax.batch.lanes import (
     empty,
     snapshot,
 )
-from refinejax.batch.plan import Plan
+from refinejax.batch.plan import LanePlan
 from refinejax.batch.sources import Samples, Source
 
 _CHUNK_SECONDS = 0.2  # how long the host waits for the device between looks at the clock
 _FIRST_CAP = 16
+_MEASURED = 0.02  # seconds of chunks after which it is known how many cores they keep busy
 
 
 @dataclass
@@ -67,17 +68,20 @@ class Engine:
         plan: how many lanes, and on what devices.
     """
 
-    def __init__(self, rules: Rules, layout: Layout, structure: Any, plan: Plan) -> None:
+    def __init__(self, rules: Rules, layout: Layout, structure: Any, plan: LanePlan) -> None:
         self.layout, self.structure, self.plan = layout, structure, plan
         self.rules = plan.place(jax.device_put(rules), split=False)  # once, not at every call
         self.filler: Rows | None = None
         self.cap = _FIRST_CAP
         self.compiled = threading.Event()  # set when the first chunk is done
+        self.measured = threading.Event()  # set when `cores_used` is known
+        self.wall = self.cpu = 0.0
 
-    def drive(self, source: Source, deadline: Judge) -> Iterator[Finished]:
+    def drive(self, source: Source, end: EndCondition) -> Iterator[Finished]:
         """Refine all samples of ``source``; yield them as they end.
 
-        When the deadline says so, what is under way is yielded as it stands and the rest is left.
+        When the run has to end early, the samples in the lanes are yielded as they stand and the
+        rest is left.
         """
         plan, queue = self.plan, Queue(source)
         free = np.full(plan.devices, plan.lanes // plan.devices)
@@ -92,20 +96,34 @@ class Engine:
             lanes = self._empty(rows) if lanes is None else lanes
             filling = np.any(free >= group) and not queue.exhausted
             quota = plan.lanes if queue.exhausted else group
-            begun = time.monotonic()
+            begun, used = time.monotonic(), time.process_time()
             lanes, outcome = self._cycle(lanes, rows, quota, 0 if filling else self.cap)
-            self.compiled.set()
             queue.prefetch(plan.group)  # while the devices work
             ids = np.asarray(outcome.ids)
-            self._adapt(time.monotonic() - begun, full=bool(np.sum(ids >= 0) >= quota))
+            seconds = time.monotonic() - begun
+            if self.compiled.is_set() and not filling and not self.measured.is_set():
+                self._measure(seconds, time.process_time() - used)
+            self.compiled.set()
+            self._adapt(seconds, full=bool(np.sum(ids >= 0) >= quota))
             free += np.sum(ids.reshape(plan.devices, -1) >= 0, axis=1)
             if np.any(ids >= 0):
                 yield _finished(outcome, ids >= 0)
             if queue.exhausted and np.all(free == plan.lanes // plan.devices):
                 return
-            if (verdict := deadline.status()) is not None:
-                yield self._unfinished(lanes, verdict)
+            if (status := end.status()) is not None:
+                yield self._unfinished(lanes, status)
                 return
+
+    def cores_used(self) -> float:
+        """Return the cores that this process kept busy during the chunks measured; 0 if none."""
+        return self.cpu / self.wall if self.wall else 0.0
+
+    def _measure(self, seconds: float, cpu: float) -> None:
+        """Add a chunk that took ``seconds``, ``cpu`` seconds of all threads of the process."""
+        self.wall += seconds
+        self.cpu += cpu
+        if self.wall >= _MEASURED:
+            self.measured.set()
 
     def _cycle(self, lanes: Lanes, rows: Rows, quota: int, cap: int) -> tuple[Lanes, Outcome]:
         program = cycle_reordered if self.layout.reorder else cycle
@@ -148,8 +166,8 @@ class Engine:
         data = [lay(leaf) for leaf in samples.data]
         rows = Rows(params, data, ids, lay(samples.steps), lay(samples.initial_loss))
         placed = self.plan.place(rows, split=True)
-        nobody = self.plan.place(np.full(self.plan.group, -1, np.int32), split=True)
-        self.filler = placed.replace(ids=nobody)
+        vacant = self.plan.place(np.full(self.plan.group, -1, np.int32), split=True)
+        self.filler = placed.replace(ids=vacant)
         return placed
 
     def _empty(self, rows: Rows) -> Lanes:
@@ -157,10 +175,10 @@ class Engine:
             empty(self.rules, rows, layout=self.layout, count=self.plan.lanes), split=True
         )
 
-    def _unfinished(self, lanes: Lanes, verdict: Status) -> Finished:
+    def _unfinished(self, lanes: Lanes, status: Status) -> Finished:
         outcome = snapshot(self.rules, lanes, layout=self.layout)
-        status = jnp.where(outcome.status == Status.RUNNING, int(verdict), outcome.status)
-        return _finished(outcome.replace(status=status), np.asarray(outcome.ids) >= 0)
+        ended = jnp.where(outcome.status == Status.RUNNING, int(status), outcome.status)
+        return _finished(outcome.replace(status=ended), np.asarray(outcome.ids) >= 0)
 
 
 class Queue:

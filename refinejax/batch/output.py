@@ -50,8 +50,9 @@ class Output:
     def restore(self, rows: Finished) -> None:
         """Store rows that an earlier run finished."""
         self._store(rows)
-        self.initial_loss[rows.ids] = rows.initial_loss
-        self.begun[rows.ids] = self.ended[rows.ids] = True
+        ids = rows.ids - self.first
+        self.initial_loss[ids] = rows.initial_loss
+        self.begun[ids] = self.ended[ids] = True
 
     def _store(self, rows: Finished) -> None:
         ids = rows.ids - self.first
@@ -76,9 +77,9 @@ class Output:
         """Return how many of these samples met a stopping rule."""
         return sum(Status(int(value)).converged for value in self.status[ids - self.first])
 
-    def abandon(self, verdict: Status) -> None:
-        """Note why samples that have not ended will not."""
-        self.status[~self.ended] = int(verdict)
+    def abandon(self, status: Status) -> None:
+        """Set the status of samples that have not ended."""
+        self.status[~self.ended] = int(status)
 
     def result(self, structure: Any, bounds: Any, seconds: float) -> BatchResult:
         """Put the result together."""

@@ -10,12 +10,14 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from refinejax._checks import check_positive
+
 _LANES = {"cpu": 64}  # measured by benchmarks.continuous_batching
 _LANES_ACCELERATOR = 1024
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-class Plan(NamedTuple):
+class LanePlan(NamedTuple):
     """The shape of a run.
 
     Attributes:
@@ -41,7 +43,12 @@ class Plan(NamedTuple):
         return jax.device_put(tree, NamedSharding(self.mesh, P(names) if split else P()))
 
 
-def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> Plan:
+def check_lanes(lanes: Any) -> None:
+    """Raise `ValueError` unless ``lanes`` is a whole number of 1 or more."""
+    check_positive("lanes", lanes)
+
+
+def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> LanePlan:
     """Choose the number of lanes: as told, or for the hardware, but no more than needed.
 
     Raises:
@@ -53,12 +60,11 @@ def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> Plan:
         lanes = _LANES.get(platform, _LANES_ACCELERATOR) * devices
         if count is not None:  # a power of two, so that other counts can use the same program
             lanes = min(lanes, 2 ** (count - 1).bit_length())
-    if isinstance(lanes, bool) or not hasattr(lanes, "__index__") or lanes < 1:
-        raise ValueError(f"lanes: expected an integer of 1 or more, got {lanes!r}")
+    check_lanes(lanes)
     each = -(-lanes // devices)
     if mesh is not None:  # axes of type Explicit (those of jax.make_mesh) would shard every type
         mesh = Mesh(mesh.devices, mesh.axis_names)
-    return Plan(each * devices, max(1, each // 4) * devices, mesh)
+    return LanePlan(each * devices, max(1, each // 4) * devices, mesh)
 
 
 def parse_bytes(limit: str | float) -> float:
@@ -82,7 +88,9 @@ def _read_bytes(text: str) -> float | None:
     return float(number) * (1024 ** (len(str(size)) // 3) if binary and unit else size)
 
 
-def fit_memory(measure: Callable[[Plan], int], limit: float, plan: Plan, count: int | None) -> Plan:
+def fit_memory(
+    measure: Callable[[LanePlan], int], limit: float, plan: LanePlan, count: int | None
+) -> LanePlan:
     """Return the plan with the most lanes whose compiled program stays within ``limit`` bytes.
 
     Args:

@@ -66,39 +66,42 @@ def _rows(leaf: Any, ids: np.ndarray) -> np.ndarray:
     return np.asarray(leaf[ids])
 
 
-class StreamSource:
-    """Samples of an iterator of chunks, each a pair (problem, params) with a leading sample axis.
+class StreamChunk(NamedTuple):
+    """A part of a stream.
 
-    Chunks are read when they are needed; ``sizes`` holds the lengths of those read so far.
+    Attributes:
+        data, params: leaves with a leading sample axis.
+        rows: which samples are to be refined.
+        first: number of the first sample within the stream.
     """
 
-    def __init__(self, chunks: Iterator[tuple[list[Any], list[Any]]]) -> None:
+    data: list[Any]
+    params: list[Any]
+    rows: np.ndarray
+    first: int
+
+
+class StreamSource:
+    """Samples of an iterator of chunks, which are read when they are needed."""
+
+    def __init__(self, chunks: Iterator[StreamChunk]) -> None:
         self.chunks = chunks
-        self.chunk: tuple[list[Any], list[Any]] | None = None
-        self.position = 0
-        self.next_id = 0
-        self.sizes: list[int] = []
+        self.chunk: ArraySource | None = None
+        self.first = 0
 
     def take(self, count: int) -> Samples | None:
         """Return samples of the chunk at hand, or of the next."""
-        if self.chunk is None or self.position == self.sizes[-1]:
-            self.chunk = next(self.chunks, None)
-            if self.chunk is None:
+        samples = None if self.chunk is None else self.chunk.take(count)
+        while samples is None:
+            found = next(self.chunks, None)
+            if found is None:
                 return None
-            self.position = 0
-            self.sizes.append(len(self.chunk[1][0]))
-        data, params = self.chunk
-        end = min(self.position + count, self.sizes[-1])
-        rows = slice(self.position, end)
-        ids = np.arange(self.next_id, self.next_id + end - self.position, dtype=np.int32)
-        self.position, self.next_id = end, int(ids[-1]) + 1
-        return Samples(
-            [np.asarray(leaf[rows]) for leaf in data],
-            [np.asarray(leaf[rows]) for leaf in params],
-            ids,
-            np.zeros(len(ids), np.int32),
-            np.full(len(ids), np.nan, np.result_type(*params)),
-        )
+            size, self.first = len(found.params[0]), found.first
+            loss = np.full(size, np.nan, np.result_type(*found.params))
+            steps = np.zeros(size, np.int32)
+            self.chunk = ArraySource(found.data, found.params, found.rows, steps, loss)
+            samples = self.chunk.take(count)
+        return samples._replace(ids=samples.ids + np.int32(self.first))
 
 
 def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:

@@ -1,25 +1,39 @@
 """`run_stream`: refine samples that come in chunks."""
 
+import functools
+import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from refinejax._checks import as_key
+from refinejax._checks import as_key, as_stop, check_seconds
 from refinejax._core import Refiner, Stop, as_objective
 from refinejax._deadline import Deadline
+from refinejax._progress import Bar
 from refinejax._run import UNLIMITED
 from refinejax._trees import bounds_of
 from refinejax.batch.engine import Engine, Finished
+from refinejax.batch.execution import Execution, as_execution
+from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.output import Output
 from refinejax.batch.plan import make_plan
 from refinejax.batch.result import BatchResult
-from refinejax.batch.sources import StreamSource, check_steps, count_samples, describe, host
+from refinejax.batch.sizing import fit_lanes
+from refinejax.batch.sources import (
+    StreamChunk,
+    StreamSource,
+    check_steps,
+    count_samples,
+    describe,
+    host,
+)
 from refinejax.batch.stages import Stage, rules_of
+from refinejax.batch.threads import drive_engines, engines_for
 
 
 def run_stream(
@@ -30,8 +44,10 @@ def run_stream(
     max_steps: int,
     stop: Stop | None = None,
     axes: Any = None,
-    lanes: int | None = None,
-    mesh: Mesh | None = None,
+    execution: Execution | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    time_limit: float | None = None,
 ) -> Iterator[BatchResult]:
     """Refine samples that come in chunks of any size, as many as there are, in bounded memory.
 
@@ -46,8 +62,12 @@ def run_stream(
         max_steps: as for `run_batch`.
         stop: as for `run_batch`.
         axes: as for `run_batch`.
-        lanes: as for `run_batch`.
-        mesh: as for `run_batch`.
+        execution: as for `run_batch`, but one thread unless ``threads`` says otherwise: with more,
+            ``chunks`` are read on any of them, one at a time.
+        progress: as for `run_batch`; how many samples there will be is not known.
+        checkpoint: as for `run_batch`. Each chunk has a folder of its own in it, numbered as they
+            come; chunks that have changed are another job.
+        time_limit: seconds, after which the chunks read so far are yielded as they stand.
 
     Yields:
         A `BatchResult` for each chunk, in order, as soon as it is complete.
@@ -55,35 +75,101 @@ def run_stream(
     Raises:
         ValueError: as `run_batch`; also if a chunk is of another structure than the first.
     """
-    max_steps = check_steps(max_steps)
-    begun = time.monotonic()
-    reader = _Reader(iter(chunks), axes)
-    if not reader.peek():
-        return
-    rules = (stop or Stop()).resolve(reader.dtype)
-    stage = Stage(refiner.with_stop(rules), rules, UNLIMITED, "")
-    common = rules_of(stage, as_key(key), max_steps, reader.shared)
-    engine = Engine(common, reader.layout, reader.structure, make_plan(lanes, None, mesh))
-    source = StreamSource(reader)
-    outputs = reader.outputs
+    begun, max_steps = time.monotonic(), check_steps(max_steps)
+    execution, key, stop = as_execution(execution), as_key(key), as_stop(stop)
+    check_seconds("time_limit", time_limit)
+    deadline = Deadline(time_limit)
+    reader = _Reader(iter(chunks), axes, _Job(refiner, stop, key, max_steps, checkpoint))
     # Ctrl-C is the consumer's: between two chunks its code runs, not ours.
-    for finished in engine.drive(source, Deadline(None)):
-        _scatter(finished, outputs, rules, max_steps)
-        while outputs and outputs[0].ended.all():
-            output, bounds = outputs.pop(0), reader.bounds.pop(0)
-            yield output.result(reader.structure, bounds, time.monotonic() - begun)
+    with Bar(None, shown=progress) as bar:
+        while (more := reader.peek()) and reader.opened[-1].output.ended.all():
+            reader.held = None  # finished by an earlier run
+            yield reader.opened.pop(0).result(reader.structure, begun)
+        if not more:
+            return
+        rules = stop.resolve(reader.dtype)
+        for finished in _drive(reader, rules, execution, deadline):
+            for chunk in list(reader.opened):
+                chunk.put(finished, rules, max_steps, bar)
+            while reader.opened and reader.opened[0].output.ended.all():
+                yield reader.opened.pop(0).result(reader.structure, begun)
+        for chunk in reader.opened:
+            if (status := deadline.status()) is not None:
+                chunk.output.abandon(status)
+            yield chunk.result(reader.structure, begun)
+
+
+def _drive(
+    reader: "_Reader", rules: Stop, execution: Execution, deadline: Deadline
+) -> Iterator[Finished]:
+    """Refine the samples of all chunks that are not finished; yield them as they end."""
+    job = reader.job
+    stage = Stage(job.refiner.with_stop(rules), rules, UNLIMITED, "")
+    common = jax.device_put(rules_of(stage, job.key, job.max_steps, reader.shared))
+    plan = make_plan(execution.lanes, None, execution.mesh)
+    if execution.memory_limit is not None:
+        program = common, reader.layout, reader.structure, *reader.first
+        plan = fit_lanes(*program, plan, execution.memory_limit, None)
+    make = functools.partial(Engine, common, reader.layout, reader.structure, plan)
+    threads = execution.threads or 1
+    engines = engines_for(make, execution, plan, threads * plan.lanes if threads > 1 else 1)
+    yield from drive_engines(engines, StreamSource(reader), deadline)
+
+
+class _Job(NamedTuple):
+    """What the results of all chunks depend on, and the folder for what is finished."""
+
+    refiner: Refiner
+    stop: Stop
+    key: Any
+    max_steps: int
+    checkpoint: str | os.PathLike[str] | None
+
+    def ledger(self, number: int, statics: Any, arrays: list[Any], data: list[Any]) -> Any:
+        """Return the ledger of a chunk, or None without a checkpoint."""
+        if self.checkpoint is None:
+            return None
+        numbers = jax.tree.leaves((self.refiner, self.stop, self.key, self.max_steps))
+        mark = fingerprint((statics, jax.tree.structure(self.refiner)), [*numbers, *arrays], data)
+        return Ledger(Path(self.checkpoint) / f"chunk-{number:06d}", mark)
+
+
+class _Chunk(NamedTuple):
+    """A chunk that has been read: its results so far."""
+
+    output: Output
+    bounds: Any
+    ledger: Ledger | None
+
+    def put(self, finished: Finished, rules: Stop, max_steps: int, bar: Bar) -> None:
+        """Store the samples that belong to this chunk."""
+        output, ids = self.output, finished.ids
+        inside = (ids >= output.first) & (ids < output.first + len(output.ended))
+        if not inside.any():
+            return
+        done = output.put(finished.rows(inside), rules, max_steps, early=False)
+        bar.update(len(done), output.converged(done))
+        if self.ledger is not None:
+            self.ledger.add(output.columns(done))
+            if output.ended.all():
+                self.ledger.flush()
+
+    def result(self, structure: Any, begun: float) -> BatchResult:
+        """Put the result together."""
+        if self.ledger is not None:
+            self.ledger.flush()
+        return self.output.result(structure, self.bounds, time.monotonic() - begun)
 
 
 class _Reader:
     """Reads chunks, checks that they agree, and opens an output for each."""
 
-    def __init__(self, chunks: Iterator[tuple[Any, Any]], axes: Any) -> None:
-        self.chunks, self.axes = chunks, axes
-        self.held: tuple[list[Any], list[Any]] | None = None
+    def __init__(self, chunks: Iterator[tuple[Any, Any]], axes: Any, job: _Job) -> None:
+        self.chunks, self.axes, self.job = chunks, axes, job
+        self.held: StreamChunk | None = None
         self.layout: Any = None
-        self.outputs: list[Output] = []
-        self.bounds: list[Any] = []
-        self.next_id = 0
+        self.opened: list[_Chunk] = []
+        self.next_id = self.number = 0
 
     def peek(self) -> bool:
         """Read the first chunk, which says what all are like."""
@@ -93,7 +179,8 @@ class _Reader:
     def __iter__(self) -> "_Reader":
         return self
 
-    def __next__(self) -> tuple[list[Any], list[Any]]:
+    def __next__(self) -> StreamChunk:
+        """Read the next chunk."""
         if self.held is not None:
             held, self.held = self.held, None
             return held
@@ -102,27 +189,29 @@ class _Reader:
         layout, leaves = describe(problem, self.axes, count_samples(params))
         starts, structure = jax.tree.flatten(params)
         data, shared = layout.split(leaves)
-        kinds = [(np.shape(leaf)[1:], jnp.result_type(leaf)) for leaf in [*data, *starts]]
+        self._check(layout, structure, shared, data, starts)
+        output = Output(starts, len(starts[0]), self.next_id)
+        ledger = self.job.ledger(
+            self.number, (layout.lasting(), structure, self.next_id), [*shared, *starts], data
+        )
+        for columns in [] if ledger is None else ledger.load():
+            output.restore(Finished.from_columns(columns))
+        self.opened.append(_Chunk(output, bounds_of(problem), ledger))
+        self.next_id, self.number = self.next_id + len(starts[0]), self.number + 1
+        return StreamChunk(data, starts, np.flatnonzero(~output.ended), output.first)
+
+    def _check(
+        self, layout: Any, structure: Any, shared: Any, data: list[Any], starts: list[np.ndarray]
+    ) -> None:
+        """Raise `ValueError` if a chunk is unlike the first."""
+        types = [(np.shape(leaf)[1:], jnp.result_type(leaf)) for leaf in [*data, *starts]]
         if self.layout is None:
             self.layout, self.structure, self.shared = layout, structure, shared
-            self.kinds = kinds
+            self.types, self.first = types, (data, starts)
             self.dtype = jnp.result_type(*[leaf.dtype for leaf in starts])
-        alike = layout == self.layout and structure == self.structure
-        same = alike and kinds == self.kinds
+        same = layout == self.layout and structure == self.structure and types == self.types
         if not (same and all(map(np.array_equal, shared, self.shared))):
             raise ValueError(
                 "chunks: a chunk differs from the first in structure, shape, dtype or what all "
                 "samples share; make every chunk the same way, with the same functions"
             )
-        self.outputs.append(Output(starts, len(starts[0]), self.next_id))
-        self.bounds.append(bounds_of(problem))
-        self.next_id += len(starts[0])
-        return data, starts
-
-
-def _scatter(finished: Finished, outputs: list["Output"], rules: Stop, max_steps: int) -> None:
-    """Put each sample into the output of its chunk."""
-    for output in outputs:
-        inside = (finished.ids >= output.first) & (finished.ids < output.first + len(output.ended))
-        if inside.any():
-            output.put(finished.rows(inside), rules, max_steps, early=False)

@@ -56,11 +56,18 @@ def samples(count=COUNT, seed=0):
     return observed.astype(np.float32), start.astype(np.float32)
 
 
-def batch(refiner, observed, start, *, lanes=8, **options):
+def batch(refiner, observed, start, *, lanes=8, memory_limit=None, **options):
     options = {"max_steps": STEPS, "stop": STOP, "key": KEY} | options
     key = options.pop("key")
     problem = rj.InverseProblem(decay, observed)
-    return rj.run_batch(refiner, problem, start, key, lanes=lanes, **options)
+    return rj.run_batch(
+        refiner,
+        problem,
+        start,
+        key,
+        execution=rj.Execution(lanes, memory_limit=memory_limit),
+        **options,
+    )
 
 
 def alone(refiner, observed, start, i, key=KEY):
@@ -161,7 +168,9 @@ def test_results_are_in_input_order():
 def sequential_pair(refiner, objective, start, stop, max_steps):
     """Steps, status and loss by the engine and by `run_until`, for every sample."""
     start = np.asarray(start, np.float32)
-    result = rj.run_batch(refiner, objective, start, max_steps=max_steps, stop=stop, lanes=4)
+    result = rj.run_batch(
+        refiner, objective, start, max_steps=max_steps, stop=stop, execution=rj.Execution(lanes=4)
+    )
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(np.arange(len(start)))
     singles = [
         rj.run_until(refiner, objective, p, k, max_steps=max_steps, stop=stop)
@@ -221,7 +230,9 @@ def test_a_last_stage_that_has_nothing_to_gain_ends_as_step_by_step():
 
 
 def test_a_chain_keeps_the_loss_of_the_very_start():
-    result = rj.run_batch(CHAIN, bowl, np.float32(NEAR_AND_FAR), max_steps=400, lanes=4)
+    result = rj.run_batch(
+        CHAIN, bowl, np.float32(NEAR_AND_FAR), max_steps=400, execution=rj.Execution(lanes=4)
+    )
     expected = [float(bowl(np.float32(p))) for p in NEAR_AND_FAR]
     np.testing.assert_allclose(result.initial_loss, expected, rtol=1e-5)
 
@@ -253,7 +264,7 @@ def test_a_sample_whose_loss_turns_nan_on_the_way_returns_its_best_point():
         return jnp.where(params < 0.5, jnp.nan, params)
 
     start = np.float32([0.4, 0.6, 1.0])
-    result = rj.run_batch(SGD, edge, start, max_steps=400, lanes=2)
+    result = rj.run_batch(SGD, edge, start, max_steps=400, execution=rj.Execution(lanes=2))
     assert result.status[0] == Status.NONFINITE_START
     assert not result.converged.any()
     np.testing.assert_allclose(result.loss[1:], 0.5, atol=1e-4)
@@ -263,7 +274,9 @@ def test_a_sample_with_nothing_but_nan_around_it_stays_where_it_was():
     def island(params):
         return jnp.where(params == 1, 1e6 * params, jnp.nan)
 
-    result = rj.run_batch(SGD, island, np.float32([1.0, 2.0]), max_steps=400, lanes=2)
+    result = rj.run_batch(
+        SGD, island, np.float32([1.0, 2.0]), max_steps=400, execution=rj.Execution(lanes=2)
+    )
     assert result.status.tolist() == [Status.NONFINITE, Status.NONFINITE_START]
     assert result.params.tolist() == [1.0, 2.0]
 
@@ -281,7 +294,14 @@ def test_no_sample_is_worse_than_it_came_in():
 
 
 def status_of(start, stop, max_steps=60, refiner=SGD):
-    result = rj.run_batch(refiner, bowl, np.float32(start), max_steps=max_steps, stop=stop, lanes=4)
+    result = rj.run_batch(
+        refiner,
+        bowl,
+        np.float32(start),
+        max_steps=max_steps,
+        stop=stop,
+        execution=rj.Execution(lanes=4),
+    )
     return [Status(int(value)) for value in result.status]
 
 
@@ -301,7 +321,13 @@ def test_each_status_is_given_where_it_belongs():
 def test_a_time_limit_of_nothing_returns_everything_unfinished_but_whole():
     start = np.float32(np.ones((40, 2)) * 3)
     result = rj.run_batch(
-        SGD, bowl, start, max_steps=10**8, stop=rj.Stop.never(), lanes=4, time_limit=0.0
+        SGD,
+        bowl,
+        start,
+        max_steps=10**8,
+        stop=rj.Stop.never(),
+        execution=rj.Execution(lanes=4),
+        time_limit=0.0,
     )
     assert set(result.status.tolist()) == {int(Status.TIME_LIMIT)}
     begun = ~np.isnan(result.initial_loss)
@@ -322,7 +348,9 @@ def bounded(lower, upper):
     observed, start = samples()
     space = rj.ParameterSpace.create(("height", "rate"), lower, upper)
     problem = rj.InverseProblem(decay, observed, space=space)
-    result = rj.run_batch(ADAM, problem, start, max_steps=STEPS, stop=STOP, lanes=8)
+    result = rj.run_batch(
+        ADAM, problem, start, max_steps=STEPS, stop=STOP, execution=rj.Execution(lanes=8)
+    )
     return result, *(np.asarray(bound) for bound in space.bounds)
 
 
@@ -370,7 +398,7 @@ def zeros(count=6):
 
 
 DESCENT = rj.Gradient(optax.sgd, {"learning_rate": 0.5})
-fit_lines = functools.partial(rj.run_batch, DESCENT, max_steps=400, lanes=4)
+fit_lines = functools.partial(rj.run_batch, DESCENT, max_steps=400, execution=rj.Execution(lanes=4))
 
 
 def test_params_may_be_any_pytree():
@@ -403,7 +431,9 @@ def test_one_observation_may_be_shared_by_many_starts():
 
 
 def test_a_plain_function_serves_as_a_problem():
-    result = rj.run_batch(SGD, bowl, np.float32(NEAR_AND_FAR), max_steps=400, lanes=4)
+    result = rj.run_batch(
+        SGD, bowl, np.float32(NEAR_AND_FAR), max_steps=400, execution=rj.Execution(lanes=4)
+    )
     np.testing.assert_allclose(result.params, 1, atol=1e-3)
 
 
@@ -418,7 +448,9 @@ def test_float64_arrays_are_taken_as_they_come_with_x64_off():
 
 def test_dtype_follows_the_params_with_x64_on():
     with jax.enable_x64(True):
-        result = rj.run_batch(SGD, bowl, np.array([[3.0, 1.0]]), max_steps=400, lanes=1)
+        result = rj.run_batch(
+            SGD, bowl, np.array([[3.0, 1.0]]), max_steps=400, execution=rj.Execution(lanes=1)
+        )
     assert result.params.dtype == result.loss.dtype == np.float64
     np.testing.assert_allclose(result.params, 1, atol=1e-9)
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 import refinejax as rj
-from refinejax.batch import engine, run
+from refinejax.batch import engine
 from refinejax.batch.lanes import cycle
-from refinejax.batch.plan import make_plan, parse_bytes
+from refinejax.batch.plan import fit_memory, make_plan, parse_bytes
 
 SGD = rj.Gradient(optax.sgd, {"learning_rate": 0.1})
 PIXELS = 5000
@@ -39,7 +39,9 @@ def fit(limit, monkeypatch, **options):
         problem = rj.InverseProblem(line, observed)
         start = np.zeros((COUNT, 2), np.float32)
         options = {"max_steps": 30} | options
-        result = rj.run_batch(SGD, problem, start, memory_limit=limit, **options)
+        result = rj.run_batch(
+            SGD, problem, start, execution=rj.Execution(memory_limit=limit), **options
+        )
     return result, *used[0]
 
 
@@ -74,7 +76,7 @@ def test_a_backend_that_does_not_tell_is_an_error_with_a_remedy(monkeypatch):
 
 def test_one_lane_is_taken_where_just_one_fits(monkeypatch):
     sizes = {1: 100, 4: 400, 8: 440}  # by these two, not even one would fit
-    plan = run.fit_memory(lambda plan: sizes[plan.lanes], 110, make_plan(4, 4, None), 4)
+    plan = fit_memory(lambda plan: sizes[plan.lanes], 110, make_plan(4, 4, None), 4)
     assert plan.lanes == 1
 
 

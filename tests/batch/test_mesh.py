@@ -65,7 +65,13 @@ def fit(mesh, count=COUNT, lanes=8, method="adam"):
     center, start = samples(count)
     stop = rj.Stop(target=1e-3)
     result = rj.run_batch(
-        METHODS[method], Bowl(center), start, 5, max_steps=150, stop=stop, lanes=lanes, mesh=mesh
+        METHODS[method],
+        Bowl(center),
+        start,
+        5,
+        max_steps=150,
+        stop=stop,
+        execution=rj.Execution(lanes=lanes, mesh=mesh),
     )
     return as_lists(result)
 
@@ -80,7 +86,12 @@ def stream(mesh):
     chunks = [(Bowl(center[at]), start[at]) for at in (slice(0, 5), slice(5, 6), slice(6, None))]
     stop = rj.Stop(target=1e-3)
     results = rj.run_stream(
-        METHODS["adam"], chunks, 5, max_steps=150, stop=stop, lanes=8, mesh=mesh
+        METHODS["adam"],
+        chunks,
+        5,
+        max_steps=150,
+        stop=stop,
+        execution=rj.Execution(lanes=8, mesh=mesh),
     )
     return [as_lists(result) for result in results]
 

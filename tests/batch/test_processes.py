@@ -24,7 +24,8 @@ problem = rj.InverseProblem(model, np.stack([model(p) for p in truth]))
 mesh = Mesh(np.array(jax.devices()), ("all",)) if len(jax.devices()) == 2 else None
 assert mesh is not None
 refiner = rj.Gradient(optax.lbfgs)
-shared = rj.run_batch(refiner, problem, truth + 0.1, 3, max_steps=50, mesh=mesh)
+spread = rj.Execution(mesh=mesh)
+shared = rj.run_batch(refiner, problem, truth + 0.1, 3, max_steps=50, execution=spread)
 alone = rj.run_batch(refiner, problem, truth + 0.1, 3, max_steps=50)
 np.testing.assert_array_equal(shared.status, alone.status)
 np.testing.assert_array_equal(shared.steps, alone.steps)

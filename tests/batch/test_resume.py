@@ -66,7 +66,7 @@ def samples():
 def fit(folder=None, center=None, refiner=ADAM, start=None, key=1, steepness=1.0, **options):
     default, begin = samples()
     center, start = default if center is None else center, begin if start is None else start
-    options = {"max_steps": 200, "stop": STOP, "lanes": 4} | options
+    options = {"max_steps": 200, "stop": STOP, "execution": rj.Execution(lanes=4)} | options
     return rj.run_batch(refiner, Bowl(center, steepness), start, key, checkpoint=folder, **options)
 
 
@@ -196,7 +196,7 @@ def test_a_finished_run_is_read_and_not_computed(finished, monkeypatch):
 
 def test_the_number_of_lanes_may_change_on_resumption(finished):
     parts(finished)[0].unlink()
-    assert_same(fit(finished, lanes=3))
+    assert_same(fit(finished, execution=rj.Execution(lanes=3)))
 
 
 # Damage
@@ -358,7 +358,14 @@ def test_params_of_several_leaves_are_resumed_in_their_places(tmp_path, eager):
 
     start = {"b": np.ones((5, 2), np.float32) * 3, "a": np.arange(5, dtype=np.float32)}
     fitted = functools.partial(
-        rj.run_batch, ADAM, loss, start, max_steps=90, lanes=2, stop=STOP, checkpoint=tmp_path
+        rj.run_batch,
+        ADAM,
+        loss,
+        start,
+        max_steps=90,
+        execution=rj.Execution(lanes=2),
+        stop=STOP,
+        checkpoint=tmp_path,
     )
     first = fitted()
     parts(tmp_path)[0].unlink()

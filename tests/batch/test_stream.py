@@ -49,12 +49,14 @@ def cut(sizes, *arrays):
 
 
 def stream(chunks, refiner=ADAM, **options):
-    options = {"max_steps": 150, "stop": STOP, "lanes": 4} | options
+    options = {"max_steps": 150, "stop": STOP, "execution": rj.Execution(lanes=4)} | options
     return rj.run_stream(refiner, chunks, 7, **options)
 
 
 def whole(refiner, center, start):
-    return rj.run_batch(refiner, Bowl(center), start, 7, max_steps=150, stop=STOP, lanes=4)
+    return rj.run_batch(
+        refiner, Bowl(center), start, 7, max_steps=150, stop=STOP, execution=rj.Execution(lanes=4)
+    )
 
 
 def joined(results, name):
@@ -156,7 +158,7 @@ def test_an_empty_chunk_is_refused():
         list(stream([(Bowl(np.zeros((0, 2))), np.zeros((0, 2)))]))
 
 
-@pytest.mark.parametrize("change", [{"max_steps": -1}, {"lanes": 0}])
+@pytest.mark.parametrize("change", [{"max_steps": -1}, {"execution": 0}])
 def test_a_bad_argument_is_named(change):
     center, start = samples(2)
     with pytest.raises(ValueError, match=next(iter(change))):

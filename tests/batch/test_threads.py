@@ -12,7 +12,7 @@ import pytest
 from flax import struct
 
 import refinejax as rj
-from refinejax.batch.together import Locked, cores
+from refinejax.batch.threads import SharedSource, cores
 
 COUNT, LANES = 70, 8
 ADAM = rj.Gradient(optax.adam, {"learning_rate": 0.1})
@@ -33,11 +33,12 @@ def centers(count=COUNT):
     return np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
 
 
-def fit(threads, refiner=ADAM, problem=None, **options):
+def fit(threads, refiner=ADAM, problem=None, lanes=LANES, **options):
     problem = Bowl(centers()) if problem is None else problem
     start = np.zeros((COUNT, 3), np.asarray(problem.center).dtype)
-    options = {"max_steps": 60, "lanes": LANES, **options}
-    return rj.run_batch(refiner, problem, start, 5, threads=threads, **options)
+    execution = rj.Execution(lanes=lanes, threads=threads)
+    options = {"max_steps": 60, "execution": execution, **options}
+    return rj.run_batch(refiner, problem, start, 5, **options)
 
 
 def assert_same(one, other):
@@ -104,15 +105,6 @@ def test_time_and_interruption_end_all_threads():
     assert set(stopped.counts()) == {"STOPPED"}
 
 
-def test_what_does_not_go_together_is_named():
-    mesh = jax.make_mesh((1,), ("lanes",))
-    for options in ({"mesh": mesh}, {"memory_limit": "1GB"}):
-        with pytest.raises(ValueError, match="threads: leave it at 1"):
-            fit(2, **options)
-    with pytest.raises(ValueError, match="threads: expected a whole number of 1"):
-        fit(0)
-
-
 def test_a_source_is_asked_by_one_at_a_time():
     class Slow:
         inside = 0
@@ -123,7 +115,7 @@ def test_a_source_is_asked_by_one_at_a_time():
             time.sleep(0.002)
             self.inside -= 1
 
-    source = Locked(Slow())
+    source = SharedSource(Slow())
     failed = []
 
     def ask():

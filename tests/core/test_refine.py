@@ -99,8 +99,8 @@ def test_a_curved_valley_ends_where_minimize_ends():
 
 def test_a_single_sample_needs_no_sample_axis_and_gets_none():
     observed, initial, _ = decays()
-    batch = refine(decay, observed, initial, lanes=8)
-    single = refine(decay, observed[2], initial[2], lanes=8)
+    batch = refine(decay, observed, initial, execution=rj.Execution(lanes=8))
+    single = refine(decay, observed[2], initial[2], execution=rj.Execution(lanes=8))
     assert single.params.shape == (2,)
     assert np.shape(single.loss) == np.shape(single.status) == ()
     assert batch.params.shape == (6, 2)
@@ -143,7 +143,7 @@ def test_params_and_bounds_may_be_dicts():
     assert truth[:, 1].max() > 1.25
 
 
-fit_constant = functools.partial(refine, constant, method=SGD, lanes=2)
+fit_constant = functools.partial(refine, constant, method=SGD, execution=rj.Execution(lanes=2))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,13 @@ def test_no_result_lies_outside_bounds_for_any_method():
     lower, upper = np.float32([1.2, 0.8]), np.float32([1.5, 1.2])
     for method in ("lbfgs", "adam", "random"):
         result = refine(
-            decay, observed, initial, bounds=(lower, upper), method=method, max_steps=15, lanes=8
+            decay,
+            observed,
+            initial,
+            bounds=(lower, upper),
+            method=method,
+            max_steps=15,
+            execution=rj.Execution(lanes=8),
         )
         assert np.all((result.params >= lower) & (result.params <= upper)), method
         assert result.at_bound.any(), method
@@ -369,7 +375,12 @@ def counted(params):
 
 def test_a_vectorized_black_box_is_called_once_for_all_candidates_of_all_samples():
     CALLS.clear()
-    options = {"differentiable": False, "vectorized": True, "lanes": 2, "max_steps": 10}
+    options = {
+        "differentiable": False,
+        "vectorized": True,
+        "execution": rj.Execution(lanes=2),
+        "max_steps": 10,
+    }
     refiner = rj.Evolution("cma_es", population_size=6, std=0.5)
     result = refine(counted, PIXELS, [[1.0], [1.0]], method=refiner, **options)
     assert (12, 1) in CALLS
@@ -520,7 +531,9 @@ def test_no_sample_is_worse_than_it_came_in_whatever_the_problem(method):
     initial = (3 * rng.standard_cauchy((60, 2))).astype(np.float32)
     observed = rng.normal(size=(60, 6)).astype(np.float32)
     observed[rng.random(observed.shape) < 0.2] = np.nan
-    result = refine(nasty, observed, initial, method=method, max_steps=40, lanes=8)
+    result = refine(
+        nasty, observed, initial, method=method, max_steps=40, execution=rj.Execution(lanes=8)
+    )
     losses = jax.vmap(lambda y, p: rj.InverseProblem(nasty, y)(p))
     before, after = losses(observed, initial), losses(observed, result.params)
     finite = np.isfinite(before)
@@ -588,8 +601,7 @@ GOOD = {"forward": constant, "observations": PIXELS, "initial": [[1.0], [1.0]], 
         ({"method": None}, r"method: .*None"),
         ({"max_steps": -1}, r"max_steps: .*-1"),
         ({"max_steps": 1.5}, r"max_steps: .*1\.5"),
-        ({"lanes": 0}, r"lanes: .*0"),
-        ({"memory_limit": "lots"}, r"memory_limit: .*lots"),
+        ({"execution": 8}, r"execution: expected options.*8"),
     ],
 )
 def test_a_bad_argument_is_named(change, message):

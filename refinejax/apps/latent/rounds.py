@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from refinejax._core import Refiner, State, Status, Stop
@@ -18,7 +17,7 @@ from refinejax.apps.latent.constraints import ROUNDS, TOLERANCE, Multipliers, vi
 from refinejax.apps.latent.objective import LatentObjective, Report
 from refinejax.apps.latent.result import LatentResult, ranking
 from refinejax.apps.latent.rows import changed, each, placed
-from refinejax.batch import run_batch
+from refinejax.batch import Execution, run_batch
 
 _DRAW = 2**31 - 3  # numbers that no step of a refiner has
 
@@ -36,12 +35,15 @@ class Search:
     std: Any
     tradeoffs: bool
     trajectory: bool
-    lanes: int
-    threads: int
-    mesh: Mesh | None
+    execution: Execution
     progress: bool
     begun: float
     time_limit: float | None
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of one call of a compiled function."""
+        return self.execution.lanes or 1
 
     def run(
         self,
@@ -53,22 +55,22 @@ class Search:
         """Search from every start of every sample."""
         count, R = len(ids), self.restarts
         objective = placed(objective)
-        sample = Sample(*each(LatentObjective.sample, objective, self.lanes))
+        sample = Sample(*each(LatentObjective.sample, objective, self.rows_at_once))
         objective = objective.replace(start=(objective.start[0], sample.latent))
         rows = changed(objective, lambda leaf: np.repeat(leaf, R, axis=0))
         numbers = (np.repeat(ids, R), np.tile(np.arange(R, dtype=np.int32), count))
         rows = rows.replace(key_ids=numbers)
         key_data = jax.random.key_data(self.key)
         std = jnp.asarray(self.std, sample.latent.dtype)
-        starts = each(_begin, rows, self.lanes, common=(key_data, std))
+        starts = each(_begin, rows, self.rows_at_once, common=(key_data, std))
         searched = rows
         if self.tradeoffs:
-            factors = each(_factors, rows, self.lanes, common=(key_data,))
+            factors = each(_factors, rows, self.rows_at_once, common=(key_data,))
             weighed = [
                 one.replace(weight=one.weight * factors[:, i]) for i, one in enumerate(rows.targets)
             ]
             searched = rows.replace(targets=tuple(weighed))
-        first: Report = each(LatentObjective.report, rows, self.lanes, rows=(starts,))
+        first: Report = each(LatentObjective.report, rows, self.rows_at_once, rows=(starts,))
         if objective.over == "input":
             check_begun(objective.start[0], first.place.input[::R])
         found = self._refined(rows, searched, starts)
@@ -91,7 +93,7 @@ class Search:
             params, steps, status = self._round(state, starts[open_], found, open_)
             starts = put(starts, open_, params)
             mine = changed(rows, lambda leaf, open_=open_: leaf[open_])
-            report = each(LatentObjective.report, mine, self.lanes, rows=(params,))
+            report = each(LatentObjective.report, mine, self.rows_at_once, rows=(params,))
             found.add(open_, report, steps, status, equal)
             if not len(equal) or np.any(np.isin(status, (Status.STOPPED, Status.TIME_LIMIT))):
                 break
@@ -115,12 +117,11 @@ class Search:
             left = max(left - (time.monotonic() - self.begun), 0.0)
         result = run_batch(
             self.refiner, state, starts, self.key, max_steps=self.max_steps, stop=self.stop,
-            lanes=self.lanes, mesh=self.mesh, threads=self.threads, progress=self.progress,
-            time_limit=left,
+            execution=self.execution, progress=self.progress, time_limit=left,
         )  # fmt: skip
         if self.trajectory:
             path = each(
-                Path(self.max_steps), state, self.lanes, rows=(starts, result.steps),
+                Path(self.max_steps), state, self.rows_at_once, rows=(starts, result.steps),
                 common=(self._with_stop(starts), jax.random.key_data(self.key)),
             )  # fmt: skip
             found.add_path(path, open_)

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
 from refinejax._checks import as_key, as_stop, check_positive, check_seconds
 from refinejax._core import Refiner, Stop
@@ -29,7 +29,7 @@ from refinejax.apps.latent.result import LatentResult
 from refinejax.apps.latent.rounds import Search
 from refinejax.apps.latent.shortcuts import as_targets
 from refinejax.apps.latent.targets import Target
-from refinejax.batch.together import cores
+from refinejax.batch.execution import Execution, as_execution
 from refinejax.problems.transforms import Scaled, Transform
 from refinejax.refiners import BFGS, Gradient
 
@@ -71,9 +71,7 @@ def optimize_latent(
     stop: Stop | None = None,
     key: Any = 0,
     ids: Any = None,
-    lanes: int | None = None,
-    threads: int | None = None,
-    mesh: Mesh | None = None,
+    execution: Execution | None = None,
     progress: bool = False,
     time_limit: float | None = None,
 ) -> LatentResult:
@@ -122,10 +120,7 @@ def optimize_latent(
         key: seed or PRNG key; a start's draws are by this, the number of its sample and its own.
         ids: numbers of the samples, shape (B,); by default 0 to B − 1. A sample of a number has the
             same answer alone and in any batch.
-        lanes: starts under way at once.
-        threads: engines with so many lanes each, see `run_batch`; by default one for each core that
-            the process may use, of a CPU.
-        mesh: devices to divide them over.
+        execution: as for `run_batch`; of each start of each sample as one sample.
         progress: draw a progress bar on stderr.
         time_limit: seconds, after which the search ends with what there is.
 
@@ -163,8 +158,8 @@ def optimize_latent(
     size = shapes.latent if setting.over == "latent" else samples.shape[1]
     search = Search(
         *_method(method, max_steps, size), as_stop(stop), as_key(key), int(restarts),
-        _std(std, size), tradeoffs, trajectory, _lanes(lanes), _threads(threads, mesh),
-        mesh, progress, begun, time_limit,
+        _std(std, size), tradeoffs, trajectory, _with_lanes(as_execution(execution)),
+        progress, begun, time_limit,
     )  # fmt: skip
     shown = column_names(
         asked(objective.targets, objective.constraints), shapes.heads, info.classes
@@ -330,15 +325,9 @@ def _numbers(ids: Any, count: int) -> np.ndarray:
     return numbers.astype(np.int32)
 
 
-def _threads(threads: int | None, mesh: Mesh | None) -> int:
-    if threads is not None:
-        check_positive("threads", threads)
-        return int(threads)
-    return cores() if mesh is None and jax.default_backend() == "cpu" else 1
-
-
-def _lanes(lanes: int | None) -> int:
-    if lanes is not None:
-        check_positive("lanes", lanes)
-        return int(lanes)
-    return _LANES.get(jax.default_backend(), _LANES_ACCELERATOR)
+def _with_lanes(execution: Execution) -> Execution:
+    """Return the options with a number of lanes: always the same program."""
+    if execution.lanes is not None:
+        return execution
+    lanes = _LANES.get(jax.devices()[0].platform, _LANES_ACCELERATOR)
+    return replace(execution, lanes=lanes)

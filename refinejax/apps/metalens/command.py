@@ -11,7 +11,7 @@ from refinejax._core import Status
 from refinejax._methods import METHODS
 from refinejax.apps import metalens
 from refinejax.apps.metalens.solve import PREDICTOR, check_maps
-from refinejax.batch.result import BatchResult
+from refinejax.batch import BatchResult, Execution
 from refinejax.commands.files import InputError, check_writable, print_json, read_npz, write_npz
 from refinejax.commands.options import INTERRUPTED, add_shared, count
 from refinejax.commands.running import begin
@@ -118,8 +118,7 @@ def run(options: argparse.Namespace) -> int:
         method=options.method,
         key=options.seed,
         max_steps=options.max_steps,
-        lanes=options.lanes,
-        memory_limit=options.memory_limit,
+        execution=Execution(lanes=options.lanes, memory_limit=options.memory_limit),
         progress=progress,
         checkpoint=options.checkpoint,
         time_limit=options.time_limit,

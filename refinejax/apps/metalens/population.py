@@ -45,7 +45,7 @@ def solve(
         stop: as for `run_batch`.
         checkpoint: a folder; each of the two stages has its own in it.
         time_limit: for both.
-        options: lanes, memory_limit, progress.
+        options: execution, progress.
     """
     begun = time.monotonic()
     problem = exact_problem(maps, wavelength.astype(maps.dtype), space)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -13,10 +14,11 @@ from refinejax.apps.metalens.cascade.leap import LONGEST, leap
 from refinejax.apps.metalens.cascade.slopes import SlopeFit, fit_slopes
 from refinejax.apps.metalens.cascade.stages import Cascade
 from refinejax.apps.metalens.problem import exact_problem, losses, take
+from refinejax.batch.execution import Execution, as_execution
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.plan import make_plan
 from refinejax.batch.result import BatchResult
-from refinejax.batch.run import lanes_within
+from refinejax.batch.sizing import lanes_within
 from refinejax.batch.sources import check_steps
 from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.refiners import LevenbergMarquardt
@@ -34,8 +36,7 @@ def solve(
     slopes: SlopeFit = fit_slopes,
     max_steps: int | None = None,
     stop: Stop | None = None,
-    lanes: int | None = None,
-    memory_limit: str | float | None = None,
+    execution: Execution | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
@@ -51,8 +52,7 @@ def solve(
         slopes: the first stage.
         max_steps: the most steps of each fit.
         stop: ends the last fit.
-        lanes: as for `run_batch`.
-        memory_limit: as for `run_batch`.
+        execution: as for `run_batch`.
         progress: as for `run_batch`.
         checkpoint: as for `run_batch`; portions of 4096 maps are kept.
         time_limit: as for `run_batch`.
@@ -61,12 +61,14 @@ def solve(
         `BatchResult` with the margin "rung".
     """
     begun, count = time.monotonic(), len(maps)
-    if memory_limit is not None:
+    how = as_execution(execution)
+    if how.memory_limit is not None:
         few = slice(0, min(count, _PORTION))
         task = exact_problem(maps[few], wavelength[few], space)
-        lanes = lanes_within(memory_limit, LevenbergMarquardt(), task, start[few])
+        lanes = lanes_within(how.memory_limit, LevenbergMarquardt(), task, start[few])
+        how = Execution(lanes=lanes, threads=1, mesh=how.mesh)
     else:  # as many in stages of few maps: one program for all, and for all batches
-        lanes = make_plan(lanes, count, None).lanes
+        how = replace(how, lanes=make_plan(how.lanes, count, how.mesh).lanes)
     if max_steps is not None:
         max_steps = check_steps(max_steps)
     kept = _Kept(start)
@@ -87,8 +89,8 @@ def solve(
         todo = np.flatnonzero(~kept.ended)
         for first in range(0, len(todo), _PORTION):
             rows = todo[first : first + _PORTION]
-            if (verdict := deadline.status()) is not None:
-                kept.status[rows] = int(verdict)
+            if (status := deadline.status()) is not None:
+                kept.status[rows] = int(status)
                 continue
             problem = exact_problem(maps[rows], wavelength[rows], space)
             columns, left = [], np.arange(len(rows))
@@ -106,7 +108,7 @@ def solve(
                     given=given,
                     max_steps=max_steps,
                     stop=stop,
-                    lanes=lanes,
+                    execution=how,
                     deadline=deadline,
                     slopes=slopes,
                 )

@@ -32,7 +32,8 @@ from refinejax.apps.metalens.learned import LearnedSlopes
 from refinejax.apps.metalens.prediction import predict_maps
 from refinejax.apps.metalens.tasks import SMALLEST as SMALLEST_LEARNED
 from refinejax.apps.metalens.tasks import LensTasks as LensTasks
-from refinejax.batch import BatchResult
+from refinejax.batch import BatchResult, Execution
+from refinejax.batch.execution import as_execution
 from refinejax.diagnostics import Fit
 from refinejax.models import pretrained
 from refinejax.networks.predictor import Prediction, Predictor
@@ -84,8 +85,7 @@ def invert(
     key: Any = 0,
     max_steps: int | None = None,
     stop: Stop | None = None,
-    lanes: int | None = None,
-    memory_limit: str | float | None = None,
+    execution: Execution | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
@@ -113,8 +113,7 @@ def invert(
         key: as for `refine`.
         max_steps: as for `refine`; in the cascade, of each of its fits.
         stop: as for `refine`; in the cascade, of the last fit.
-        lanes: as for `refine`.
-        memory_limit: as for `refine`.
+        execution: as for `refine`.
         progress: as for `refine`.
         checkpoint: as for `refine`.
         time_limit: as for `refine`.
@@ -148,8 +147,7 @@ def invert(
     options: dict[str, Any] = {
         "max_steps": max_steps,
         "stop": stop,
-        "lanes": lanes,
-        "memory_limit": memory_limit,
+        "execution": as_execution(execution),
         "progress": progress,
         "checkpoint": checkpoint,
         "time_limit": time_limit,
@@ -358,7 +356,7 @@ def _again(
         space(wavelength=False),
         given=True,
         time_limit=None if np.isinf(left) else max(left, 0.0),
-        **{name: options[name] for name in ("max_steps", "stop", "lanes", "memory_limit")},
+        **{name: options[name] for name in ("max_steps", "stop", "execution")},
     )
     loss = np.where(np.isnan(fit.loss), residual_rmse(maps[rows], wide) ** 2, fit.loss)
     status = np.where(interrupted, int(Status.STOPPED), fit.status).astype(np.int8)

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.neighbors import NearestNeighbors
 
-from refinejax import cli
+from refinejax import Execution, cli
 from refinejax.apps.latent import (
     AtLeast,
     AtMost,
@@ -278,7 +278,7 @@ def test_search_knows_the_model(fitted, tmp_path):
     save_model(tmp_path / "m", fitted.model, architecture="multitask", config=fitted.config)
     model = load_model(tmp_path / "m").value
     x, _, _ = table(3)
-    options = {"restarts": 2, "lanes": 8, "bounds": "data"}
+    options = {"restarts": 2, "execution": Execution(lanes=8), "bounds": "data"}
     result = optimize_latent(model, {"y": 1.0, "kind": "b"}, x.astype(np.float32), **options)
     assert result.columns == ("y", "kind: p")
     low, high = np.asarray(model.lower), np.asarray(model.upper)

@@ -9,7 +9,7 @@ import pytest
 from flax import struct
 from scipy.optimize import minimize
 
-from refinejax import Evolution, Sequential, Status
+from refinejax import Evolution, Execution, Sequential, Status
 from refinejax.apps.latent import (
     AtLeast,
     AtMost,
@@ -37,7 +37,7 @@ from refinejax.refiners import BFGS
 rng = np.random.default_rng(0)
 WEIGHTS = rng.standard_normal((3, 4)).astype(np.float32)
 SAMPLES = rng.standard_normal((6, 4)).astype(np.float32)
-LANES = 8
+EIGHT = Execution(lanes=8)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,7 +64,9 @@ def linear(z):
 
 
 def search(heads, targets, initial=SAMPLES, **options):
-    return optimize_latent(heads, targets, initial, **{"restarts": 2, "lanes": LANES, **options})
+    return optimize_latent(
+        heads, targets, initial, **{"restarts": 2, "execution": EIGHT, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +247,7 @@ WAVY = Wavy(jnp.asarray(WEIGHTS))
 
 def test_the_answer_for_a_sample_is_the_same_in_any_company():
     many = np.random.default_rng(5).standard_normal((64, 4)).astype(np.float32)
-    options = {"restarts": 3, "lanes": 16, "bounds": (-2, 2)}
+    options = {"restarts": 3, "execution": Execution(lanes=16), "bounds": (-2, 2)}
     whole = search(WAVY, {"y": 0.7}, many, **options)
     numbers = np.array([41, 3, 17])
     some = search(WAVY, {"y": 0.7}, many[numbers], ids=numbers, **options)
@@ -261,7 +263,10 @@ def test_the_answer_for_a_sample_is_the_same_in_any_company():
 
 def test_the_answer_is_the_same_on_several_threads():
     samples = np.random.default_rng(6).standard_normal((12, 4)).astype(np.float32)
-    one, two = (search(linear, {"a": 1.0, "b": "max"}, samples, threads=n) for n in (1, 3))
+    one, two = (
+        search(linear, {"a": 1.0, "b": "max"}, samples, execution=Execution(lanes=8, threads=n))
+        for n in (1, 3)
+    )
     np.testing.assert_array_equal(two.optimized_input, one.optimized_input)
     np.testing.assert_array_equal(two.steps, one.steps)
 
@@ -459,8 +464,7 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ({"a": 1.0}, {"std": [1.0, 2.0]}, "std: expected"),
         ({"a": 1.0}, {"std": "x"}, "std: expected"),
         ({"a": 1.0}, {"scale": 0.0}, "scale: expected finite numbers above 0"),
-        ({"a": 1.0}, {"lanes": 0}, "lanes: expected a whole number of 1"),
-        ({"a": 1.0}, {"threads": 0}, "threads: expected a whole number of 1"),
+        ({"a": 1.0}, {"execution": 8}, "execution: expected options"),
         ({"a": 1.0}, {"time_limit": -1.0}, "time_limit: expected seconds"),
         ({"a": 1.0}, {"initial": np.zeros((2, 4), complex)}, "initial: expected real"),
         ({"a": 1.0}, {"initial": np.zeros((0, 4))}, "initial: expected samples"),

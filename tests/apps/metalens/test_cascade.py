@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
-from refinejax import BatchResult, Status, Stop
+from refinejax import BatchResult, Execution, Status, Stop
 from refinejax.apps import metalens
 from refinejax.apps.metalens import portions
 from refinejax.apps.metalens.cascade.leap import leap
@@ -145,7 +145,7 @@ def test_an_answer_does_not_depend_on_company_or_order(made, solved):
     result = solve(some)
     np.testing.assert_allclose(result.params, solved.params[rows], rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(result.loss, solved.loss[rows], atol=1e-6)
-    lanes = solve(some, lanes=2)
+    lanes = solve(some, execution=Execution(lanes=2))
     np.testing.assert_allclose(lanes.loss, result.loss, atol=1e-6)
 
 
@@ -201,7 +201,7 @@ def test_the_rungs_around_a_lens_with_another_piston(piston):
     np.testing.assert_allclose(losses(problem, lenses), here.loss, rtol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"max_steps": -1}, {"max_steps": 7.5}, {"lanes": 0}])
+@pytest.mark.parametrize("options", [{"max_steps": -1}, {"max_steps": 7.5}, {"execution": 0}])
 def test_options_are_checked_also_where_the_short_way_does_without_them(made, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         solve(made, **options)
@@ -442,10 +442,10 @@ def test_limits_and_rules_are_kept(made, solved):
     assert np.median(rough.loss) > 10 * np.median(solved.loss)
     early = solve(made, stop=Stop(target=1.0))
     assert np.any(early.status == Status.TARGET_REACHED)
-    small = solve(made, memory_limit="4MB")
+    small = solve(made, execution=Execution(memory_limit="4MB"))
     np.testing.assert_allclose(small.loss, solved.loss, atol=1e-6)
     with pytest.raises(ValueError, match="memory_limit"):
-        solve(made, memory_limit="1kB")
+        solve(made, execution=Execution(memory_limit="1kB"))
 
 
 @pytest.mark.slow

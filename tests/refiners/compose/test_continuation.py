@@ -8,6 +8,7 @@ from flax import struct
 import refinejax as rj
 from refinejax import (
     Continuation,
+    Execution,
     Gradient,
     InverseProblem,
     LevenbergMarquardt,
@@ -266,7 +267,7 @@ def test_gradients_through_all_stages_equal_finite_differences():
 def test_the_batch_engine_equals_one_by_one():
     problem, _, start = waves()
     refiner = Continuation(LM, opening, stages=8)
-    batch = run_batch(refiner, problem, start, max_steps=200, lanes=3)
+    batch = run_batch(refiner, problem, start, max_steps=200, execution=Execution(lanes=3))
     for i in range(len(start)):
         one = problem.replace(observation=problem.observation[i])
         alone = run_until(

@@ -9,7 +9,7 @@ import scipy.stats
 from evosax.algorithms import CMA_ES
 from flax import struct
 
-from refinejax import Gradient, Restarts, Status, Stop, run, run_batch, run_until
+from refinejax import Execution, Gradient, Restarts, Status, Stop, run, run_batch, run_until
 from refinejax.refiners import BIPOP, IPOP, Evolution, Halting, Memetic
 from refinejax.refiners.population.box import Box
 from refinejax.refiners.population.ranks import Order
@@ -340,7 +340,15 @@ def test_the_same_sample_alone_and_in_a_batch(strategy):
     centers = jnp.asarray(np.random.default_rng(0).uniform(-0.5, 0.5, (5, 2)), jnp.float32)
     starts = centers + 0.3
     refiner = Evolution(strategy, population_size=8, std=0.2)
-    batch = run_batch(refiner, Bowls(centers), starts, 7, max_steps=15, stop=Stop.never(), lanes=2)
+    batch = run_batch(
+        refiner,
+        Bowls(centers),
+        starts,
+        7,
+        max_steps=15,
+        stop=Stop.never(),
+        execution=Execution(lanes=2),
+    )
     for i in range(5):
         key = jax.random.fold_in(jax.random.key(7), i)
         alone = run_until(

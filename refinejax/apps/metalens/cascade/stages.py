@@ -21,7 +21,7 @@ from refinejax._deadline import Deadline
 from refinejax.apps.metalens.cascade.climb import CLEAN, MOVES, climb
 from refinejax.apps.metalens.cascade.slopes import SlopeFit, fit_slopes
 from refinejax.apps.metalens.problem import losses, pistons, take
-from refinejax.batch import BatchResult, run_batch
+from refinejax.batch import BatchResult, Execution, run_batch
 from refinejax.problems import InverseProblem, ParameterSpace, thinned
 from refinejax.problems.phase import free_piston, held_piston
 from refinejax.refiners import LevenbergMarquardt
@@ -52,7 +52,7 @@ class Cascade:
         given: whether the start is somebody's, and worth trying.
         max_steps: the most steps of each fit.
         stop: ends the last fit.
-        lanes: as for `run_batch`.
+        execution: as for `run_batch`.
         deadline: says when to end early.
         slopes: the first stage.
 
@@ -73,11 +73,12 @@ class Cascade:
         given: bool,
         max_steps: int | None = None,
         stop: Stop | None = None,
-        lanes: int | None = None,
+        execution: Execution | None = None,
         deadline: Deadline | None = None,
         slopes: SlopeFit = fit_slopes,
     ) -> None:
-        self.problem, self.start, self.given, self.lanes = problem, start, given, lanes
+        self.problem, self.start, self.given = problem, start, given
+        self.execution = execution
         self.space = space
         self.few = thinned(problem, _FEW)
         self.most = _STEPS if max_steps is None else max_steps
@@ -201,7 +202,7 @@ class Cascade:
             start,
             max_steps=max_steps,
             stop=stop,
-            lanes=self.lanes,
+            execution=self.execution,
             time_limit=None if np.isinf(left) else left,
         )
         self.deadline.interrupted |= bool(np.any(fit.status == int(Status.STOPPED)))

@@ -1,0 +1,93 @@
+"""How many lanes fit into memory, by what the compiled program says it needs."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from refinejax._checks import as_key
+from refinejax._core import Refiner, Stop, as_objective
+from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
+from refinejax.batch.plan import LanePlan, fit_memory, make_plan, parse_bytes
+from refinejax.batch.sources import count_samples, describe, host
+from refinejax.batch.stages import rules_of, stages_of
+
+
+def lanes_within(
+    memory_limit: str | float, refiner: Refiner, problem: Any, params: Any, *, axes: Any = None
+) -> int:
+    """Return the number of lanes that `run_batch` would choose for a ``memory_limit``.
+
+    Args:
+        memory_limit: as for `run_batch`.
+        refiner: as for `run_batch`.
+        problem: as for `run_batch`.
+        params: as for `run_batch`.
+        axes: as for `run_batch`.
+
+    Raises:
+        ValueError: if it is too small for a single lane.
+    """
+    problem, params = as_objective(problem), host(params)
+    count = count_samples(params)
+    layout, leaves = describe(problem, axes, count)
+    data, shared = layout.split(leaves)
+    starts, structure = jax.tree.flatten(params)
+    rules = Stop().resolve(jnp.result_type(*[leaf.dtype for leaf in starts]))
+    common = rules_of(stages_of(refiner, rules)[0], as_key(None), 1, shared)
+    plan = make_plan(None, count, None)
+    return fit_lanes(common, layout, structure, data, starts, plan, memory_limit, count).lanes
+
+
+def fit_lanes(
+    rules: Rules,
+    layout: Layout,
+    structure: Any,
+    data: list[Any],
+    starts: list[np.ndarray],
+    plan: LanePlan,
+    limit: str | float,
+    count: int | None,
+) -> LanePlan:
+    """Return the plan with the most lanes whose compiled program needs no more memory than that.
+
+    Args:
+        rules: what is common to all samples.
+        layout: which leaves of the problem belong to a sample.
+        structure: pytree structure of the params.
+        data: leaves of the problem that belong to samples.
+        starts: leaves of the params.
+        plan: where to begin.
+        limit: bytes on each device, or text such as "30GB".
+        count: number of samples, if known.
+
+    Raises:
+        ValueError: if the limit is too small for a lane, or the backend tells no sizes.
+    """
+
+    def measure(plan: LanePlan) -> int:
+        def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+            dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+            return jax.ShapeDtypeStruct((plan.group, *leaf.shape[1:]), dtype)
+
+        number = jax.ShapeDtypeStruct((plan.group,), jnp.int32)
+        params = jax.tree.unflatten(structure, [abstract(leaf) for leaf in starts])
+        loss = jax.ShapeDtypeStruct((plan.group,), jnp.result_type(*[x.dtype for x in starts]))
+        rows = Rows(params, [abstract(leaf) for leaf in data], number, number, loss)
+        blank = functools.partial(empty, layout=layout, count=plan.lanes)
+        lanes = jax.eval_shape(blank, rules, rows)
+        one = np.int32(1)
+        program = cycle_reordered if layout.reorder else cycle
+        lowered = program.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)
+        sizes = lowered.compile().memory_analysis()
+        if sizes is None:
+            raise ValueError(
+                "memory_limit: this backend does not say how much memory a program needs; "
+                "give Execution(lanes=...) instead"
+            )
+        total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+        return int(total + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes)
+
+    return fit_memory(measure, parse_bytes(limit), plan, count)
