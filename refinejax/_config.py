@@ -1,49 +1,86 @@
-"""Configurations as frozen dataclasses, read from plain mappings (a TOML table, say)."""
+"""Tables of TOML as frozen dataclasses, with errors that name the key."""
 
 import dataclasses
+import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
 
+_KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
-def read_config(kind: type[Config], config: Mapping[str, Any], where: str = "config") -> Config:
-    """Return the dataclass that a mapping describes; lists become tuples, and so it is hashable.
+
+def read_config(kind: type[Config], table: Mapping[str, Any], where: str = "config") -> Config:
+    """Return the dataclass that a table describes.
 
     Args:
-        kind: the dataclass: of int, float, str, bool, None and tuples of them.
-        config: its fields, those with a default being optional.
-        where: what to call the mapping in errors.
+        kind: a dataclass with fields of int, float, str, bool, None and tuples of them.
+        table: a value for each field; fields with a default may be absent. Lists become tuples, so
+            that the result is hashable.
+        where: the name of the table in errors.
+
+    Returns:
+        An instance of ``kind``.
 
     Raises:
-        ValueError: names the keys that are unknown, missing, or of the wrong type.
+        ValueError: for a key that is unknown (with the nearest known one), missing, of the wrong
+            type, or refused by the dataclass itself. The error begins with ``where.key``.
     """
-    if not isinstance(config, Mapping):
-        raise ValueError(f"{where}: expected a table, got {config!r}")
-    hints = typing.get_type_hints(kind)
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where}: expected a table, got {table!r}")
     fields: Any = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
     names = [field.name for field in fields]
-    unknown = [key for key in config if key not in names]
-    if unknown:
-        raise ValueError(
-            f"{where}: unknown {_listed(unknown)}; expected some of {', '.join(names)}"
-        )
-    missing = [
-        field.name
-        for field in fields
-        if field.name not in config
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{where}: {_listed(missing)} missing; the keys are {', '.join(names)}")
-    return kind(**{key: _read(f"{where}.{key}", hints[key], config[key]) for key in config})
+    for key in table:
+        if key not in names:
+            raise ValueError(f"{where}.{key}: no such key; {suggest(key, names)}")
+    for field in fields:
+        if field.name not in table and _required(field):
+            raise ValueError(f"{where}.{field.name}: missing; the keys are {', '.join(names)}")
+    hints = typing.get_type_hints(kind)
+    values = {key: _read(f"{where}.{key}", hints[key], table[key]) for key in table}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        if str(error).partition(":")[0] in names:  # it names the field, not the table
+            raise ValueError(f"{where}.{error}") from error
+        raise
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names))
+def check_tables(config: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Raise unless every top-level table is known.
+
+    Args:
+        config: tables by name, as ``tomllib`` returns them.
+        known: the names that are allowed.
+        where: the name of the file or argument in the error.
+
+    Raises:
+        ValueError: for another table; names it and lists the known ones.
+    """
+    known = list(known)
+    for name in config:
+        if name not in known:
+            tables = ", ".join(f"[{other}]" for other in known)
+            raise ValueError(f"{where}: unknown [{name}]; the tables are {tables}")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean …?" with the nearest known name, or a list of all.
+
+    Args:
+        name: a name that is not known.
+        known: the names that are.
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+
+
+def _required(field: Any) -> bool:
+    unset = dataclasses.MISSING
+    return field.default is unset and field.default_factory is unset
 
 
 def _read(where: str, hint: Any, value: Any) -> Any:
@@ -58,15 +95,14 @@ def _read(where: str, hint: Any, value: Any) -> Any:
             return tuple(_read(where, k, v) for k, v in zip(kinds, value, strict=True))
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
+    if hint in _KINDS and type(value) is hint:
         return value
-    raise ValueError(f"{where}: expected {_said(hint)}, got {value!r}")
+    raise ValueError(f"{where}: expected {_expected(hint)}, got {value!r}")
 
 
-def _said(hint: Any) -> str:
+def _expected(hint: Any) -> str:
     if typing.get_origin(hint) is not tuple:
-        words = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-        return words.get(hint, str(hint))
+        return _KINDS.get(hint, str(hint))
     inner = typing.get_args(hint)
     count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
     return f"a list of {count}{getattr(inner[0], '__name__', inner[0])}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from refinejax._config import read_config
+from refinejax._config import check_tables, read_config
 from refinejax.apps._meta_plan import meta_plan
 from refinejax.apps.latent.tables import TableTaskConfig, plan_table
 from refinejax.apps.metalens.tasks import LensTasks
@@ -128,9 +128,7 @@ def train_model(
     """
     _check_name("kind", kind, tuple(PLANS))
     tables = ("training", "task", *_TABLES[kind])
-    unknown = sorted(set(config) - set(tables))
-    if unknown:
-        raise ValueError(f"config: unknown [{unknown[0]}]; the tables are [{'], ['.join(tables)}]")
+    check_tables(config, tables, "config")
     settings = TrainingConfig.from_dict(config.get("training", {}))
     plan = PLANS[kind](config)
     trained = train(

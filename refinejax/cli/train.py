@@ -1,13 +1,11 @@
 """`refinejax train`: a model from a configuration."""
 
 import argparse
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from refinejax._core import Status
 from refinejax.apps.training import PLANS, train_model
-from refinejax.commands.files import InputError, print_json
+from refinejax.commands.files import print_json, read_toml
 from refinejax.commands.options import INTERRUPTED, add_shared
 from refinejax.commands.running import begin
 
@@ -53,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     progress = begin(options)
     trained = train_model(
         options.kind,
-        _read(options.config),
+        read_toml(options.config, "--config"),
         options.output,
         resume=options.resume,
         progress=progress,
@@ -74,12 +72,3 @@ def run(options: argparse.Namespace) -> int:
     if trained.status is Status.STOPPED:
         return INTERRUPTED
     return 1 if trained.status is Status.NONFINITE else 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"--config: {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"--config: {path} is not TOML ({error})") from error

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -53,6 +54,27 @@ def read_npz(path: Path, required: Mapping[str, str], remedy: str) -> "dict[str,
                 f"{path}: no array named {name}, which must hold {content}; it has {have}"
             )
     return arrays
+
+
+def read_toml(path: Path, option: str) -> dict[str, Any]:
+    """Read the tables of a TOML file.
+
+    Args:
+        path: of the file, in UTF-8.
+        option: of the command that names the file, for errors.
+
+    Returns:
+        Tables by name.
+
+    Raises:
+        InputError: if the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{option}: {path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{option}: {path} is not TOML ({error})") from error
 
 
 def check_writable(path: Path) -> None:

@@ -1,12 +1,12 @@
 """The settings of a training."""
 
 import dataclasses
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from refinejax._config import read_config, suggest
 from refinejax.learned.schedules import SCHEDULES
 from refinejax.training.optimizers import DECAYING, OPTIMIZERS
 
@@ -90,11 +90,7 @@ class TrainingConfig:
         Raises:
             ValueError: for an unknown name (with the nearest known one), or a value as above.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in table:
-            if name not in known:
-                raise ValueError(f"{name}: no such setting of a training; {nearest(name, known)}")
-        return cls(**table)
+        return read_config(cls, table, "training")
 
     def to_dict(self) -> dict[str, Any]:
         """Inverse of `from_dict`."""
@@ -133,11 +129,4 @@ def _nonnegative(name: str, value: Any) -> float:
 
 def _check_choice(name: str, value: Any, known: Iterable[str]) -> None:
     if value not in (names := sorted(known)):
-        raise ValueError(f"{name}: {value!r} is unknown; {nearest(str(value), names)}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that is most like ``name``, and list all."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+        raise ValueError(f"{name}: {value!r} is unknown; {suggest(str(value), names)}")

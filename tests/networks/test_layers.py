@@ -206,7 +206,7 @@ def test_the_context_is_asked_for():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"width": 3}, "network: unknown 'width'; expected some of shape, outputs"),
+        ({"width": 3}, "network.width: no such key; did you mean widths"),
         ({"widths": (4, 9)}, "widths: expected one or more multiples of groups = 2, got"),
         ({"widths": ()}, "widths: expected one or more multiples"),
         ({"widths": [4, "8"]}, r"network\.widths: expected an integer, got '8'"),
@@ -229,5 +229,5 @@ def _hashable(more):
 
 
 def test_missing_keys_are_named():
-    with pytest.raises(ValueError, match="network: 'outputs' missing; the keys are shape, outputs"):
+    with pytest.raises(ValueError, match=r"network\.outputs: missing; the keys are shape, outputs"):
         read_config(ResNetConfig, {"shape": SHAPE}, "network")

@@ -200,7 +200,7 @@ def test_a_context_goes_to_the_network():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"sizes": 3}, "predictor: unknown 'sizes'"),
+        ({"sizes": 3}, "predictor.sizes: no such key"),
         ({"members": 0}, "members: expected 1 or more, got 0"),
         ({"context": -1}, "context: expected 0 or more, got -1"),
         ({"lower": [5.0, 10.0]}, "bounds of a: lower 5.0 is not below upper 3.0"),

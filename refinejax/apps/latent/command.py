@@ -2,19 +2,18 @@
 
 import argparse
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refinejax._config import read_config
+from refinejax._config import check_tables, read_config
 from refinejax._core import Status
 from refinejax.apps.latent import LatentResult, Mahalanobis, MultiTaskModel, optimize_latent
 from refinejax.apps.latent.shortcuts import read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table, write_table
-from refinejax.commands.files import InputError, check_writable, print_json
+from refinejax.commands.files import InputError, check_writable, print_json, read_toml
 from refinejax.commands.options import INTERRUPTED, add_shared, count, seed
 from refinejax.commands.running import begin
 from refinejax.models import load_model
@@ -164,18 +163,8 @@ def _model(folder: Path) -> MultiTaskModel:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--targets: {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"--targets: {path} is not TOML ({error})") from error
-    unknown = sorted(set(tables) - {"targets", "constraints", "search"})
-    if unknown:
-        raise InputError(
-            f"--targets: {path} has an unknown [{unknown[0]}]; the tables are [targets.TASK], "
-            "[constraints.TASK] and [search]"
-        )
+    tables = read_toml(path, "--targets")
+    check_tables(tables, ("targets", "constraints", "search"), f"--targets: {path}")
     return tables
 
 

@@ -349,7 +349,7 @@ def test_numbers_are_leaves_and_sizes_static():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"sizes": 3}, "task: unknown 'sizes'; expected some of size, batch"),
+        ({"sizes": 3}, "task.sizes: no such key; did you mean size"),
         ({"batch": 0}, "batch: expected 1 or more, got 0"),
         ({"wavelength": "guessed"}, "wavelength: expected one of known, ratios, predicted"),
         ({"loss": "mae"}, "loss: expected one of nll, uncertainty, mse, got 'mae'"),
@@ -369,7 +369,7 @@ def test_tables_that_do_not_fit_are_refused(more, message):
 
 
 def test_networks_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="network: unknown 'width'"):
+    with pytest.raises(ValueError, match=r"network\.width: no such key; did you mean widths"):
         PredictorTask.of(SMALL, {**NETWORK, "width": 3})
 
 
