@@ -34,27 +34,9 @@ format: $(READY)
 notebooks: $(READY)  ## run them all and the README; nothing is opened, nothing is written
 	$(BIN)/python -m pytest -n 0 -m notebook
 
-bench: .venv/.bench  ## all benchmarks in full, then the README's tables
-	$(BIN)/python -m benchmarks.adam_tto --json benchmarks/results/adam_tto.json
-	$(BIN)/python -m benchmarks.bbob --json benchmarks/results/bbob.json
-	$(BIN)/python -m benchmarks.compiled --json benchmarks/results/compiled.json
-	$(BIN)/python -m benchmarks.continuous_batching --json benchmarks/results/continuous_batching.json
-	$(BIN)/python -m benchmarks.evolution --json benchmarks/results/evolution.json
-	$(BIN)/python -m benchmarks.latent --json benchmarks/results/latent.json
-	$(BIN)/python -m benchmarks.learned_refiner --json benchmarks/results/learned_refiner.json
-	$(BIN)/python -m benchmarks._plot_learned
-	$(BIN)/python -m benchmarks.least_squares --json benchmarks/results/least_squares.json
-	$(BIN)/python -m benchmarks.meta_digits --json benchmarks/results/meta_digits.json
-	$(BIN)/python -m benchmarks.meta_estimators --json benchmarks/results/meta_estimators.json
-	$(BIN)/python -m benchmarks.meta_lens --json benchmarks/results/meta_lens.json
-	$(BIN)/python -m benchmarks.meta_lista --json benchmarks/results/meta_lista.json
-	$(BIN)/python -m benchmarks.meta_quadratics --json benchmarks/results/meta_quadratics.json
-	$(BIN)/python -m benchmarks.meta_sinusoid --json benchmarks/results/meta_sinusoid.json
-	$(BIN)/python -m benchmarks.meta_speed --json benchmarks/results/meta_speed.json
-	$(BIN)/python -m benchmarks.metalens --json benchmarks/results/metalens.json
-	$(BIN)/python -m benchmarks.one_pass --json benchmarks/results/one_pass.json
-	$(BIN)/python -m benchmarks.pipeline --json benchmarks/results/pipeline.json
-	$(BIN)/python -m benchmarks.populations --json benchmarks/results/populations.json
+bench: .venv/.bench  ## all benchmarks in full, then the tables of the documentation
+	$(BIN)/python -m benchmarks run --results benchmarks/results
+	$(BIN)/python -m benchmarks.meta._picture
 	$(BIN)/python -m benchmarks.tables
 
 PRETRAINED := predictor/metalens_predictor refiner/metalens_update refiner/damped_sine_damping

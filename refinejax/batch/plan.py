@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from refinejax._checks import check_positive
 
-_LANES = {"cpu": 64}  # measured by benchmarks.continuous_batching
+_LANES = {"cpu": 64}  # measured by benchmarks.core.continuous_batching
 _LANES_ACCELERATOR = 1024
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

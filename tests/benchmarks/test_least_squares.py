@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.least_squares`: standard problems, the lens in NumPy, tuning."""
+"""The parts of `benchmarks.core.least_squares`: standard problems, the lens in NumPy, tuning."""
 
 import json
 
@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import _lens, _more_wild, _standard, least_squares
-from benchmarks._peers_jax import Candidate, wrapped
-from benchmarks._peers_numpy import NumpyLens
-from benchmarks._solvers import refinejax, scipy
+from benchmarks import lens as small_lens
+from benchmarks.core import _more_wild, _standard, least_squares
+from benchmarks.peers.jax_fits import Candidate, wrapped
+from benchmarks.peers.least_squares import refinejax, scipy
+from benchmarks.peers.numpy_fits import NumpyLens
 
 PROBLEMS = {problem.name: problem for problem in _more_wild.problems()}
 # Sums of squares at the start, by Moré and Wild.
@@ -84,11 +85,11 @@ def test_box_holds_the_start_and_cuts_the_optimum_off():
 
 
 def test_lens_in_numpy_is_that_in_jax():
-    maps = _lens.simulate(1, 0)
+    maps = small_lens.simulate(1, 0)
     turns, start = maps.turns[0], maps.starts[0].astype(float)
-    unit = np.float32((start - _lens.LOWER) / _lens.WIDTH)
+    unit = np.float32((start - small_lens.LOWER) / small_lens.WIDTH)
     expected = np.asarray(wrapped(unit, turns))
-    slopes = np.asarray(jax.jit(jax.jacfwd(wrapped))(unit, turns)) / _lens.WIDTH
+    slopes = np.asarray(jax.jit(jax.jacfwd(wrapped))(unit, turns)) / small_lens.WIDTH
     for dtype in ("float32", "float64"):
         lens = NumpyLens(dtype)
         error = (lens.residual(start, turns) - expected) / (2 * np.pi)
@@ -97,12 +98,12 @@ def test_lens_in_numpy_is_that_in_jax():
 
 
 def test_image_is_the_phase_of_the_lens():
-    maps = _lens.simulate(3, 1)
+    maps = small_lens.simulate(3, 1)
     with jax.enable_x64(True):
-        found = np.stack([_lens.image(lens) for lens in maps.truth]) / (2 * np.pi)
-    np.testing.assert_allclose(found, _lens.exact(maps.truth), atol=1e-9)
-    assert _lens.solved(maps, maps.truth).all()
-    assert not _lens.solved(maps, maps.truth + 1).any()
+        found = np.stack([small_lens.image(lens) for lens in maps.truth]) / (2 * np.pi)
+    np.testing.assert_allclose(found, small_lens.exact(maps.truth), atol=1e-9)
+    assert small_lens.solved(maps, maps.truth).all()
+    assert not small_lens.solved(maps, maps.truth + 1).any()
 
 
 def test_tuning_takes_the_cheapest_that_solves_most():

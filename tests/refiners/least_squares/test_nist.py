@@ -1,12 +1,12 @@
-"""Certified regressions of NIST: those of `benchmarks._nist`, from both starts each."""
+"""Certified regressions of NIST: those of `benchmarks.core._nist`, from both starts each."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks._nist import MODELS, digits, load
-from benchmarks._solvers import FLOAT32, STRICT
+from benchmarks.core._nist import MODELS, digits, load
+from benchmarks.peers.least_squares import FLOAT32, STRICT
 from refinejax import InverseProblem, LevenbergMarquardt, run_until
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of the core: least squares, populations, the batch engine, compilation."""

@@ -1,0 +1,1 @@
+"""Benchmarks of target search through trained models."""

@@ -1,0 +1,1 @@
+"""Benchmarks of learning: estimators of the meta-gradient, learned starts, rules and refiners."""

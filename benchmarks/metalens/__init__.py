@@ -1,0 +1,1 @@
+"""Benchmarks of metalens phase maps: the cascade and the methods it competes with."""
