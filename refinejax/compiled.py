@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+from platformdirs import user_cache_path
 
 
 def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -15,8 +16,9 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path:
     valid for one version of JAX and one kind of machine: others are compiled and put beside them.
 
     Args:
-        folder: where; by default ``refinejax`` in the user's folder for caches
-            (``$XDG_CACHE_HOME`` or ``~/.cache``).
+        folder: where; by default ``refinejax`` in the user's folder for caches: on Linux
+            ``$XDG_CACHE_HOME`` or ``~/.cache``, on macOS ``~/Library/Caches``, on Windows
+            ``%LOCALAPPDATA%``.
 
     Returns:
         The folder.
@@ -24,8 +26,7 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         ValueError: if nothing can be written there.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(home, "refinejax") if folder is None else Path(folder)
+    path = user_cache_path("refinejax", appauthor=False) if folder is None else Path(folder)
     path = path.expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,14 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from refinejax.commands.files import print_json
 from refinejax.commands.options import add_shared
@@ -107,16 +108,19 @@ def _outdated(versions: dict[str, str | None]) -> list[str]:
     """Compare with the floors that the package states."""
     found = []
     for line in _requirements():
-        match = re.fullmatch(r"([\w.-]+)>=([\d.]+)", line)
-        if match is None:
-            continue
-        have = versions.get(match[1]) or _version(match[1])
+        package = Requirement(line)
+        if package.marker is not None and not package.marker.evaluate({"extra": ""}):
+            continue  # of an extra, or of another system
+        have = versions.get(package.name) or _version(package.name)
         if have is None:
-            found.append(f"{match[1]} is not installed; pip install {match[1]}")
-        elif _numbers(have) < _numbers(match[2]):
-            found.append(
-                f"{match[1]} {have} is older than {match[2]}; pip install --upgrade {match[1]}"
-            )
+            found.append(f"{package.name} is not installed; pip install {package.name}")
+            continue
+        found += [
+            f"{package.name} {have} is older than {floor.version}; "
+            f"pip install --upgrade {package.name}"
+            for floor in package.specifier
+            if floor.operator == ">=" and Version(have) < Version(floor.version)
+        ]
     return found
 
 
@@ -161,10 +165,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _has_nvidia() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refinejax.experiments.hashing import LENGTH
-from refinejax.experiments.lines import append_lines, read_lines
+from refinejax.experiments.jsonl import append_lines, read_lines
 from refinejax.experiments.plans import Assumption, Decision, Experiment
 from refinejax.experiments.records import Record, from_json, to_json
 from refinejax.experiments.runs import Group, Run

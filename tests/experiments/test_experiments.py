@@ -1,19 +1,16 @@
 """Comparisons: the numbers of a known log, intervals and p-values against SciPy, refusals."""
 
-import ast
 import dataclasses
 import itertools
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from logs import KNOWN, SEEDS, known, run
 from scipy import stats
 
-import refinejax
 from refinejax import experiments as ex
 from refinejax.experiments import RefusedError, Verdict, compare, intervals, tasks
 
@@ -398,23 +395,6 @@ def test_a_group_is_one_config():
 def test_no_jax_is_imported():
     code = "import sys, refinejax.experiments.detection; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-def test_names_of_the_package_are_those_that_types_are_checked_for():
-    tree = ast.parse(Path(refinejax.__file__).read_text())
-    checked = {
-        (node.module, alias.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("refinejax")
-        for alias in node.names
-    }
-    named = {(home, name) for home, names in refinejax._NAMES.items() for name in names}
-    assert checked == named
-    for home, name in named:
-        assert getattr(refinejax, name) is getattr(sys.modules[home], name)
-    assert {name for _, name in named} <= set(dir(refinejax))
-    with pytest.raises(AttributeError, match="no attribute 'refinery'"):
-        refinejax.refinery
 
 
 def test_all_seeds_in_one_program():

@@ -13,7 +13,7 @@ from logs import KNOWN, arm, known, plan, run
 
 from refinejax import cli
 from refinejax import experiments as ex
-from refinejax.experiments import Assumption, Experiment, Log, RefusedError, lines
+from refinejax.experiments import Assumption, Experiment, Log, RefusedError, jsonl
 
 BASE = {1: 80.0, 2: 81.0, 3: 82.5}
 BETTER = {1: 83.0, 2: 84.1, 3: 85.4}
@@ -71,7 +71,7 @@ def test_a_crash_before_the_end_of_the_line(log):
 
 def test_a_full_disk_leaves_the_file_as_it_was(log, monkeypatch):
     before, write = log.path.read_bytes(), os.write
-    monkeypatch.setattr(lines.os, "write", lambda file, text: write(file, text[:10]))
+    monkeypatch.setattr(jsonl.os, "write", lambda file, text: write(file, text[:10]))
     with pytest.raises(OSError, match="only 10 of"):
         log.add(*arm("new", {9: 1.0}))
     assert log.path.read_bytes() == before
