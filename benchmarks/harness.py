@@ -183,5 +183,5 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Say on stderr what is being measured."""
+    """Print progress on stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from benchmarks.peers.least_squares import OURS as LM
 from benchmarks.render import Table, machine, multiple, percent, plus_minus, to_markdown
 
 Row = Mapping[str, Any]
-Figure = tuple[str, str, str]  # what is measured, ours, others
+Figure = tuple[str, str, str]  # quantity, ours, others
 
 
 def headline(results: Path = RESULTS) -> str:

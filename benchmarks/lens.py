@@ -44,7 +44,7 @@ def turns_at(lens: Array, u: Array, v: Array) -> Array:
 
 
 def image(lens: Array) -> Array:
-    """Return the phase map [rad] as one writes it first."""
+    """Return the phase map [rad], written without tuning."""
     axis = jnp.linspace(-SIDE / 2, SIDE / 2, SIZE)
     x, y = jnp.meshgrid(lens[0] + axis, lens[1] + axis)
     path = jnp.sqrt(x**2 + y**2 + lens[2] ** 2) - lens[2]

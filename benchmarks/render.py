@@ -21,7 +21,7 @@ class Table(NamedTuple):
     """Cells of text under a header; the first column is left-aligned, the others right-aligned.
 
     Attributes:
-        header: a title for each column; that of the first says what the table is about.
+        header: a title for each column; the first title names the subject of the table.
         rows: cells, as many in each row as there are titles.
     """
 
@@ -98,12 +98,12 @@ def percent(value: Mapping[str, float], places: int = 0) -> str:
 
 
 def machine(data: Data) -> str:
-    """Say what it was measured on."""
+    """Return the kind of machine and the version of JAX."""
     here = data["environment"]
     cores = f"core{'s' * (here['cpus'] != 1)}"
     return f"{here['cpus']} {here['device'].upper()} {cores}, jax {here['packages']['jax']}"
 
 
 def over_seeds(count: int) -> str:
-    """Say how many seeds there were."""
+    """Return the number of seeds, in words."""
     return "1 seed" if count == 1 else f"{count} seeds, mean ± standard deviation over them"

@@ -29,8 +29,10 @@ def names() -> tuple[str, ...]:
 
 
 def pages(root: Path) -> list[Path]:
-    """Return the files that may hold tables."""
-    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    """Return the files that may hold tables: not those that Sphinx builds."""
+    there = sorted((root / "docs").rglob("*.md"))
+    below = [page for page in there if "_build" not in page.parts]
+    return [root / "README.md", *below]
 
 
 def make(name: str, results: Path = RESULTS) -> str:

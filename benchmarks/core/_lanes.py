@@ -25,7 +25,7 @@ from refinejax import (
 from refinejax.physics.metalens.lens import LOWER, UPPER, phase, wrapped_phase
 from refinejax.physics.phase import wrapped_difference
 
-MEDIAN, FACTOR, RARITY = 20, 20, 50  # steps; what a slow sample needs; one in so many is slow
+MEDIAN, FACTOR, RARITY = 20, 20, 50  # median steps; a slow sample's multiple; one in RARITY is slow
 
 
 class Job(struct.PyTreeNode):

@@ -1,7 +1,7 @@
 """The nonlinear regression problems of NIST's StRD: data, starts and certified values.
 
 The files in ``data/nist`` are NIST's own (https://www.itl.nist.gov/div898/strd/nls/nls_main.shtml;
-public domain), the models those of their headers.
+public domain), the models are given in their headers.
 """
 
 import re

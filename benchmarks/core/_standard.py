@@ -1,4 +1,4 @@
-"""How many problems of the standard sets are solved: NIST's, and those of Moré and Wild.
+"""How many problems of the standard sets are solved: NIST's and Moré and Wild's.
 
 **NIST**: both starts of 27 regressions; right are six digits of every param in float64, three in
 float32. **Moré and Wild**, float64: solved is f₀ − f ≥ (1 − τ)(f₀ − f_L) with τ = 1e-7 (their
@@ -130,7 +130,7 @@ def _race(
         }
     sums = {name: _more_wild.sum_of_squares(problem, end.params) for name, end in found.items()}
     first, least = _more_wild.sum_of_squares(problem, problem.start), min(sums.values())
-    if box is None and least > 1.01 * problem.least + 1e-8:  # nobody got there
+    if box is None and least > 1.01 * problem.least + 1e-8:  # no method reached the known minimum
         least = problem.least
     return {
         "problem": problem.name,

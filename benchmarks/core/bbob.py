@@ -1,8 +1,8 @@
 """How many of the BBOB functions does CMA-ES solve, with and without restarts?
 
 24 functions in 5 dimensions, two instances each (``coco-experiment``), at most 10,000 evaluations,
-solved at 1e-8 above the optimum: the library counts evaluations and says what is solved. σ = 2,
-starts uniform in [−4, 4]⁵ and the same for all; ours is bound to [−5, 5]⁵ and restarts within.
+solved at 1e-8 above the optimum: the library counts evaluations and decides which are solved. σ =
+2, starts uniform in [−4, 4]⁵ and the same for all; ours is bound to [−5, 5]⁵ and restarts within.
 Peers: pycma as it comes and with BIPOP, and evosax's CMA-ES as it is. Float64.
 """
 

@@ -49,7 +49,7 @@ def _calls(name: str, folder: str) -> tuple[float, float]:
 
 
 def process(name: str, folder: str) -> dict[str, float]:
-    """Return what a job takes in a process of its own [s]."""
+    """Return the times of a job in a process of its own [s]."""
     context, start = multiprocessing.get_context("spawn"), time.perf_counter()
     with context.Pool(1) as pool:
         first, again = pool.apply(_calls, (name, folder))

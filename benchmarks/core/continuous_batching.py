@@ -178,7 +178,7 @@ def tune(problem: str, tail: str, quick: bool) -> dict[str, Any]:
 
 
 def compile_times(problem: str) -> dict[str, Any]:
-    """Time the first call of engine and peer with nothing compiled, beyond that of the second."""
+    """Time the first call of engine and peer with nothing compiled, less the second call."""
     case = make_case(problem, "even", 256, seed=0)
     numbers = np.arange(256, dtype=np.int32)
     seconds: dict[str, Any] = {"problem": problem}

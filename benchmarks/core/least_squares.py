@@ -1,9 +1,9 @@
-"""Levenberg–Marquardt against that of others: cost of a fit, and how many problems are solved.
+"""What does a fit by Levenberg–Marquardt cost, and how many problems are solved?
 
 **Cost**: 64 × 64 phase maps of a lens with three unknowns, starts off by 1 % (`benchmarks.lens`),
 through a model given pixel by pixel, and through an untuned one given as an image. Every peer runs
-at the settings and the tolerance that take the least CPU time of those that solve within 1 % of its
-most, found on other maps (`benchmarks.peers.lens_fits`). Times are of the whole call, after
+at the settings and the tolerance that take the least CPU time while solving within 1 % of its best
+share, found on other maps (`benchmarks.peers.lens_fits`). Times are of the whole call, after
 compilation; CPU time counts all cores together. **Standard problems**: NIST's regressions and the
 set of Moré and Wild, without bounds and with (`_standard`).
 """
@@ -147,7 +147,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def rows(data: Data) -> Iterator[Block]:
-    """Show the cost of a fit through both models; NIST's problems; those of Moré and Wild."""
+    """Show the cost of a fit through both models; NIST's problems; Moré and Wild's."""
     settings = data["settings"]
     for part, name in PARTS.items():
         yield Table.of(_cost(name, row, unit=i == 0) for i, row in enumerate(data[part]))

@@ -12,7 +12,7 @@ pixels: 1.5 ns a pixel at 3 GHz, 0.8 on 16 at a time. Measured, on the same 64 m
   is enough: 6 multiply-adds a pixel more;
 - *step*: all of a step of `LevenbergMarquardt` with bounds.
 
-CPU time is that of all cores together. Needs a C compiler (``cc``).
+CPU time counts all cores together. Needs a C compiler (``cc``).
 """
 
 import ctypes
@@ -137,7 +137,7 @@ def compare(function: Any, seed: int, repeats: int) -> dict[str, dict[str, float
 
 
 def agree(sums: np.ndarray, model: Any) -> None:
-    """Check the sums of C against those of the library, but for the scale of the params.
+    """Check the sums of C against the library's, up to the scale of the params.
 
     Raises:
         RuntimeError: if they differ.

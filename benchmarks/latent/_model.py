@@ -15,7 +15,7 @@ NETWORK = {"latent": 8, "hidden": [64, 64], "head": [32]}
 
 
 class Study(NamedTuple):
-    """Data, a model of them, and what is asked.
+    """Data, a model of them, and the targets.
 
     Attributes:
         model: trained on the data.

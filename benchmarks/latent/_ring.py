@@ -1,9 +1,8 @@
 """An autoencoder that is exact on its data and folds the latent everywhere else: points of a ring.
 
 An input is (cos a, sin a, tanh h), its latent (a, h) with −π < a ≤ π. The decoder takes any a, so
-that of a latent a turn away comes the same input. The class grows more probable with a: a search
-over the latent alone goes on for as long as it may, and hands out a point of the ring like any
-other.
+a latent a turn away gives the same input. The class grows more probable with a. A search over the
+latent alone therefore increases a without end, and the input it returns is no better than others.
 """
 
 import jax.numpy as jnp

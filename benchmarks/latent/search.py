@@ -1,4 +1,4 @@
-"""Does target search through a trained model find more, faster, and what it says it has found?
+"""Does target search through a trained model find better inputs, sooner, and are its claims true?
 
 A multi-task model (encoder 12 → 64 → 64 → 8, heads of two numbers and three classes, decoder) is
 trained on data near a curved surface. Asked: two values and a class, from rows of the data. The
@@ -13,8 +13,8 @@ code apart from theirs.
    own with evaluations together. Timed on a few samples; the time a sample does not depend on how
    many there are.
 3. Round trip: the same loop on the latent of an autoencoder that folds it (`_ring`), for a
-   class: what it says of its latent and what the model says of the input it hands out; beside it
-   `optimize_latent` with its defaults.
+   class: the probability it claims for its latent, and the model's for the input it returns;
+   beside it `optimize_latent` with its defaults.
 4. The answers for a sample alone, in a batch of 64 and of 1,024.
 
 Runs are starts times samples. Times of all peers are taken in turns, PyTorch with the number of
@@ -212,7 +212,7 @@ def one_seed(quick: bool, seed: int) -> dict[str, Any]:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Take all measurements, and put those of the seeds together."""
+    """Take all measurements, and combine the seeds."""
     quick, seeds = options.quick, options.seeds
     every = [one_seed(quick, seed) for seed in range(seeds)]
     speed = []

@@ -1,7 +1,7 @@
-"""Learned optimizers on networks they have not seen: scikit-learn's digits.
+"""Does a learned optimizer train networks that it has not seen? On scikit-learn's digits.
 
 A rule is trained on 50 steps of networks with one hidden layer of 20, minibatches of 32, by the
-loss on rows that are held out; kept is what is best on held-out tasks over 250 steps. It is used
+loss on held-out rows; the weights kept are the best on held-out tasks over 250 steps. It is used
 for 250 on that and on other architectures, on halves of the data that are split anew. The target is
 the mean held-out cross entropy to which Adam comes in 100 steps, at the best of its rates and
 schedules for each architecture and seed; given are the steps to it, 2,500 where it is not reached.
@@ -55,7 +55,7 @@ def curves(tasks: Any, refiner: Any, key: Any, count: int, steps: int) -> Any:
 
 
 def learned(seed: int, steps: int, far: int) -> Any:
-    """Train the rule; kept is what is best over ``far`` steps on held-out tasks."""
+    """Train the rule; keep the weights that are best over ``far`` steps on held-out tasks."""
     inner = Trajectory(digits(hidden=(20,)), RULE, horizon=HORIZON, scale="plain", judged=True)
     config = TrainingConfig(
         steps,

@@ -6,10 +6,10 @@ truth. Beside it the same with three times the noise, with starts off twice as f
 and starts 1.6 times as wide; and ten times the steps of the training.
 
 Cost, in evaluations of the forward model: 1 for the loss, 3 for loss and gradient (reverse mode), 6
-for normal equations (five columns in forward mode, which share an evaluation). That of L-BFGS is
-counted from its line searches.
+for normal equations (five columns in forward mode, which share an evaluation). The cost of
+L-BFGS is counted from its line searches.
 
-Every peer is tuned on tasks that are not those of the test: Adam over learning rates with a cosine
+Every peer is tuned on other tasks than it is tested on: Adam over learning rates with a cosine
 schedule, for each number of steps; Levenberg–Marquardt over the first damping. "LM × 8" takes the
 best of the start and seven more around it. Meta-SGD (Li et al. 2017, arXiv:1707.09835) learns a
 rate for each param, unrolled over ten steps. Learned damping is trained as
@@ -189,7 +189,7 @@ def _sgd(log_rate: Any) -> optax.GradientTransformation:
 
 
 def learned(seed: int, folder: Path, quick: bool) -> Refiner:
-    """Train learned damping, or take what a run before has trained."""
+    """Train learned damping, or load the model that an earlier run trained."""
     text = (resources.files("refinejax") / "configs" / CONFIG).read_text()
     config = tomllib.loads(text)
     config["training"]["seed"] = seed

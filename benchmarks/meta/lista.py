@@ -1,4 +1,4 @@
-"""Sparse recovery by learned layers, and the lasso by learned rules.
+"""How well do learned layers recover sparse signals, and learned rules solve the lasso?
 
 *Recovery*: A of 256 × 512 with columns of length 1, x with 10 % normal entries, without noise (Chen
 et al. 2022, Open-L2O); normalized mean squared error 10·log₁₀(E‖x − x*‖² / E‖x*‖²) after 16 layers,

@@ -1,4 +1,4 @@
-"""Quadratics in 10-D: learned update rules beside Adam and L-BFGS.
+"""How do learned update rules compare with Adam and L-BFGS on quadratics in 10-D?
 
 f(x) = ‖Wx − y‖², on 256 held-out tasks, from the same starts. *normal*: W, y and starts standard
 normal; *uniform*: W and y uniform on [0, 1], as in the code of Andrychowicz et al. (2016), whose

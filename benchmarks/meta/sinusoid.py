@@ -1,9 +1,11 @@
-"""Few-shot regression of sinusoids (Finn et al. 2017): squared error after 1 and 10 inner steps.
+"""How well do learned starts fit sinusoids from ten points (Finn et al. 2017)?
+
+Squared error after 1 and 10 inner steps.
 
 K = 10 points to learn from; judged on 100 others of each of 600 sinusoids that share nothing with
 those trained on. "iterated": after 10 steps; "best on support": the params with the least loss on
-the 10 points among those steps, which is what `refinejax.run` returns, and which stays finite where
-a learned rate for one step diverges when it is taken ten times. Reported elsewhere for K = 10: MAML
+the 10 points among those steps, which `refinejax.run` returns, and which stays finite where a
+learned rate for one step diverges when it is taken ten times. Reported elsewhere for K = 10: MAML
 0.67 after one step (public code); Meta-SGD 0.31.
 """
 

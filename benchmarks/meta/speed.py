@@ -4,9 +4,9 @@ The learning rate of gradient descent is learned on 10-D quadratics by persisten
 strategies: windows of 20 steps of episodes of 100, both signs of a perturbation for each task,
 plain losses. opifex 0.2.0 has the design of google/learned_optimization (``truncated_pes``); its
 task is the same quadratic, written for it. *step*: the compiled estimate of the gradient by itself.
-*training*: 200 steps by ``meta_train`` of each, called again after a first call: what a second
-call compiles anew counts. Without opifex (``pip install --no-deps opifex==0.2.0 calibrax``: its
-dependencies are many) ours is measured alone.
+*training*: 200 steps by ``meta_train`` of each, called again after a first call: programs that the
+second call compiles anew count. Without opifex (``pip install --no-deps opifex==0.2.0 calibrax``:
+its dependencies are many) ours is measured alone.
 """
 
 import importlib
@@ -35,7 +35,7 @@ def first(key: Any) -> Gradient:
 
 
 def ours(lanes: int, steps: int, seed: int) -> dict[str, Callable[[], Any]]:
-    """Return what is timed of ours."""
+    """Return our jobs to time."""
     inner = Trajectory(Quadratics(size=SIZE), first, horizon=HORIZON, scale="plain")
     estimator = pes(inner, window=WINDOW, lanes=lanes, std=STD)
     key = jax.random.key(seed)
@@ -50,7 +50,7 @@ def ours(lanes: int, steps: int, seed: int) -> dict[str, Callable[[], Any]]:
 
 
 def opifex(lanes: int, steps: int, seed: int) -> dict[str, Callable[[], Any]]:
-    """Return the same of opifex; {} without it."""
+    """Return the same jobs in opifex; {} where it is not installed."""
     try:
         core, learned, meta_train = (
             importlib.import_module(f"opifex.optimization.l2o.{name}")

@@ -137,7 +137,7 @@ def torch_success(quick: bool, seeds: int) -> list[dict[str, Any]]:
 
 
 def speed(quick: bool, seeds: int) -> list[dict[str, Any]]:
-    """Time the recipe with the wavelength free: time a sample over that of `run_batch`."""
+    """Time the recipe with the wavelength free: time a sample in units of `run_batch`'s."""
     count, few, steps = (8, 1, 10) if quick else (96, 2, 100)
     sizes = torch_sizes(count, steps)
     runs = [speed_once(count, few, steps, sizes["best"], seed) for seed in range(seeds)]
@@ -196,7 +196,7 @@ def torch_single(batch: Batch, steps: int, few: int) -> Any:
 def make_peers(
     batch: Batch, few: int, steps: int, size: int
 ) -> dict[str, tuple[Callable[[], Any], int]]:
-    """Return what is timed, and how many samples each refines."""
+    """Return the peers to time, and how many samples each refines."""
     problem, starts = recipe_problem(batch, "five")
     recipe = Recipe("constant", 1e-2, steps)
     count = len(starts)

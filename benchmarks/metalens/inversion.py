@@ -82,7 +82,7 @@ def right(maps: Maps, params: np.ndarray) -> np.ndarray:
 
 
 def success(quick: bool, seeds: int) -> list[dict[str, Any]]:
-    """Clean maps: sizes × starts × methods."""
+    """Count clean maps solved: sizes × starts × methods."""
     rows = []
     for size, count in ((64, 256), (128, 128), (256, 64)):
         for error in (0.01, 0.05, 0.2):
@@ -120,7 +120,7 @@ def shares(batches: list[Maps], found: list[np.ndarray]) -> dict[str, Any]:
 
 
 def noisy(quick: bool, seeds: int) -> list[dict[str, Any]]:
-    """64 × 64 maps with noise, without a start."""
+    """Count noisy 64 × 64 maps solved without a start."""
     rows = []
     for names in (*((name,) for name in COMPONENTS), COMPONENTS):
         label = " + ".join(names) if len(names) < len(COMPONENTS) else "all"
@@ -181,7 +181,7 @@ def torch_adam(maps: Maps, count: int, *, single: bool) -> np.ndarray:
 
 
 def lm_engine(maps: Maps) -> np.ndarray:
-    """Levenberg–Marquardt under the batch engine, through an image-level model nobody tuned."""
+    """Run Levenberg–Marquardt under the batch engine, through an untuned image-level model."""
     problem = InverseProblem(
         image_model,
         maps["phase"],
@@ -224,7 +224,7 @@ def speed_once(count: int, few: int, seed: int) -> dict[str, dict[str, float]]:
 
 
 def speed(quick: bool, seeds: int) -> list[dict[str, Any]]:
-    """64 × 64 clean maps, starts off by 1 %: time a map over that of the cascade."""
+    """Time methods on 64 × 64 clean maps, starts off by 1 %, in units of the cascade's time."""
     count, few = (64, 1) if quick else (2048, 2)
     runs = [speed_once(count, few, seed) for seed in range(seeds)]
     return [

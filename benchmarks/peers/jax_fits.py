@@ -56,7 +56,7 @@ def wrapped(unit: Array, turns: Array) -> Array:
 
 
 def channels(unit: Array, turns: Array) -> Array:
-    """What works without a notion of wrapping: cos and sin, each with its own residual."""
+    """Return residuals that need no wrapping: of the cosine and of the sine."""
     phases = 2 * jnp.pi * turns_at(_from_unit(unit), *grid()), 2 * jnp.pi * turns
     first, second = (jnp.stack([jnp.cos(phase), jnp.sin(phase)]) for phase in phases)
     return (first - second).ravel()
@@ -132,7 +132,7 @@ def jaxopt(residual: Residual, name: str, *, all_settings: bool) -> Iterator[Can
 
 
 def _jaxopt(residual: Residual, name: str, group: int, system: str | None) -> Candidate:
-    with warnings.catch_warnings():  # it is deprecated, and says so
+    with warnings.catch_warnings():  # it warns that it is deprecated
         warnings.simplefilter("ignore")
         import jaxopt  # pyright: ignore[reportMissingImports]  # in the extra `bench`
 

@@ -26,7 +26,7 @@ _ONE_AT_A_TIME = threading.Lock()  # MINPACK in SciPy before 1.15 keeps its call
 
 
 class Found(NamedTuple):
-    """Where a method ended, what it says of it, and how many steps or evaluations it took."""
+    """The end of a method: params, its own status, and its steps or evaluations."""
 
     params: np.ndarray
     status: str

@@ -44,7 +44,7 @@ SINGLE = "refinejax `run_until`, by `lax.map`"
 
 
 def pointwise() -> Iterator[Candidate]:
-    """The model as a function of coordinates, the residual in turns; for SciPy in NumPy."""
+    """Yield peers with the model as a function of coordinates, the residual in turns."""
     yield from _ours(_turn_problem, "turns")
     yield from optimistix(wrapped, "wrapped", all_settings=True)
     yield from jaxopt(wrapped, "wrapped", all_settings=True)
@@ -62,7 +62,7 @@ def pointwise() -> Iterator[Candidate]:
 
 
 def images() -> Iterator[Candidate]:
-    """The model as an image, as one writes it first."""
+    """Yield peers with the model as an image, written without tuning."""
     yield from _ours(_image_problem, "image")
     yield from optimistix(image_residual, "image", all_settings=False)
     yield from jaxopt(image_residual, "image", all_settings=False)

@@ -1,9 +1,9 @@
 """Target search as it is written in PyTorch, and by BoTorch, on the same weights.
 
-The loops are those of multi-task models with ``optimize_latent``: Adam on the input or the latent
+The loops are those published for multi-task models: Adam on the input or the latent
 of a batch, the loss a mean over the batch, restarts one after another from perturbed starts, the
-last iterate kept. Float32 on the CPU, eager, on one thread or on one a core, whichever is faster
-for what is timed: see `quickest_threads`.
+last iterate kept. Float32 on the CPU, eager, on one thread or on one a core, whichever is faster:
+see `quickest_threads`.
 """
 
 import os
