@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint format bench notebooks pretrained clean
+.PHONY: demo docs test test-slow lint format bench notebooks pretrained clean
 
 demo: $(READY)  ## simulate noisy phase maps, refine them, report
 	mkdir -p demo-output
@@ -31,8 +31,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-notebooks: $(READY)  ## run them all and the README; nothing is opened, nothing is written
-	$(BIN)/python -m pytest -n 0 -m notebook
+notebooks: $(READY)  ## run them all, the README and the code of the docs; outputs go to docs/_executed
+	EXECUTED_NOTEBOOKS=docs/_executed $(BIN)/python -m pytest -n 0 -m notebook
+
+docs: $(READY)  ## the site in docs/_build/html; notebooks are executed unless `make notebooks` has done so
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 bench: .venv/.bench  ## all benchmarks in full, then the tables of the documentation
 	$(BIN)/python -m benchmarks run --results benchmarks/results
@@ -65,4 +68,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv demo-output training .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv demo-output docs/_build docs/_executed docs/api training .pytest_cache .ruff_cache .import_linter_cache

@@ -27,7 +27,13 @@ extensions = [
     "sphinx_design",
     "docstrings",
 ]
-exclude_patterns = ["_build", "_executed", "_ext", "extend/damped_sine", "troubleshooting_statuses.md"]
+exclude_patterns = [
+    "_build",
+    "_executed",
+    "_ext",
+    "extend/damped_sine",
+    "troubleshooting_statuses.md",
+]
 
 # pages that are made: from the façade and the subpackages, from Status, from notebooks/
 reference.write(HERE / "api")

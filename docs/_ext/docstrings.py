@@ -1,4 +1,4 @@
-"""Docstrings are plain text with Google sections: keep reStructuredText from reading more into them."""
+"""Docstrings are plain text with Google sections: keep other markup from being read into it."""
 
 import re
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ def own_names(module: ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (inspect.isclass(value) or callable(value) and hasattr(value, "__name__"))
+        and (inspect.isclass(value) or (callable(value) and hasattr(value, "__name__")))
         and getattr(value, "__module__", None) == module.__name__
         and getattr(value, "__qualname__", name) == name
     ]

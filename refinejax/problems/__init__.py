@@ -1,5 +1,7 @@
 """What is to be solved: inverse problems, parameter spaces, robust losses."""
 
+from refinejax._trees import bounds_of as bounds_of
+from refinejax._trees import project as project
 from refinejax.problems.black_box import BlackBox as BlackBox
 from refinejax.problems.grids import thinned as thinned
 from refinejax.problems.inverse import InverseProblem as InverseProblem

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import nbformat
@@ -41,5 +42,8 @@ def test_runs(path, tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(figures) == sum("plot." in cell.source for cell in notebook.cells)
+    if folder := os.environ.get("EXECUTED_NOTEBOOKS"):  # for `make docs`
+        Path(folder).mkdir(exist_ok=True)
+        nbformat.write(notebook, Path(folder) / path.name)
     errors = [output.text for output in outputs if output.get("name") == "stderr"]
     assert errors == []  # warnings and the like
