@@ -1,6 +1,6 @@
-"""Pytrees on disk (Orbax): states of a training that can be killed, and folders of weights.
+"""Pytrees on disk, by Orbax: the states of a training, and folders of weights.
 
-Everything written is arrays, numbers and JSON, with a SHA-256 of each file; never a pickle.
+Only arrays, numbers and JSON are written, with a SHA-256 of each file; nothing is pickled.
 """
 
 from refinejax.checkpoint.states import Checkpoints as Checkpoints

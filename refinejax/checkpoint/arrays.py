@@ -1,4 +1,4 @@
-"""Leaves to files and back: the only module that imports Orbax."""
+"""Write and read the leaves of a pytree. The only module that imports Orbax."""
 
 import contextlib
 import logging
@@ -15,14 +15,17 @@ from jax.sharding import Sharding
 from refinejax.checkpoint.leaves import Leaf, describe
 
 _ARRAYS, _META = "arrays", "meta"
-_ANYWHERE = object()  # a place in `shardings` that leaves it to `like`
+_ANYWHERE = object()  # stands for None in `shardings`, which jax.tree would drop
 
 
 def check_one_process(name: str) -> None:
-    """Insist on being the only process of the computation.
+    """Raise unless this is the only process of the computation.
+
+    Args:
+        name: the function that needs a single process, for the error.
 
     Raises:
-        ValueError: if not.
+        ValueError: if ``jax.process_count()`` is above 1.
     """
     if jax.process_count() > 1:
         raise ValueError(
@@ -34,7 +37,13 @@ def check_one_process(name: str) -> None:
 def write_step(folder: Path, step: int, tree: Any, meta: Mapping[str, Any]) -> None:
     """Write a pytree and a table as a step of an Orbax ``CheckpointManager``.
 
-    What a killed process was writing is removed.
+    Files that a killed process left half written are removed.
+
+    Args:
+        folder: of the manager.
+        step: the number of the step.
+        tree: the pytree.
+        meta: the table, as JSON can hold it.
     """
     options = ocp.CheckpointManagerOptions(
         enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -47,12 +56,26 @@ def write_step(folder: Path, step: int, tree: Any, meta: Mapping[str, Any]) -> N
 
 
 def read_meta(folder: Path, step: int) -> dict[str, Any]:
-    """Read the table of a step."""
+    """Return the table of a step.
+
+    Args:
+        folder: of the manager.
+        step: the number of the step.
+    """
     return _restore(folder, step, _META, ocp.args.JsonRestore())
 
 
 def read_step(folder: Path, step: int, saved: list[Leaf], like: Any, shardings: Any = None) -> Any:
-    """Read the pytree of a step, of which the leaves are ``saved``; see `_assemble`."""
+    """Return the pytree of a step.
+
+    Args:
+        folder: of the manager.
+        step: the number of the step.
+        saved: the leaves as they were written.
+        like: a pytree whose leaves give structure, types and devices.
+        shardings: a pytree prefix of ``like`` with shardings, or None to leave the choice to
+            ``like``.
+    """
 
     def read(item: Any, how: Any) -> Any:
         return _restore(folder, step, _ARRAYS, ocp.args.PyTreeRestore(item=item, restore_args=how))
@@ -69,7 +92,12 @@ def _restore(folder: Path, step: int, item: str, args: Any) -> Any:
 
 
 def write_tree(folder: Path, tree: Any) -> None:
-    """Write a pytree to a folder that is not there yet."""
+    """Write a pytree to a new folder.
+
+    Args:
+        folder: must not exist.
+        tree: the pytree.
+    """
     if data := _data(tree):
         with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder, args=ocp.args.PyTreeSave(data))
@@ -79,7 +107,13 @@ def write_tree(folder: Path, tree: Any) -> None:
 
 
 def read_tree(folder: Path, saved: list[Leaf], like: Any) -> Any:
-    """Read what `write_tree` wrote, of which the leaves are ``saved``; see `_assemble`."""
+    """Return the pytree that `write_tree` wrote.
+
+    Args:
+        folder: where.
+        saved: the leaves as they were written.
+        like: a pytree whose leaves give structure, types and devices.
+    """
 
     def read(item: Any, how: Any) -> Any:
         args = ocp.args.PyTreeRestore(item=item, restore_args=how)
@@ -90,7 +124,7 @@ def read_tree(folder: Path, saved: list[Leaf], like: Any) -> Any:
 
 
 def _data(tree: Any) -> dict[str, Any]:
-    """Return the arrays to be written, by number: Orbax takes no empty array, and no key."""
+    """Return the arrays to write, by number. Orbax takes neither empty arrays nor typed keys."""
     found = {}
     for i, leaf in enumerate(jax.tree.leaves(tree)):
         if not hasattr(leaf, "dtype") or not leaf.size:
@@ -102,13 +136,13 @@ def _data(tree: Any) -> dict[str, Any]:
 
 
 def _assemble(read: Callable[[Any, Any], Any], saved: list[Leaf], like: Any, shardings: Any) -> Any:
-    """Read all leaves, give them the types of ``like`` and put them where they belong."""
+    """Read all leaves, convert them to the types of ``like`` and place them on its devices."""
     models, structure = jax.tree.flatten(like)
     paths = [leaf.path for leaf in describe(like, "")]
     model = dict(zip(paths, models, strict=True))
     place = {
         path: _target(model[path], sharding)
-        for path, sharding in zip(paths, _spread(shardings, like), strict=True)
+        for path, sharding in zip(paths, _sharding_of_leaves(shardings, like), strict=True)
     }
     how: dict[str, Any] = {}
     for i, leaf in enumerate(saved):
@@ -127,8 +161,8 @@ def _assemble(read: Callable[[Any, Any], Any], saved: list[Leaf], like: Any, sha
     return jax.tree.unflatten(structure, [found[path] for path in paths])
 
 
-def _spread(shardings: Any, like: Any) -> list[Sharding | None]:
-    """Return the sharding given for each leaf, None where none is."""
+def _sharding_of_leaves(shardings: Any, like: Any) -> list[Sharding | None]:
+    """Return the sharding of each leaf; None where none is given."""
     marked = jax.tree.map(
         lambda s: _ANYWHERE if s is None else s, shardings, is_leaf=lambda s: s is None
     )
@@ -137,17 +171,17 @@ def _spread(shardings: Any, like: Any) -> list[Sharding | None]:
 
 
 def _target(like: Any, sharding: Sharding | None) -> Sharding | None:
-    """Return where to put an array; None where JAX may choose, or for NumPy."""
+    """Return where to place an array; None for NumPy, or where JAX may choose."""
     if sharding is not None or not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
         return sharding
-    # An array that JAX may move must stay one: in a program with others on many devices it is
-    # copied to them, where a committed one is an error.
-    free = isinstance(like, jax.Array) and not like.committed
-    return None if free else like.sharding
+    # An uncommitted array must stay uncommitted: a program over many devices copies it to them,
+    # and refuses a committed one.
+    movable = isinstance(like, jax.Array) and not like.committed
+    return None if movable else like.sharding
 
 
 def _restored(leaf: Leaf, data: Any, like: Any, target: Sharding | None) -> Any:
-    """Give a leaf the type of ``like``: NumPy array or scalar, JAX array, typed key, number."""
+    """Convert a leaf to the type of ``like``: array, NumPy scalar, typed key or number."""
     if leaf.kind == "number":
         return leaf.number()
     if leaf.kind == "key":
@@ -170,7 +204,7 @@ def _keys(leaf: Leaf, data: Any) -> jax.Array:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax from logging what is raised anyway, with the traces of its threads."""
+    """Silence Orbax, which logs errors that it also raises, with the traces of its threads."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

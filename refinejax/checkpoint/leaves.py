@@ -1,4 +1,4 @@
-"""A pytree as a list of named leaves: what each is, and whether it is what was expected."""
+"""A pytree as a list of named leaves: describe them, and compare them with the expected ones."""
 
 import re
 from collections.abc import Iterable
@@ -21,14 +21,14 @@ _DTYPES = re.compile(
 
 
 class Leaf(NamedTuple):
-    """What a leaf is, in words that JSON can hold.
+    """The description of a leaf, in values that JSON can hold.
 
     Attributes:
-        path: where in the tree, as ``jax.tree_util.keystr`` writes it.
+        path: the place in the tree, as ``jax.tree_util.keystr`` writes it.
         kind: "array", "key" (typed PRNG keys) or "number" (a Python number).
         dtype: of the array; for keys "key<...>", for numbers the Python type.
         shape: of the array.
-        value: the number, exactly, as text; for keys the name of the generator.
+        value: the exact number as text; for keys the name of the generator.
     """
 
     path: str
@@ -39,12 +39,20 @@ class Leaf(NamedTuple):
 
     @classmethod
     def read(cls, entry: dict[str, Any]) -> "Leaf":
-        """Inverse of ``_asdict()``, after JSON."""
+        """Return the leaf of which ``entry`` is ``_asdict()`` after a round trip through JSON.
+
+        Args:
+            entry: the fields by name.
+        """
         path, kind, dtype, shape, value = (entry[name] for name in cls._fields)
         return cls(path, kind, dtype, tuple(shape), value)
 
     def number(self) -> Any:
-        """Return the Python number."""
+        """Return the Python number.
+
+        Raises:
+            ValueError: if the leaf is not a number.
+        """
         if self.value is None:
             raise ValueError(f"{self.path}: holds no number")
         if self.dtype == "complex":
@@ -55,15 +63,19 @@ class Leaf(NamedTuple):
         return int(self.value) if self.dtype == "int" else self.value == "True"
 
     def __str__(self) -> str:
-        """Write it for an error message."""
+        """Return the leaf as an error message names it."""
         return f"a Python {self.dtype}" if self.kind == "number" else f"{self.dtype}{[*self.shape]}"
 
 
 def describe(tree: Any, name: str) -> list[Leaf]:
-    """Say what the leaves of ``tree`` are; ``jax.ShapeDtypeStruct`` stands for an array.
+    """Return the description of each leaf of a pytree.
+
+    Args:
+        tree: arrays, typed keys and Python numbers; ``jax.ShapeDtypeStruct`` stands for an array.
+        name: the argument to name in the error.
 
     Raises:
-        ValueError: for a leaf that is no array, typed key or Python number; names it, in ``name``.
+        ValueError: for any other leaf, or a dtype that cannot be saved (names the leaf).
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [_leaf(jax.tree_util.keystr(path), leaf, name) for path, leaf in leaves]
@@ -94,12 +106,19 @@ def _text(number: Any) -> str:
 
 
 def compare(there: Iterable[Leaf], expected: Iterable[Leaf], source: str, name: str) -> None:
-    """Insist that what is there, in ``source``, is what was expected, in ``name``.
+    """Raise unless the leaves that were saved are those that are expected.
 
-    A Python number that is expected stands for any single number of its kind.
+    An expected Python number matches any single number of its kind.
+
+    Args:
+        there: the leaves that were saved.
+        expected: the leaves that are expected.
+        source: where they were saved, for the error.
+        name: the argument to name in the error.
 
     Raises:
-        ValueError: if not; names the leaf, what is there and what was expected.
+        ValueError: if a leaf differs in kind, dtype or shape, is missing, or is not expected (names
+            the leaf and both descriptions).
     """
     have, want = ({leaf.path: leaf for leaf in leaves} for leaves in (there, expected))
     for path, leaf in want.items():

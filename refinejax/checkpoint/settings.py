@@ -8,10 +8,15 @@ from refinejax._files import canonical_json, hash_json
 
 
 def check_same(there: Any, here: Mapping[str, Any], source: str) -> None:
-    """Insist that two tables are the same.
+    """Raise unless two tables of settings are equal.
+
+    Args:
+        there: the table that was saved.
+        here: the present table.
+        source: where the first was saved, for the error.
 
     Raises:
-        ValueError: if not; names what differs.
+        ValueError: if they differ (names each setting with both values).
     """
     if hash_json(there, "config") == hash_json(here, "config"):
         return
@@ -21,8 +26,8 @@ def check_same(there: Any, here: Mapping[str, Any], source: str) -> None:
         f"{name} = {_shown(before, name)} there and {_shown(now, name)} here" for name in names
     )
     raise ValueError(
-        f"config: {source} was written with another one: {differ}; go on with the same, or begin "
-        "anew in another folder"
+        f"config: {source} was written with another config: {differ}; continue with the same "
+        "config, or start in another folder"
     )
 
 

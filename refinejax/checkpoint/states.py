@@ -1,4 +1,4 @@
-"""A folder of numbered training states, of which each is whole or not there."""
+"""A folder of numbered training states. Each state is complete or absent."""
 
 import os
 import shutil
@@ -18,7 +18,12 @@ _FORMAT = 1
 
 
 class Saved(NamedTuple):
-    """What `Checkpoints.restore` found: the number of the step, and the state."""
+    """A state that `Checkpoints.restore` found.
+
+    Attributes:
+        step: the number of the step.
+        state: the pytree.
+    """
 
     step: int
     state: Any
@@ -27,18 +32,18 @@ class Saved(NamedTuple):
 class Checkpoints:
     """A folder of numbered states of a training, by Orbax's ``CheckpointManager``.
 
-    A process killed at any moment loses at most the step that it was writing: a step counts once
-    its checksums are there, and older ones are removed only then. Arrays, typed keys and Python
-    numbers are kept exactly; nothing else is accepted, and nothing is pickled. Beside the state, a
-    step holds its number, the config, the versions of the packages and the SHA-256 of every file.
+    A process that is killed at any moment loses at most the step that it was writing: a step counts
+    once its checksums are there, and older steps are removed only then. Arrays, typed keys and
+    Python numbers are kept exactly; anything else is refused, and nothing is pickled. Beside the
+    state, a step holds its number, the config, package versions and the SHA-256 of every file.
 
     One process writes; others may read at the same time.
 
     Args:
         folder: where; made when the first step is written.
-        keep: how many steps to keep, the newest.
-        config: what the training was told, as JSON can hold it. A state that was written with
-            another one is not restored. None: any.
+        keep: how many of the newest steps to keep.
+        config: the settings of the training, as JSON can hold them. A state that was written with
+            another config is not restored. None accepts any.
 
     Raises:
         ValueError: for a ``keep`` below 1, or a ``config`` that JSON cannot hold.
@@ -52,23 +57,27 @@ class Checkpoints:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise ValueError(f"keep: expected how many steps to keep, 1 or more, got {keep!r}")
+            raise ValueError(f"keep: expected an integer of 1 or more, got {keep!r}")
         canonical_json(config, "config")
         self.folder, self.keep = Path(folder).absolute(), keep
         self.config = None if config is None else dict(config)
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The steps whose writing was finished, in ascending order."""
+        """The steps that were written to the end, in ascending order."""
         return tuple(step for step in self._found() if sealed(self._path(step)))
 
     def save(self, step: int, state: Any) -> None:
-        """Write ``state`` as number ``step``, and remove the oldest beyond ``keep``.
+        """Write a state, then remove the oldest beyond ``keep``.
+
+        Args:
+            step: the number of the step, 0 or more.
+            state: a pytree of arrays, typed keys and Python numbers.
 
         Raises:
-            ValueError: for a leaf that is no array, typed key or number (names it); if there is
-                such a step already; for several processes.
-            OSError: if it cannot be written. Earlier steps are still there.
+            ValueError: for another leaf (names it), a step that is already there, or several
+                processes.
+            OSError: if the state cannot be written. Earlier steps are still there.
         """
         check_one_process("Checkpoints.save")
         leaves = describe(state, "state")
@@ -107,30 +116,33 @@ class Checkpoints:
         self._remove(step)
 
     def _retire(self, step: int) -> None:
-        """Remove old steps, and what was never finished; newer ones are left alone."""
+        """Remove old and unfinished steps. Steps with a higher number stay."""
         finished = [other for other in self.steps if other <= step]
         unfinished = set(self._found()) - set(self.steps)
         for other in [*finished[: -self.keep], *unfinished]:
             self._remove(other)
 
     def _remove(self, step: int) -> None:
-        unseal(self._path(step))  # first, as half a step is none
+        unseal(self._path(step))  # first: a step that is half removed must not count
         shutil.rmtree(self._path(step))
 
     def restore(self, like: Any, *, step: int | None = None, shardings: Any = None) -> Saved:
-        """Read the newest step that is whole, with a warning that names those passed over.
+        """Read the newest step that is intact, with a warning that names damaged newer steps.
 
         Args:
-            like: a pytree of the same structure, whose leaves say what is expected: dtypes, shapes,
-                NumPy or JAX, and on which devices; ``jax.ShapeDtypeStruct`` will do.
-            step: this one and no other.
-            shardings: on which devices instead: a sharding, or a pytree prefix of ``like`` of
-                shardings and None. The state may have been written from any number of devices.
+            like: a pytree of the same structure whose leaves give the expected dtypes and shapes,
+                NumPy or JAX, and the devices; ``jax.ShapeDtypeStruct`` is enough.
+            step: read this step only.
+            shardings: where to place the arrays instead: a sharding, or a pytree prefix of ``like``
+                with shardings and None. The state may have been written from any number of devices.
+
+        Returns:
+            The step and its state.
 
         Raises:
-            FileNotFoundError: if there is no finished step, or not this one.
-            ValueError: if all are damaged; for a leaf whose dtype or shape differs from ``like``
-                (names it); for another config (names the keys), or a newer format.
+            FileNotFoundError: if there is no finished step, or not the one asked for.
+            ValueError: if all steps are damaged; for a leaf whose dtype or shape differs from
+                ``like`` (names it); for another config (names the keys), or a newer format.
         """
         chosen = self._newest() if step is None else self._this(step)
         meta = read_meta(self.folder, chosen)
@@ -143,7 +155,7 @@ class Checkpoints:
         if changed := changes(meta["versions"]):
             warnings.warn(
                 f"{source} was written with {changed}: the state is the same, but a training that "
-                "goes on from it may differ in the last bits",
+                "continues from it may differ in the last bits",
                 stacklevel=2,
             )
         return Saved(chosen, read_step(self.folder, chosen, saved, like, shardings))
@@ -161,7 +173,7 @@ class Checkpoints:
             faults.append(f"step {step} ({why})")
         if self.steps:
             raise ValueError(
-                f"{self.folder}: no step can be used: {'; '.join(faults)}; begin anew in another "
+                f"{self.folder}: no step can be used: {'; '.join(faults)}; start again in another "
                 "folder"
             )
         raise FileNotFoundError(

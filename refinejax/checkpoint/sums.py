@@ -10,13 +10,22 @@ _SEAL = "sha256.json"
 
 
 def checksums(folder: Path) -> list[list[str]]:
-    """Return path (from ``folder``) and SHA-256 of every file below it."""
+    """Return path (relative to ``folder``, POSIX) and SHA-256 of every file below a folder.
+
+    Args:
+        folder: where.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [[path.relative_to(folder).as_posix(), hash_parts(read_blocks(path))] for path in files]
 
 
 def damage(folder: Path, sums: Iterable[list[str]]) -> str | None:
-    """Return what is wrong with the files that `checksums` named, or None."""
+    """Return how the files differ from their checksums, or None if they do not.
+
+    Args:
+        folder: where the files are.
+        sums: path and SHA-256 of each file, as `checksums` returns them.
+    """
     for name, expected in sums:
         path = folder / name
         if not path.is_file():
@@ -27,22 +36,38 @@ def damage(folder: Path, sums: Iterable[list[str]]) -> str | None:
 
 
 def seal(folder: Path) -> None:
-    """Put the checksums of all files beside them: ``folder`` is finished."""
+    """Mark a folder as finished: write the checksums of all its files beside them.
+
+    Args:
+        folder: where.
+    """
     write_json(folder / _SEAL, checksums(folder), indent=1)
 
 
 def sealed(folder: Path) -> bool:
-    """Return whether ``folder`` was finished."""
+    """Return whether a folder is marked as finished.
+
+    Args:
+        folder: where.
+    """
     return (folder / _SEAL).is_file()
 
 
 def unseal(folder: Path) -> None:
-    """Make ``folder`` one that was not finished, before it is removed."""
+    """Remove the mark of `seal`, before the folder is removed.
+
+    Args:
+        folder: where.
+    """
     (folder / _SEAL).unlink(missing_ok=True)
 
 
 def fault(folder: Path) -> str | None:
-    """Return why ``folder`` cannot be used, or None."""
+    """Return why a folder cannot be used (unfinished or damaged), or None if it can.
+
+    Args:
+        folder: where.
+    """
     if not sealed(folder):
         return "its writing was not finished"
     try:

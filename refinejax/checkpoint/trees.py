@@ -1,4 +1,4 @@
-"""A folder for one pytree that others can load, with a card that says what it is."""
+"""A folder with one pytree that others can load, and a card that describes it."""
 
 import json
 import os
@@ -21,17 +21,23 @@ _OURS = ("format", "versions", "leaves", "weights", "files", "sha256")
 
 
 def save_tree(folder: str | os.PathLike[str], tree: Any, card: Mapping[str, Any]) -> None:
-    """Write a pytree and its card to a folder; what the folder held before is replaced.
+    """Write a pytree and its card to a folder, replacing an earlier one.
 
-    The folder holds ``model.json`` (the card, the format, versions of packages, what the leaves
-    are and the SHA-256 of every file and of itself) and the weights, by Orbax, in a folder of their
-    own that ``model.json`` names. It is written last, and renamed: until then what was there is.
+    The folder holds ``model.json`` (the card, the format, package versions, the description of each
+    leaf, the SHA-256 of every file and of itself) and the weights, by Orbax, in a folder that
+    ``model.json`` names. ``model.json`` is replaced last and atomically: until then the folder
+    holds the earlier pytree.
+
+    Args:
+        folder: where; made if it does not exist.
+        tree: a pytree of arrays, typed keys and Python numbers.
+        card: a description, as JSON can hold it.
 
     Raises:
-        ValueError: for a leaf that is no array, typed key or number (names it); a card that JSON
-            cannot hold, or that has names of ours; for several processes.
-        FileExistsError: if the folder holds other things.
-        OSError: if it cannot be written.
+        ValueError: for another leaf (names it), a card that JSON cannot hold or that uses a
+            reserved name, or several processes.
+        FileExistsError: if the folder holds other files.
+        OSError: if the folder cannot be written.
     """
     check_one_process("save_tree")
     folder = Path(folder).absolute()
@@ -79,10 +85,13 @@ def _check_free(folder: Path) -> None:
 
 
 def load_card(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `save_tree` wrote to ``model.json``, and check that it is whole.
+    """Return the card that `save_tree` wrote, after checking that it is intact.
+
+    Args:
+        folder: where.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if the folder has no ``model.json``.
         ValueError: if it is damaged or was edited, or has a newer format.
     """
     path = Path(folder).absolute() / _CARD
@@ -107,11 +116,11 @@ def load_card(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_tree(folder: str | os.PathLike[str], like: Any) -> Any:
-    """Read the pytree that `save_tree` wrote.
+    """Return the pytree that `save_tree` wrote.
 
     Args:
         folder: where.
-        like: a pytree of the same structure, whose leaves say what is expected, as for
+        like: a pytree of the same structure whose leaves give the expected types, as for
             `Checkpoints.restore`.
 
     Raises:

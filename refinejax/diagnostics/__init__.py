@@ -1,4 +1,4 @@
-"""How far an answer can be trusted: what the data determine, and how well."""
+"""How far a fit can be trusted: which params the data determine, and how precisely."""
 
 from refinejax.diagnostics.covariance import Covariance as Covariance
 from refinejax.diagnostics.covariance import covariance as covariance

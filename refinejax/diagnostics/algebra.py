@@ -8,11 +8,11 @@ from refinejax.diagnostics.linear import Linear
 
 
 class Solution(NamedTuple):
-    """What a linearization says of fits.
+    """Covariance and Gauss–Newton step of B linearized fits with n params.
 
     Attributes:
         covariance: of the params, (B, n, n); NaN where not determined.
-        determined: which params are, (B, n).
+        determined: True for params that the data determine, (B, n).
         freedom: degrees of freedom, (B,).
         shift: the Gauss–Newton step from the fit to the optimum, (B, n); NaN where not determined.
     """
@@ -24,9 +24,14 @@ class Solution(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """U diag(values) vectors = A, (B, k, n), and which values are not 0.
+    """The singular value decomposition U·diag(values)·vectors = A of B matrices (k, n).
 
-    All n values are there, also where k < n. Rows of ``vectors`` are right singular vectors.
+    Attributes:
+        u: left singular vectors as columns, (B, k, n).
+        values: all n singular values, also where k < n, greatest first, (B, n).
+        vectors: right singular vectors as rows, (B, n, n).
+        kept: True for values above ``tolerance``, (B, n).
+        tolerance: below it a value cannot be told from 0, (B,).
     """
 
     u: np.ndarray
@@ -37,9 +42,17 @@ class Factors(NamedTuple):
 
 
 def decompose(matrix: np.ndarray, eps: float) -> Factors:
-    """Decompose A (B, k, n) whose columns have length 1, or 0, up to eps.
+    """Return the singular value decomposition of matrices with unit columns.
 
-    What is 0 comes out as up to about eps of the greatest, for rounding in the columns.
+    A singular value that is exactly 0 comes out as up to about ``eps`` times the greatest, because
+    the columns are rounded.
+
+    Args:
+        matrix: A, (B, k, n), with columns of length 1 or 0.
+        eps: the relative rounding error of the columns.
+
+    Returns:
+        The factors, with all n values.
     """
     k, n = matrix.shape[1:]
     square = np.pad(matrix, ((0, 0), (0, max(n - k, 0)), (0, 0)))
@@ -49,11 +62,18 @@ def decompose(matrix: np.ndarray, eps: float) -> Factors:
 
 
 def solve(linear: Linear, *, known: bool = False) -> Solution:
-    """Return what the linearization says of the errors; ``known``: the noise has variance 1.
+    """Return the covariance and the Gauss–Newton step of a linearization.
 
-    With R = U₁SVᵀ and the root of the prior's part U₂SVᵀ, and M = QᵀCQ or s²·1,
+    With R = U₁SVᵀ, the root of the prior's part U₂SVᵀ, and M = QᵀCQ or s²·1,
 
         cov = VS⁻¹ (U₁ᵀMU₁ + s²·U₂ᵀU₂) S⁻¹Vᵀ,   shift = −VS⁻¹ (U₁ᵀQᵀr + S⁻¹Vᵀ·½m∇prior)
+
+    Args:
+        linear: the linearized fits.
+        known: whether the noise has variance 1, in place of the variance s² of the residual.
+
+    Returns:
+        Covariance, determined params, degrees of freedom and step.
     """
     stack, size = _with_prior(linear)
     k = linear.triangle.shape[1]
@@ -87,9 +107,9 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _with_prior(linear: Linear) -> tuple[np.ndarray, np.ndarray]:
-    """Return R over a root of the prior's matrix, columns scaled to length 1, and their lengths.
+    """Return R stacked on a root of the prior's matrix, with unit columns, and their lengths.
 
-    The negative part of a prior that is not convex is left out.
+    A negative part of the prior's matrix (of a prior that is not convex) is ignored.
     """
     size = linear.size
     if linear.prior is None:
@@ -104,8 +124,8 @@ def _with_prior(linear: Linear) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _determined(found: Factors) -> np.ndarray:
-    """Return True for params orthogonal to the directions whose singular value is 0, (B, n)."""
+    """Return True for params orthogonal to every direction whose singular value is 0, (B, n)."""
     kept = found.kept
     free = np.sqrt(np.sum(np.where(kept[:, :, None], 0, found.vectors) ** 2, axis=1))
-    # A component beyond rounding is enough: the error along such a direction is without bound.
+    # Any component above rounding counts: the error along such a direction is unbounded.
     return (free <= found.tolerance[:, None]) & kept.any(axis=1, keepdims=True)

@@ -13,26 +13,26 @@ from refinejax.diagnostics.params import flatten, names_of, numbers_of, touches_
 from refinejax.diagnostics.quantiles import t_quantile
 from refinejax.problems import Robust
 
-_FAR = 0.3  # standard errors; nearer than this, the errors of the answer grow by a few percent
+_FAR = 0.3  # standard errors; a fit this near to its optimum has errors a few percent greater
 NOISES = ("white", "known", "correlated")
 
 
 @dataclass(frozen=True, repr=False)
 class Covariance:
-    """How well the params of B fits are known, for n numbers a sample. NumPy, float64.
+    """Covariances of the n fitted params of B samples. NumPy, float64.
 
     Attributes:
         names: of the params, n.
         params: the fits, (B, n).
-        matrix: covariances of their errors, (B, n, n), in the units of the params. NaN in rows and
-            columns of params that the data do not determine or that lie on a bound; 0 in those of
-            params that are fixed.
-        determined: False where no linearization tells the error, (B, n).
-        at_bound: True where a param lies on a bound; the others' errors are those with it held.
-        freedom: numbers observed less params determined, (B,).
-        shift: the way to the optimum by linearization, (B, n): 0 but for rounding where the fit is
-            there. If it is not small beside the standard errors, the fit was not finished.
-        noise: which assumption on the noise: "white", "known" or "correlated".
+        matrix: covariances of the errors, (B, n, n), in the units of the params. NaN in rows and
+            columns of params that the data do not determine or that lie on a bound; 0 for fixed
+            params.
+        determined: False where the linearization gives no error, (B, n).
+        at_bound: True where a param lies on a bound; the errors of the others hold it there.
+        freedom: numbers observed minus params determined, (B,).
+        shift: the Gauss–Newton step to the optimum, (B, n): 0 but for rounding at an optimum. If it
+            is not small beside the standard errors, the fit was not finished.
+        noise: the assumption about the noise: "white", "known" or "correlated".
     """
 
     names: tuple[str, ...]
@@ -56,13 +56,19 @@ class Covariance:
         return self.matrix / std[..., :, None] / std[..., None, :]
 
     def intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of intervals that hold each param with probability ``level``.
+        """Return the ends of intervals that contain each param with probability ``level``.
 
             params ± q·std
 
-        with q the quantile of Student's t for the degrees of freedom where the noise is estimated
-        as white (Seber and Wild 2003, eq. 5.11), else of the normal distribution. Each is (B, n).
-        They are not cut at the bounds.
+        where q is the quantile of Student's t for the degrees of freedom if the noise is estimated
+        as white (Seber and Wild 2003, eq. 5.11), else of the normal distribution. The intervals are
+        not clipped to the bounds.
+
+        Args:
+            level: the probability, between 0 and 1.
+
+        Returns:
+            Lower and upper ends, each (B, n).
 
         Raises:
             ValueError: for a level that is not between 0 and 1.
@@ -75,14 +81,14 @@ class Covariance:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is not known, in words."""
+        """Params without a standard error, and unfinished fits, as sentences."""
         bound, lost = np.atleast_2d(self.at_bound), ~np.atleast_2d(self.determined)
         short = np.atleast_1d(self.freedom) <= 0
         found = []
         if bound.any():
             found.append(
-                f"{self._where(bound)} at a bound: no standard error for it, and those of the "
-                "others are as if it were known to be there"
+                f"{self._where(bound)} at a bound: it has no standard error, and those of the "
+                "others hold it there"
             )
         if (lost & ~bound).any():
             found.append(
@@ -92,7 +98,7 @@ class Covariance:
         if short.any() and self.noise == "white":
             found.append(
                 f"{int(short.sum())} of {len(short)} samples: not more observations than params, "
-                "so nothing tells the size of the noise"
+                "so the size of the noise is unknown"
             )
         if (short_of := self._unfinished()).any():
             found.append(
@@ -102,7 +108,7 @@ class Covariance:
         return tuple(found)
 
     def _unfinished(self) -> np.ndarray:
-        """Return True where the optimum is away by more than the errors and rounding excuse."""
+        """Return True where the optimum is farther than the errors and rounding allow."""
         shift, std = np.abs(np.atleast_2d(self.shift)), np.atleast_2d(self.std)
         rounding = 1e-5 * np.abs(np.atleast_2d(self.params))
         return (shift > _FAR * std) & (shift > rounding)
@@ -141,23 +147,23 @@ def covariance(
     axes: Any = None,
     fixed: Sequence[str | int] = (),
 ) -> Covariance:
-    """Return the covariance of the params of least-squares fits, by linearization at them.
+    """Return the covariance of least-squares fits, by linearization at the fit.
 
-    With J the Jacobian of the residual r over the m pixels observed,
+    With J the Jacobian of the residual r over the m numbers observed,
 
         white:       s²·(JᵀJ)⁻¹,  s² = Σr²/(m − rank J)
         known:       (JᵀJ)⁻¹
         correlated:  (JᵀJ)⁻¹ JᵀCJ (JᵀJ)⁻¹
 
     (Seber and Wild 2003, *Nonlinear Regression*, eq. 2.21, 5.10; the last is the sandwich of White
-    1980 and Conley 1999.) White: independent noise of equal size, beside ``problem.noise`` which
-    only weighs. Known: ``problem.noise`` is the standard deviation. Correlated: C is estimated from
-    the residual, as noise that is the same everywhere and in all directions over the last two axes
-    of the observation (the last one of a signal), with correlations no longer than a quarter of it:
-    see `diagnostics.spectrum`. Longer ones cannot be told from the model.
+    1980 and Conley 1999.) White: independent noise of equal size; ``problem.noise`` is a relative
+    weight. Known: ``problem.noise`` is the standard deviation. Correlated: C is estimated from the
+    residual, as noise that is stationary and isotropic over the last two axes of the observation
+    (the last axis of a signal), with correlation lengths up to a quarter of it: see
+    `diagnostics.spectrum`. Longer correlations cannot be told from the model.
 
-    A prior is taken for knowledge: ½·m·∇²prior is added to JᵀJ. With a robust loss the covariance
-    is that of the M-estimator. Params on a bound are held there.
+    A prior counts as information: ½·m·∇²prior is added to JᵀJ. With a robust loss the covariance is
+    the one of the M-estimator. Params on a bound are held there.
 
     Args:
         problem: with a leading sample axis, as for `run_batch`.
@@ -167,12 +173,13 @@ def covariance(
         fixed: names or numbers of params that were given and not fitted: their error is 0.
 
     Returns:
-        `Covariance`. A param is determined where it is orthogonal to every direction along which
+        The covariances. A param is determined if it is orthogonal to every direction along which
         the prediction, to the precision of the params, does not change.
 
     Raises:
         ValueError: for another ``noise``, a problem without a residual, "known" with a robust loss,
-            "correlated" with an observation that is not one array, ``fixed`` that is no param.
+            "correlated" with an observation that is not one array, or an unknown name or number in
+            ``fixed``.
     """
     if noise not in NOISES:
         raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {noise!r}")
@@ -193,7 +200,7 @@ def covariance(
 
 
 def _widen(shape: Any, vary: list[int], fixed: Any, values: np.ndarray) -> np.ndarray:
-    """Put columns in their places among those of params that are fixed."""
+    """Return columns at their places in an array that holds ``fixed`` elsewhere."""
     whole = np.full(shape, fixed)
     whole[:, vary] = values
     return whole
@@ -202,8 +209,18 @@ def _widen(shape: Any, vary: list[int], fixed: Any, values: np.ndarray) -> np.nd
 def standard_errors(
     problem: Any, params: PyTree, *, axes: Any = None, fixed: Sequence[str | int] = ()
 ) -> np.ndarray:
-    """Return standard errors for white noise, shape (B, n): the roots of the diagonal.
+    """Return standard errors for white noise: the square roots of the diagonal of `covariance`.
 
-    See `covariance` for arguments, what is NaN, and errors raised.
+    Args:
+        problem: with a leading sample axis, as for `run_batch`.
+        params: the fits, each leaf with a leading sample axis.
+        axes: as for `run_batch`.
+        fixed: names or numbers of params that were given and not fitted: their error is 0.
+
+    Returns:
+        Standard errors, (B, n); NaN where a param is not determined or lies on a bound.
+
+    Raises:
+        ValueError: as `covariance`.
     """
     return covariance(problem, params, axes=axes, fixed=fixed).std

@@ -1,4 +1,4 @@
-"""A problem together with how its fits are to be judged: what a result keeps."""
+"""A problem with the options of its diagnostics, as a result keeps it."""
 
 from typing import Any, NamedTuple
 
@@ -10,20 +10,39 @@ from refinejax.diagnostics.identifiability import Identifiability, identifiabili
 
 
 class Fit(NamedTuple):
-    """A problem with a leading sample axis, its `axes`, and params that were given, not fitted."""
+    """A fitted problem, from which a result computes its diagnostics.
+
+    Attributes:
+        problem: with a leading sample axis.
+        axes: as for `run_batch`.
+        fixed: names or numbers of params that were given and not fitted.
+    """
 
     problem: Any
     axes: Any = None
     fixed: tuple[str | int, ...] = ()
 
     def covariance(self, params: PyTree, noise: str = "white") -> Covariance:
-        """Return `covariance` of the fits."""
+        """Return `covariance` of the fits.
+
+        Args:
+            params: the fits, each leaf with a leading sample axis.
+            noise: "white", "known" or "correlated".
+        """
         return covariance(self.problem, params, noise=noise, axes=self.axes, fixed=self.fixed)
 
     def identifiability(self, params: PyTree) -> Identifiability:
-        """Return `identifiability` at the fits."""
+        """Return `identifiability` at the fits.
+
+        Args:
+            params: the fits, each leaf with a leading sample axis.
+        """
         return identifiability(self.problem, params, axes=self.axes, fixed=self.fixed)
 
     def goodness_of_fit(self, params: PyTree) -> GoodnessOfFit:
-        """Return `goodness_of_fit` of the fits."""
+        """Return `goodness_of_fit` of the fits.
+
+        Args:
+            params: the fits, each leaf with a leading sample axis.
+        """
         return goodness_of_fit(self.problem, params, axes=self.axes, fixed=self.fixed)

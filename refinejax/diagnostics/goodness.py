@@ -22,10 +22,10 @@ class GoodnessOfFit:
 
     Attributes:
         chi_square: Σr², the residual in units of the noise.
-        freedom: ν, numbers observed less params determined.
-        reduced: Σr²/ν: about 1 where model and noise are right; its root is the factor by which
-            the noise was taken too small. NaN for ν ≤ 0.
-        p_value: the probability of a chi-square as great or greater by noise alone.
+        freedom: ν, numbers observed minus params determined.
+        reduced: Σr²/ν: about 1 if model and noise are right; its square root is the factor by which
+            the noise was underestimated. NaN for ν ≤ 0.
+        p_value: the probability that noise alone gives a chi-square at least as great.
     """
 
     chi_square: np.ndarray
@@ -34,7 +34,7 @@ class GoodnessOfFit:
     p_value: np.ndarray
 
     def summary(self) -> str:
-        """Return what the chi-squares say."""
+        """Return the median chi²/ν and how many samples have an unlikely chi-square."""
         reduced, p = np.atleast_1d(self.reduced), np.atleast_1d(self.p_value)
         known = np.isfinite(p)
         if not known.any():
@@ -44,11 +44,11 @@ class GoodnessOfFit:
         if low:
             lines.append(
                 f"  {low} with p < {_SMALL}: the model does not explain the observation, the fit "
-                "is not at its optimum, or the noise is greater than was said"
+                "is not at its optimum, or the noise is greater than stated"
             )
         if high:
             lines.append(
-                f"  {high} with p > {1 - _SMALL}: the noise is smaller than was said, or correlated"
+                f"  {high} with p > {1 - _SMALL}: the noise is smaller than stated, or correlated"
             )
         return "\n".join(lines)
 
@@ -65,19 +65,22 @@ class GoodnessOfFit:
 def goodness_of_fit(
     problem: Any, params: PyTree, *, axes: Any = None, fixed: Sequence[str | int] = ()
 ) -> GoodnessOfFit:
-    """Return chi-square, its degrees of freedom and p-value, for noise of known size.
+    """Return chi-square, degrees of freedom and p-value, for noise of known size.
 
         χ² = Σr²,   p = P(χ²_ν > χ²) = Q(ν/2, χ²/2),   ν = m − rank J
 
-    where r is the difference over ``problem.noise``, the standard deviation of independent Gaussian
-    noise. Says nothing where that is not known (the default of 1). Params at a bound are not
-    counted as fitted.
+    where r is the difference divided by ``problem.noise``, the standard deviation of independent
+    Gaussian noise. Meaningless if ``problem.noise`` is not that (it is 1 by default). Params at a
+    bound do not count as fitted.
 
     Args:
         problem: with a leading sample axis, as for `run_batch`.
         params: the fits, each leaf with a leading sample axis.
         axes: as for `run_batch`.
         fixed: names or numbers of params that were given and not fitted.
+
+    Returns:
+        Chi-square, ν, chi²/ν and p-value, each (B,).
 
     Raises:
         ValueError: for a problem without a residual, or with a robust loss.

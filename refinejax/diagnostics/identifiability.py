@@ -10,27 +10,27 @@ from jaxtyping import PyTree
 
 from refinejax.diagnostics.algebra import decompose
 from refinejax.diagnostics.linear import linearize
+from refinejax.diagnostics.null_space import describe_null_space
 from refinejax.diagnostics.params import flatten, names_of, numbers_of
-from refinejax.diagnostics.words import describe_null_space
 
-_LOOK = 1000  # samples that a summary puts into words
+_MOST = 1000  # samples that a summary describes
 
 
 @dataclass(frozen=True, repr=False)
 class Identifiability:
-    """What B fits of n params that vary owe to the data. NumPy, float64.
+    """The singular values of the Jacobian at B fits of n params. NumPy, float64.
 
     Attributes:
         names: of the params, n.
         params: the fits, (B, n).
-        singular_values: of the Jacobian with columns scaled to length 1, greatest first, (B, n).
-            NaN where it is not finite.
+        singular_values: of the Jacobian with unit columns, greatest first, (B, n); NaN where the
+            Jacobian is not finite.
         rank: how many exceed ``tolerance``, (B,); 0 where the Jacobian is not finite.
-        condition: greatest over least singular value, (B,); ∞ where one is 0.
-        vectors: right singular vectors in scaled coordinates, (B, n, n), a row each; the last
-            n − rank span what the data do not determine.
-        scale: from scaled coordinates to params, (B, n): the length of the step in one param alone
-            that changes the residual by 1; where a param has no effect, 1.
+        condition: greatest over least singular value, (B,); ∞ where the least is 0.
+        vectors: right singular vectors in scaled coordinates, (B, n, n), one per row; the last
+            n − rank span the null space: the directions that the data do not determine.
+        scale: from scaled coordinates to params, (B, n): the step in one param alone that changes
+            the residual by 1; 1 for a param without effect.
         tolerance: below it a singular value cannot be told from 0 in the dtype of the params, (B,).
     """
 
@@ -55,14 +55,22 @@ class Identifiability:
     def directions(self, sample: int = 0) -> np.ndarray:
         """Return the directions that the data of a sample do not determine.
 
-        Shape (n − rank, n), in the units of the params; each changes the residual by nothing, to
-        first order and in the precision of the params.
+        Args:
+            sample: number of the sample.
+
+        Returns:
+            Steps in the units of the params, (n − rank, n). To first order, and in the precision of
+            the params, none of them changes the residual.
         """
         rank, vectors, scale = (self._of(name, sample) for name in ("rank", "vectors", "scale"))
         return vectors[int(rank) :] * scale
 
     def explain(self, sample: int = 0) -> tuple[str, ...]:
-        """Return a sentence for each direction that the data of a sample do not determine."""
+        """Return a sentence for each direction that the data of a sample do not determine.
+
+        Args:
+            sample: number of the sample.
+        """
         values = self._of("singular_values", sample)
         if not np.all(np.isfinite(values)):
             return ("the derivative of the prediction is not finite",)
@@ -74,9 +82,9 @@ class Identifiability:
         return describe_null_space(self.names, params, scale, values, vectors, rank, limit)
 
     def summary(self) -> str:
-        """Return rank and condition, and what is not determined, in words.
+        """Return rank, condition and the undetermined directions, as text.
 
-        Of more than 1000 samples that lack something, 1000 are put into words.
+        At most 1000 samples with undetermined directions are described.
         """
         rank, condition = np.atleast_1d(self.rank), np.atleast_1d(self.condition)
         lacking = np.flatnonzero(rank < len(self.names))
@@ -85,12 +93,12 @@ class Identifiability:
             f"{len(rank)} samples, {len(self.names)} params: {len(rank) - len(lacking)} determined "
             f"in full; condition {np.median(finite) if finite.size else np.inf:.3g} (median)"
         ]
-        looked = lacking[np.linspace(0, len(lacking) - 1, min(len(lacking), _LOOK)).astype(int)]
-        said = Counter(text for i in looked for text in self.explain(int(i)))
-        what = f"of {len(looked)} looked at" if len(looked) < len(lacking) else "samples"
-        lines += [f"  {number} {what}: {text}" for text, number in said.most_common(5)]
-        if len(said) > 5:
-            lines.append(f"  and {len(said) - 5} more kinds: see explain(sample)")
+        chosen = lacking[np.linspace(0, len(lacking) - 1, min(len(lacking), _MOST)).astype(int)]
+        found = Counter(text for i in chosen for text in self.explain(int(i)))
+        what = f"of {len(chosen)} described" if len(chosen) < len(lacking) else "samples"
+        lines += [f"  {number} {what}: {text}" for text, number in found.most_common(5)]
+        if len(found) > 5:
+            lines.append(f"  and {len(found) - 5} more kinds: see explain(sample)")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -110,23 +118,26 @@ class Identifiability:
 def identifiability(
     problem: Any, params: PyTree, *, axes: Any = None, fixed: Sequence[str | int] = ()
 ) -> Identifiability:
-    """Return what the data determine of the params, by the singular values of the Jacobian.
+    """Return which directions of the params the data determine, by the Jacobian's singular values.
 
         J·diag(scale) = U·diag(singular_values)·vectors
 
-    Columns are scaled to length 1, which makes the answer independent of the units of the params,
-    and the condition at most √n times the least that any scaling of them has (van der Sluis 1969,
-    Numer. Math. 14, 14, theorem 3.5). A singular value counts as 0 below 2·n·ε times the greatest,
-    ε of the dtype of the params. Says what the data tell, whatever prior and bounds add.
+    The columns are scaled to length 1: the answer does not depend on the units of the params, and
+    the condition is at most √n times the least that any scaling gives (van der Sluis 1969, Numer.
+    Math. 14, 14, theorem 3.5). A singular value counts as 0 below 2·n·ε times the greatest, with ε
+    of the dtype of the params. Priors and bounds are ignored.
 
     Args:
         problem: with a leading sample axis, as for `run_batch`.
-        params: where to ask, each leaf with a leading sample axis.
+        params: the points to linearize at, each leaf with a leading sample axis.
         axes: as for `run_batch`.
-        fixed: names or numbers of params that are known; they do not appear in the answer.
+        fixed: names or numbers of params that are known; they are left out.
+
+    Returns:
+        Singular values, rank, condition and directions of each sample.
 
     Raises:
-        ValueError: for a problem without a residual, or ``fixed`` that is no param.
+        ValueError: for a problem without a residual, or an unknown name or number in ``fixed``.
     """
     flat, names = flatten(params), names_of(problem, params)
     vary = numbers_of(names, fixed)

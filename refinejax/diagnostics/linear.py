@@ -1,4 +1,4 @@
-"""Least-squares problems linearized at their fits, one by one, as small matrices on the host."""
+"""Least-squares problems linearized at their fits, as small matrices on the host."""
 
 import functools
 from collections.abc import Sequence
@@ -15,26 +15,25 @@ from refinejax.diagnostics.spectrum import check_shape, middle
 from refinejax.problems import Robust
 from refinejax.problems.normal import residual_of
 
-_BYTES = 1 << 28  # of data that go to the device at once
+_BYTES = 1 << 28  # of data sent to the device at once
 
 
 class Linear(NamedTuple):
-    """B fits of n params that may vary: NumPy, float64.
+    """B fits, linearized in the n params that vary. NumPy, float64.
 
-    With J the Jacobian of the residual over m pixels, J·diag(1/size) = Q·R. RᵀR is JᵀJ, scaled; to
-    form that instead would square the condition, and half of the digits would be lost: in float32
-    few lenses off axis would have standard errors.
+    With J the Jacobian of the residual over m numbers, J·diag(1/size) = Q·R. RᵀR equals JᵀJ,
+    scaled. Forming JᵀJ itself would square the condition and lose half of the digits.
 
     Attributes:
-        free: False for params that are held where they are, (B, n).
+        free: False for params that are held, (B, n).
         triangle: R, (B, k, n) with k = min(m, n).
         along: Qᵀψ, (B, k): 0 at an optimum without a prior.
-        size: lengths of the columns of J, (B, n); a held param has the column 0.
-        squares: Σψ², with ψ the residual, or for a robust loss its score ρ′·r over mean ψ′, (B,).
+        size: lengths of the columns of J, (B, n); the column of a held param is 0.
+        squares: Σψ², (B,). ψ is the residual, or for a robust loss its score ρ′·r over mean ψ′.
         weight: how many numbers were observed, (B,).
         prior: ½·m·∇²prior, (B, n, n); or None.
         slope: ½·m·∇prior, (B, n); or None.
-        middle: QᵀCQ with C the covariance of ψ between pixels, (B, k, k); or None.
+        middle: QᵀCQ, with C the covariance of ψ between pixels, (B, k, k); or None.
         eps: of the dtype in which J was computed.
     """
 
@@ -66,13 +65,16 @@ def linearize(
         params: the fits, with a leading sample axis.
         axes: as for `run_batch`.
         vary: numbers of the flat params that are unknown.
-        free: False for those of a sample that are held where they are, shape (B, n).
+        free: False for the params of a sample that are held, shape (B, n).
         correlated: whether to estimate ``middle``.
+
+    Returns:
+        The factors of the Jacobian and the prior's derivatives.
 
     Raises:
         ValueError: for a problem without a residual.
     """
-    residual_of(_inner(problem))  # complains if there is none
+    residual_of(_inner(problem))  # raises if there is none
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
     data, shared = layout.split(leaves)
@@ -97,8 +99,8 @@ def _linearize(
     samples: Any, free: Any, shared: Any, *, layout: Any, vary: tuple[int, ...], correlated: bool
 ) -> Any:
     def one(sample: Any) -> Any:
-        (data, params), loose = sample
-        return _linearize_one(layout.join(data, shared), params, loose, vary, correlated)
+        (data, params), unheld = sample
+        return _linearize_one(layout.join(data, shared), params, unheld, vary, correlated)
 
     return jax.lax.map(one, (samples, free), batch_size=32)
 
@@ -117,35 +119,35 @@ def _linearize_one(
     seen = _seen(inner, residual, params)
     weight = jnp.sum(seen)
     score = _score(problem, value, seen)
-    # of the triangle of (J, ψ), the last column is Qᵀψ and what is left
+    # the last column of the triangle of (J, ψ) is Qᵀψ, then the length of the rest of ψ
     whole = jnp.linalg.qr(jnp.concatenate([scaled, score[None]]).T, mode="r")
     triangle, along = whole[: len(rows), :-1], whole[: len(rows), -1]
-    meat = None
+    sandwich = None
     if correlated:
         shape = check_shape(jax.eval_shape(residual, params))
         basis, triangle = jnp.linalg.qr(scaled.T)
         along = jnp.matmul(basis.T, score, precision="highest")
-        # where a column depends on those before it, that of Q is rounding, made long
+        # where a column depends on earlier ones, the column of Q is normalized rounding error
         real = jnp.abs(jnp.diagonal(triangle)) > 2 * len(rows) * jnp.finfo(scaled.dtype).eps
-        meat = middle(score, jnp.where(real[:, None], basis.T, 0), seen, shape)
+        sandwich = middle(score, jnp.where(real[:, None], basis.T, 0), seen, shape)
     prior, slope = _prior(inner, flat, unravel, chosen, weight)
-    return triangle, along, size, jnp.sum(score**2), weight, prior, slope, meat
+    return triangle, along, size, jnp.sum(score**2), weight, prior, slope, sandwich
 
 
 def _inner(problem: Any) -> Any:
-    """Return the problem whose residual a robust loss is of."""
+    """Return the least-squares problem inside a robust loss, or the problem itself."""
     return problem.problem if isinstance(problem, Robust) else problem
 
 
 def _lengths(rows: Float[Array, "n m"]) -> Float[Array, " n"]:
-    """Return the lengths of the rows, without overflow of their squares."""
+    """Return the lengths of the rows; their squares cannot overflow."""
     peak = jnp.max(jnp.abs(rows), axis=1, initial=0)
     peak = jnp.where((peak > 0) & jnp.isfinite(peak), peak, 1)
     return peak * jnp.linalg.norm(rows / peak[:, None], axis=1)
 
 
 def _real(tree: Any) -> Float[Array, " m"]:
-    """Return all numbers in a row; of complex ones real and imaginary parts."""
+    """Return all numbers in one row; real and imaginary parts of complex ones."""
     parts = [part for x in jax.tree.leaves(tree) for part in _parts(x)]
     return jnp.concatenate([jnp.ravel(part) for part in parts])
 
@@ -170,10 +172,10 @@ def _seen(problem: Any, residual: Any, params: Any) -> Array:
 
 
 def _score(problem: Any, value: Array, seen: Array) -> Array:
-    """Return the residual; for a robust loss ψ(r)/mean ψ′, ψ(r) = r·ρ′((r/s)²).
+    """Return the residual; for a robust loss ψ(r)/mean ψ′ with ψ(r) = r·ρ′((r/s)²).
 
-    Least squares with this in the place of the residual has the covariance of the M-estimator
-    (Huber 1981, *Robust Statistics*, eq. 7.6.5, without its correction of order n/m).
+    Least squares with this score as the residual has the covariance of the M-estimator (Huber 1981,
+    *Robust Statistics*, eq. 7.6.5, without its correction of order n/m).
     """
     if not isinstance(problem, Robust):
         return value
@@ -187,7 +189,7 @@ def _score(problem: Any, value: Array, seen: Array) -> Array:
 
 
 def _prior(problem: Any, flat: Array, unravel: Any, chosen: Any, weight: Array) -> Any:
-    """Return ½·m·∇²prior, what the prior adds to JᵀJ, and ½·m·∇prior, what it adds to Jᵀr."""
+    """Return ½·m·∇²prior and ½·m·∇prior, which the prior adds to JᵀJ and Jᵀr."""
     prior = getattr(problem, "prior", None)
     if prior is None:
         return None, None

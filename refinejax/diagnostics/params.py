@@ -1,4 +1,4 @@
-"""Params as rows of numbers: their order, names, and which of them are held."""
+"""Params as rows of numbers: their order, their names, and which of them are held."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,23 @@ from refinejax.problems import Robust
 
 
 def flatten(params: PyTree) -> np.ndarray:
-    """Return params as (B, n) in the order of the tree, float64."""
+    """Return params as (B, n), in the order of the tree, float64.
+
+    Args:
+        params: each leaf with a leading sample axis.
+    """
     count = count_samples(params)
     leaves = [np.asarray(leaf, float).reshape(count, -1) for leaf in jax.tree.leaves(params)]
     return np.concatenate(leaves, axis=1)
 
 
 def touches_bound(problem: Any, params: PyTree) -> np.ndarray:
-    """Return True where a param lies on one of its bounds, shape (B, n)."""
+    """Return True where a param lies on one of its bounds, shape (B, n).
+
+    Args:
+        problem: with a leading sample axis.
+        params: each leaf with a leading sample axis.
+    """
     bounds = bounds_of(problem)
     if bounds is None:
         return np.zeros(flatten(params).shape, bool)
@@ -34,7 +43,12 @@ def touches_bound(problem: Any, params: PyTree) -> np.ndarray:
 
 
 def names_of(problem: Any, params: PyTree) -> tuple[str, ...]:
-    """Return a name for each of the flat params: those of the space, or places in the tree."""
+    """Return a name for each of the flat params: from the space, or the place in the tree.
+
+    Args:
+        problem: with a leading sample axis.
+        params: each leaf with a leading sample axis.
+    """
     inner = problem.problem if isinstance(problem, Robust) else problem
     space = getattr(inner, "space", None)
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
@@ -55,8 +69,12 @@ def _place(place: tuple[int, ...]) -> str:
 def numbers_of(names: tuple[str, ...], fixed: Sequence[str | int]) -> list[int]:
     """Return the numbers of the params that vary.
 
+    Args:
+        names: of all params.
+        fixed: names or numbers of the params that do not vary.
+
     Raises:
-        ValueError: for a name or number that is none of a param; if none is left.
+        ValueError: for an unknown name or number, or if every param is fixed.
     """
     held = set()
     for which in fixed:
@@ -68,5 +86,5 @@ def numbers_of(names: tuple[str, ...], fixed: Sequence[str | int]) -> list[int]:
             raise ValueError(f"fixed: {which!r} is none of {', '.join(names)}")
     vary = [i for i in range(len(names)) if i not in held]
     if not vary:
-        raise ValueError("fixed: every param is; there is nothing to tell of")
+        raise ValueError("fixed: expected at least one param to vary, got all of them")
     return vary

@@ -1,4 +1,4 @@
-"""Intervals by profile likelihood: how far a param can go before no others make up for it."""
+"""Intervals by profile likelihood: one param is moved while the others are refitted."""
 
 import functools
 from typing import Any
@@ -23,13 +23,13 @@ _DOUBLINGS, _HALVINGS = 8, 18
 
 
 class Pinned(struct.PyTreeNode):
-    """A problem as a function of its flat params but one, which is held at a value.
+    """A problem as a function of its flat params without one, which is held at a value.
 
     Attributes:
         problem: of one sample.
-        params: of the structure and dtype that it takes.
+        params: params with the structure and dtype that the problem takes.
         index: which of the flat params is held.
-        value: where.
+        value: its value.
     """
 
     problem: Any
@@ -38,12 +38,16 @@ class Pinned(struct.PyTreeNode):
     value: Any
 
     def others(self) -> Array:
-        """Return the numbers of the params that are free."""
+        """Return the numbers of the free params, shape (n − 1,)."""
         number = jnp.arange(ravel_pytree(self.params)[0].size - 1)
         return number + (number >= self.index)
 
     def full(self, rest: Array) -> PyTree:
-        """Return all params."""
+        """Return all params.
+
+        Args:
+            rest: the free params, shape (n − 1,).
+        """
         flat, unravel = ravel_pytree(self.params)
         return unravel(flat.at[self.others()].set(rest).at[self.index].set(self.value))
 
@@ -52,11 +56,19 @@ class Pinned(struct.PyTreeNode):
         return self.problem(self.full(rest))
 
     def residual(self, rest: Array) -> PyTree:
-        """Return the residual."""
+        """Return the residual of the problem.
+
+        Args:
+            rest: the free params, shape (n − 1,).
+        """
         return residual_of(self.problem)(self.full(rest))
 
     def normal(self, rest: Array) -> Normal:
-        """Return the quadratic model of the loss in the free params."""
+        """Return the quadratic model of the loss in the free params.
+
+        Args:
+            rest: the free params, shape (n − 1,).
+        """
         model = normal_equations(self.problem, self.full(rest))
         free = self.others()
         return model.replace(gradient=model.gradient[free], matrix=model.matrix[free][:, free])
@@ -92,18 +104,18 @@ def profile_intervals(
     noise: str = "white",
     max_steps: int = 50,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of profile-likelihood intervals of one fit, each (n,).
+    """Return the ends of profile-likelihood intervals of one fit.
 
-    With S(v) the least Σr² (and prior) over all params but one, that at v, the interval holds the v
-    for which
+    S(v) is the least Σr² (and prior) over all params but one, which is held at v. The interval
+    contains the v with
 
         (S(v) − S_min)/s² ≤ q²,   q the quantile of Student's t
 
-    or of the normal distribution with s = 1 for noise that is known (Bates and Watts 1988,
-    *Nonlinear Regression Analysis*, section 6.1.2). Unlike params ± q·std it follows the curvature
-    of the model, and does not depend on how the params are written. Each end is found by doubling,
-    then halving; it is the bound where one comes first, and ±∞ where the loss does not rise enough
-    within 256 times the reach of the linearization. Where that has no standard error: NaN.
+    or, for known noise, of the normal distribution with s = 1 (Bates and Watts 1988, *Nonlinear
+    Regression Analysis*, section 6.1.2). Unlike params ± q·std it follows the curvature of the
+    model, and does not depend on the parametrization. Each end is found by doubling, then
+    bisection. It is the bound if that comes first, ±∞ if the loss does not rise enough within 256
+    times the half-width of the linearization, and NaN if the linearization has no standard error.
 
     Args:
         problem: of one sample.
@@ -112,8 +124,11 @@ def profile_intervals(
         noise: "white" or "known".
         max_steps: of `LevenbergMarquardt` for each value.
 
+    Returns:
+        Lower and upper ends, each (n,).
+
     Raises:
-        ValueError: for a level that is not between 0 and 1, another ``noise``, a robust loss, a
+        ValueError: for a level that is not between 0 and 1, another ``noise``, a robust loss, or a
             problem without a residual.
     """
     if noise not in ("white", "known"):
@@ -131,7 +146,7 @@ def profile_intervals(
     most = problem(params) + rise
     side, index = np.repeat([-1.0, 1.0], n), np.tile(np.arange(n), 2)
     std = found.std[index]
-    # how the others follow, by linearization; those of which nothing is known stay
+    # how the others follow, by linearization; undetermined ones stay
     path = np.nan_to_num(found.matrix[index] / std[:, None] ** 2)
 
     def inside(distance: np.ndarray) -> np.ndarray:
@@ -140,8 +155,8 @@ def profile_intervals(
         losses = _losses(problem, params, index, start, value, max_steps)
         return np.asarray(losses <= most)
 
-    room = _room(problem, params, flat)[(side > 0).astype(int), index]
-    distance = _search(inside, float(reach) * std, room)
+    limit = _to_bounds(problem, params, flat)[(side > 0).astype(int), index]
+    distance = _search(inside, float(reach) * std, limit)
     ends = np.where(np.isnan(std), np.nan, flat[index] + side * distance)
     return ends[:n], ends[n:]
 
@@ -158,7 +173,7 @@ def _scatter(problem: Any, params: PyTree, freedom: np.ndarray, noise: str) -> f
 def _losses(
     problem: Any, params: Any, index: Any, start: Any, value: Any, max_steps: int
 ) -> Float[Array, " k"]:
-    """Return the least loss with each of the params held, from its start."""
+    """Return the least loss for each held param, each refined from its own start."""
     dtype = ravel_pytree(params)[0].dtype
 
     def one(index: Array, start: Array, value: Array) -> Scalar:
@@ -171,8 +186,8 @@ def _losses(
     return jax.vmap(one)(jnp.asarray(index), jnp.asarray(start), jnp.asarray(value))
 
 
-def _room(problem: Any, params: PyTree, flat: np.ndarray) -> np.ndarray:
-    """Return how far it is to the lower and the upper bound, (2, n)."""
+def _to_bounds(problem: Any, params: PyTree, flat: np.ndarray) -> np.ndarray:
+    """Return the distances to the lower and the upper bound, (2, n)."""
     bounds = _flat_bounds(problem, params)
     if bounds is None:
         return np.full((2, len(flat)), np.inf)
@@ -180,18 +195,18 @@ def _room(problem: Any, params: PyTree, flat: np.ndarray) -> np.ndarray:
     return np.stack([flat - lower, upper - flat])
 
 
-def _search(inside: Any, first: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Return the distances at which ``inside`` ends: at most ``room``, ∞ where it does not end."""
-    low, high = np.zeros_like(first), np.minimum(first, room)
+def _search(inside: Any, first: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Return the distances at which ``inside`` ends: at most ``limit``, ∞ where it does not end."""
+    low, high = np.zeros_like(first), np.minimum(first, limit)
     for _ in range(_DOUBLINGS):
         within = inside(high)
         low = np.where(within, high, low)
-        grow = within & (high < room)
+        grow = within & (high < limit)
         if not grow.any():
             break
-        high = np.where(grow, np.minimum(2 * high, room), high)
+        high = np.where(grow, np.minimum(2 * high, limit), high)
     held = inside(high)
-    never = np.where(high >= room, room, np.inf)
+    never = np.where(high >= limit, limit, np.inf)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         within = inside(middle)

@@ -11,22 +11,23 @@ _FEWEST = 4  # points of a line with a standard error
 
 @dataclass(frozen=True)
 class Rates:
-    """What traces say of convergence, of n samples and T steps.
+    """Convergence of n traces over T steps.
 
     Attributes:
         rate: r in L_t − floor ≈ C·exp(−r·t), shape (n,) [1/step]; NaN where too few steps were
             taken to fit a line.
-        rate_error: its standard error, shape (n,).
-        fitted: steps from the start through which the line was fitted, shape (n,).
-        steps_to_target: until the loss fell to the target, shape (n,); infinite where it never did.
-        efficiency: how early the decrease came: the mean over steps of the share of all decrease
-            (of the logarithm) that was made by then; 1 if the first step made all, about ½ for a
-            steady rate, near 0 if the last did; NaN without a decrease, shape (n,).
+        rate_error: its standard error, shape (n,) [1/step].
+        fitted: number of steps from the start in the fit, shape (n,).
+        steps_to_target: steps until the loss fell to the target, shape (n,); infinite if it never
+            did.
+        efficiency: how early the decrease came, shape (n,): the mean over steps of the share of the
+            whole decrease (of the logarithm) made by then. 1 if the first step made it all, about ½
+            for a steady rate, near 0 if the last step did; NaN without a decrease.
         stability: share of the steps that did not raise the loss, shape (n,).
-        setback: largest factor by which the loss rose above the best before, 1 for never, infinite
-            where it was infinite, or NaN between others, shape (n,).
-        diverged: whether the last loss is above the first or infinite, shape (n,). A tail of NaN is
-            taken for the end of a trace, so that what became NaN must be told by its status.
+        setback: largest factor by which the loss rose above the best before, shape (n,); 1 if it
+            never did, infinite where the loss was infinite, or NaN between other losses.
+        diverged: whether the last loss is above the first or infinite, shape (n,). NaN at the end
+            of a trace count as its end: a sample that became NaN is known by its status.
     """
 
     rate: Float[np.ndarray, " n"]
@@ -39,7 +40,7 @@ class Rates:
     diverged: Bool[np.ndarray, " n"]
 
     def summary(self) -> str:
-        """Return a line for a person."""
+        """Return a line of medians and shares."""
         known = np.isfinite(self.rate)
         rate = np.median(self.rate[known]) if np.any(known) else np.nan
         error = np.median(self.rate_error[known]) if np.any(known) else np.nan
@@ -58,17 +59,19 @@ def convergence_rates(
 ) -> Rates:
     """Measure how fast, how early and how steadily losses fall.
 
-    The rate is the slope of log(L_t − floor) against t by least squares, from the start until the
-    best loss is within 2 % of the way (in logarithms) of where it ends: what a method does after it
-    has settled says nothing of its rate. Its standard error is multiplied by √((1 + ρ)/(1 − ρ)), ρ
-    the correlation of neighboring deviations where that is positive, as losses along a way are not
-    independent (Bayley & Hammersley 1946). That is enough up to a correlation of about 0.6; at 0.9
-    the error is half of what it should be.
+    The rate is the least-squares slope of log(L_t − floor) against t, from the start until the best
+    loss has made 98 % of its way (in logarithms): later steps say nothing about the rate. Its
+    standard error is multiplied by √((1 + ρ)/(1 − ρ)), with ρ ≥ 0 the correlation of neighboring
+    deviations, because the losses of a trace are not independent (Bayley & Hammersley 1946). That
+    suffices up to a correlation of about 0.6; at 0.9 the error is half of what it should be.
 
     Args:
-        traces: losses at the start and after each step, of each sample; NaN after its end.
-        floor: what losses cannot go below, such as the loss of the noise.
+        traces: losses at the start and after each step, shape (n, T + 1); NaN after a trace's end.
+        floor: the greatest lower bound of the losses, such as the loss of the noise.
         target: share of the excess over the floor at the start.
+
+    Returns:
+        Rates and counts of each trace.
 
     Raises:
         ValueError: for another shape, no step, or a start that is infinite or not above the floor.
@@ -107,7 +110,7 @@ def convergence_rates(
 
 
 def _length(row: np.ndarray) -> int:
-    """Return how many entries there are before a tail of NaN (that of a sample which ended)."""
+    """Return the number of entries before the NaN at the end."""
     known = np.flatnonzero(~np.isnan(row))
     return int(known[-1]) + 1
 

@@ -35,8 +35,11 @@ _GROUPS = 512  # of shorter waves, each with its mean
 def check_shape(residual: object) -> tuple[int, ...]:
     """Return the shape of a residual that is one real array, pixels along its last two axes.
 
+    Args:
+        residual: the residual, or its shape and dtype.
+
     Raises:
-        ValueError: if it is something else.
+        ValueError: for several arrays, complex numbers, or a single number.
     """
     leaves = jax.tree.leaves(residual)
     if len(leaves) != 1 or jnp.issubdtype(leaves[0].dtype, jnp.complexfloating):
@@ -52,19 +55,22 @@ def middle(
     seen: Bool[Array, " m"],
     shape: tuple[int, ...],
 ) -> Float[Array, "k k"]:
-    """Return QᵀCQ, with C the covariance of the noise that left this residual.
+    """Return QᵀCQ, with C the covariance of the noise behind a residual.
 
     Args:
-        residual: of the fit; 0 where nothing was seen.
-        basis: the columns of Q, 0 where nothing was seen: what the params can change.
-        seen: which pixels were.
+        residual: of the fit, shape (m,); 0 where nothing was observed.
+        basis: the columns of Q, shape (k, m); 0 where nothing was observed.
+        seen: which pixels were observed, shape (m,).
         shape: of the image; leading axes before the last two are channels of equal noise.
+
+    Returns:
+        A matrix of shape (k, k).
     """
     powers, order = _dictionary(shape)
     g = jnp.asarray(powers, residual.dtype)
     modes = _modes(jnp.concatenate([residual[None], basis]), shape)[:, order]
     q = modes[1:]
-    # Of an optimum nothing is along Q; short of it, the likelihood would take that for noise.
+    # An optimum leaves nothing along Q; before it, the likelihood would take that part for noise.
     along = jnp.matmul(q, modes[0], precision="highest")
     periodogram = (modes[0] - jnp.matmul(along, q, precision="highest")) ** 2
     share = jnp.mean(seen.astype(residual.dtype))
@@ -102,8 +108,8 @@ def _mixture(
 ) -> Float[Array, " k"]:
     """Return θ ≥ 0 that makes the periodogram (of mean 1) most likely.
 
-    One mode of no power is added at ω = 0: where little is known of the longest waves, as θ ≥ 0
-    and the rest of the likelihood is skewed, their power would come out too great.
+    One mode of zero power is added at ω = 0: where the data hardly determine the longest waves, θ ≥
+    0 and the skewed likelihood would otherwise overestimate their power.
     """
     periodogram = periodogram + _FLOOR
     expected = jnp.maximum(expected, 0)

@@ -303,7 +303,7 @@ def test_steps_are_numbers(tmp_path, step):
 
 @pytest.mark.parametrize("keep", [0, True, 1.5])
 def test_keep_is_a_number(tmp_path, keep):
-    with pytest.raises(ValueError, match="keep: expected how many"):
+    with pytest.raises(ValueError, match="keep: expected an integer of 1 or more"):
         Checkpoints(tmp_path, keep=keep)
 
 

@@ -118,7 +118,7 @@ def test_p_values_are_uniform_under_the_truth_and_small_under_another_model():
     assert np.all(wrong.p_value < 1e-3)
     assert "does not explain" in wrong.summary()
     small = goodness_of_fit(InverseProblem(decay, observations[:50], noise=1.0), truths(50))
-    assert "smaller than was said" in repr(small)
+    assert "smaller than stated" in repr(small)
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_one_param_and_fewer_pixels_than_params():
         assert np.isnan(found.matrix).all()
         assert not found.determined.any()
     assert "not determined" in " ".join(found.notes)
-    assert "nothing tells the size" in " ".join(covariance(short, truths(2)).notes)
+    assert "the size of the noise is unknown" in " ".join(covariance(short, truths(2)).notes)
 
 
 def test_extreme_units_neither_overflow_nor_underflow():

@@ -200,5 +200,5 @@ def test_bad_arguments_say_what_was_expected():
 
 def test_a_summary_counts_what_it_says():
     found = ask(lambda p: p[0] / p[1] * jnp.asarray(X, p.dtype), np.ones((1500, 2)))
-    assert "1000 of 1000 looked at: params[0], params[1] scale together" in found.summary()
+    assert "1000 of 1000 described: params[0], params[1] scale together" in found.summary()
     assert len(found) == 1500

@@ -1,10 +1,10 @@
-"""Directions that the data do not determine, in words."""
+"""Sentences about the directions that the data do not determine."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-_TRACE = 1e-3  # of the greatest component of a direction: what is less is not named
+_SMALL = 1e-3  # of the greatest component of a direction: smaller ones are not named
 
 
 def describe_null_space(
@@ -16,14 +16,23 @@ def describe_null_space(
     rank: int,
     tolerance: float,
 ) -> tuple[str, ...]:
-    """Return a sentence for each of the n − rank directions of a sample.
+    """Return a sentence for each of the n − rank undetermined directions of a sample.
 
-    Params without effect come first, then those that scale together, then other combinations, of
-    as few params as possible. See `Identifiability` for the arguments, here of one sample.
+    Params without effect come first, then params that scale together, then other combinations, each
+    of as few params as possible.
+
+    Args:
+        names: of the params, n.
+        params: the fit, (n,).
+        scale: from scaled coordinates to params, (n,).
+        values: singular values, (n,).
+        vectors: right singular vectors in scaled coordinates, one per row, (n, n).
+        rank: how many singular values are not 0.
+        tolerance: below it a singular value counts as 0.
     """
     null = vectors[rank:]
-    lone = np.linalg.norm(null, axis=0) >= 1 - _TRACE
-    said = [f"{name} has no effect" for name, alone in zip(names, lone, strict=True) if alone]
+    lone = np.linalg.norm(null, axis=0) >= 1 - _SMALL
+    sentences = [f"{name} has no effect" for name, alone in zip(names, lone, strict=True) if alone]
     null = _without(null, np.eye(len(names))[lone])
     moves = params / scale  # params times the lengths of their columns: the step of scaling all
 
@@ -34,16 +43,18 @@ def describe_null_space(
 
     every = np.where(lone, 0, moves)
     if len(null) and is_scaling(every):
-        said.append(_scaling(names, every))
+        sentences.append(_scaling(names, every))
         null = _without(null, every[None] / np.linalg.norm(every))
     for step in _sparse(null):
         part = np.where(step != 0, moves, 0)
-        said.append(_scaling(names, part) if is_scaling(part) else _move(names, step * scale, step))
-    return tuple(said)
+        sentences.append(
+            _scaling(names, part) if is_scaling(part) else _move(names, step * scale, step)
+        )
+    return tuple(sentences)
 
 
 def _without(null: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Return an orthonormal basis of what is left of the rows' span beside ``taken``."""
+    """Return an orthonormal basis of the rows' span orthogonal to ``taken``."""
     count = len(null) - len(taken)
     if not len(taken) or count <= 0:
         return null[: max(count, 0)]
@@ -52,7 +63,7 @@ def _without(null: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
 
 def _sparse(null: np.ndarray) -> np.ndarray:
-    """Return a basis of the span with few params in each row, by elimination with full pivoting."""
+    """Return a basis of the span with few params in each row, by Gaussian elimination."""
     rows = null.copy()
     left = list(range(len(rows)))
     while left:
@@ -63,7 +74,7 @@ def _sparse(null: np.ndarray) -> np.ndarray:
             if other != pivot:
                 rows[other] -= rows[other, j] * rows[pivot]
     peaks = np.max(np.abs(rows), axis=1, keepdims=True, initial=0)
-    return np.where(np.abs(rows) > _TRACE * peaks, rows, 0)
+    return np.where(np.abs(rows) > _SMALL * peaks, rows, 0)
 
 
 def _scaling(names: Sequence[str], step: np.ndarray) -> str:
@@ -72,7 +83,7 @@ def _scaling(names: Sequence[str], step: np.ndarray) -> str:
 
 
 def _move(names: Sequence[str], step: np.ndarray, scaled: np.ndarray) -> str:
-    """Say by how much to move each, the one with the greatest effect by 1."""
+    """Return by how much to move each param; the one with the greatest effect moves by 1."""
     if np.count_nonzero(step) == 1:
         return f"{names[int(np.argmax(np.abs(step)))]} has no effect"
     step = step / step[np.argmax(np.abs(scaled))]
