@@ -1,16 +1,13 @@
 """Lanes spread over devices give what one device gives, without a word between them (law 9)."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from children import call
 from flax import struct
 from jax.typing import ArrayLike
 
@@ -34,12 +31,6 @@ METHODS = {
     "random": rj.RandomSearch(population_size=4),
     "adam": rj.Gradient(optax.adam, {"learning_rate": 0.1}),
 }
-CHILD = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import test_mesh
-print(json.dumps(test_mesh.observe()))
-"""
 
 
 class Bowl(struct.PyTreeNode):
@@ -117,7 +108,7 @@ def observe():
     plane = jax.make_mesh((2, 2), ("rows", "columns"))
     plain = jax.sharding.Mesh(mesh.devices, mesh.axis_names)  # other types of axes
     text, devices = program(mesh)
-    return {
+    found = {
         "visible": jax.device_count(),
         "devices": devices,
         "loops": text.count(" while("),
@@ -134,6 +125,7 @@ def observe():
         "one sample": fit(mesh, count=1),
         "stream": stream(mesh),
     }
+    print(json.dumps(found))
 
 
 # In the parent
@@ -141,12 +133,7 @@ def observe():
 
 @pytest.fixture(scope="module")
 def seen():
-    flags = f"--xla_force_host_platform_device_count={DEVICES}"
-    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-W", "error", "-c", CHILD, str(Path(__file__).parent)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(call(observe, devices=DEVICES, warnings="error"))
     assert found["visible"] == DEVICES
     return found
 

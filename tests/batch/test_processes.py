@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from children import PATIENCE
 
 PROGRAM = """
 import sys
@@ -49,7 +50,7 @@ def test_processes_share_a_batch_and_all_get_the_whole_result(tmp_path):
         for i in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
     first, second = (np.load(file)["params"] for file in files)
     np.testing.assert_array_equal(first, second)

@@ -4,9 +4,7 @@ import errno
 import functools
 import os
 import signal
-import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from children import PATIENCE, expect, start
+from clocks import Clock
 from flax import struct
 from jax.typing import ArrayLike
 
@@ -113,9 +113,10 @@ def test_a_checkpoint_changes_nothing(tmp_path):
     assert_same(fit(tmp_path))
 
 
-def test_a_run_cut_by_its_time_limit_goes_on_where_it_was(tmp_path):
-    whole()  # compiled, so that the limit is not spent on that
-    center = watched(samples()[0], pause=lambda: time.sleep(1.1))
+def test_a_run_cut_by_its_time_limit_goes_on_where_it_was(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("refinejax._deadline.time", clock)
+    center = watched(samples()[0], pause=lambda: clock.advance(1.0))
     cut = fit(tmp_path, center, time_limit=1.0)
     done = cut.status != Status.TIME_LIMIT
     assert 0 < done.sum() < COUNT
@@ -128,14 +129,6 @@ def test_a_run_cut_by_its_time_limit_goes_on_where_it_was(tmp_path):
 def fit_rows(result, rows):
     names = ("params", "loss", "initial_loss", "steps", "status")
     return rj.BatchResult(**{name: getattr(result, name)[rows] for name in names})
-
-
-CHILD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import test_resume
-test_resume.wait_in_mid_run(sys.argv[2])
-"""
 
 
 def wait_in_mid_run(folder):
@@ -152,17 +145,15 @@ def wait_in_mid_run(folder):
 
 
 def child_in_mid_run(folder):
-    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(folder)]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    child = subprocess.Popen(command, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}, **pipes)
-    assert child.stdout.readline() == "reading\n", child.communicate()[1]
+    child = start(wait_in_mid_run, folder)
+    expect(child, "reading")
     return child
 
 
 def test_ctrl_c_returns_what_is_done_and_the_run_can_be_resumed(tmp_path):
     child = child_in_mid_run(tmp_path)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate("\n", timeout=60)
+    out, err = child.communicate("\n", timeout=PATIENCE)
     assert child.returncode == 0, err
     assert "STOPPED" in out
     assert "Traceback" not in err
@@ -179,7 +170,7 @@ def test_ctrl_c_returns_what_is_done_and_the_run_can_be_resumed(tmp_path):
 def test_a_run_that_was_killed_can_be_resumed(tmp_path):
     child = child_in_mid_run(tmp_path)
     child.kill()
-    child.communicate(timeout=60)
+    child.communicate(timeout=PATIENCE)
     assert len(parts(tmp_path)) > 0
     result, refined = resume(tmp_path)
     assert_same(result)

@@ -1,8 +1,8 @@
 """Engines on several threads give what one gives, and fail as one does."""
 
+import os
 import signal
 import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -95,13 +95,25 @@ def test_an_error_of_a_thread_is_an_error_of_the_run():
     assert threading.active_count() <= before + 1
 
 
+class Interrupting(np.ndarray):
+    """Rows at whose fourth reading by an engine the user presses Ctrl-C."""
+
+    def __getitem__(self, index):
+        if isinstance(index, slice) and hasattr(self, "readers"):
+            self.readers.append(threading.current_thread())
+            if len(self.readers) == 4:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return np.asarray(self).__getitem__(index)
+
+
 def test_time_and_interruption_end_all_threads():
     ended = fit(3, time_limit=0.0)
     assert set(ended.counts()) == {"TIME_LIMIT"}
-    main = threading.main_thread()
-    timer = threading.Timer(0.5, lambda: signal.pthread_kill(main.ident, signal.SIGINT))
-    timer.start()
-    stopped = fit(3, max_steps=10**9, stop=rj.Stop.never())
+    rows = centers().view(Interrupting)
+    rows.readers = []
+    stopped = fit(3, problem=Bowl(rows), max_steps=10**9, stop=rj.Stop.never())
+    assert threading.main_thread() not in rows.readers
+    assert len(set(rows.readers)) > 1
     assert set(stopped.counts()) == {"STOPPED"}
 
 
@@ -111,14 +123,16 @@ def test_a_source_is_asked_by_one_at_a_time():
 
         def take(self, count):
             self.inside += 1
-            assert self.inside == 1
-            time.sleep(0.002)
+            for _ in range(100):
+                os.stat(".")  # a system call gives the others their turn
+                assert self.inside == 1
             self.inside -= 1
 
     source = SharedSource(Slow())
-    failed = []
+    failed, together = [], threading.Barrier(4)
 
     def ask():
+        together.wait()
         try:
             for _ in range(20):
                 source.take(1)

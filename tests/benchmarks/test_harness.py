@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from children import PATIENCE
 from measurements import spread
 from rich.console import Console
 
@@ -136,7 +137,7 @@ def test_a_quick_run_says_so():
 def test_continuous_batching_runs(tmp_path):
     name = "core.continuous_batching"
     start = [sys.executable, "-m", "benchmarks", "run", name, "--quick"]
-    subprocess.run([*start, "--results", tmp_path], cwd=ROOT, check=True, timeout=600)
+    subprocess.run([*start, "--results", tmp_path], cwd=ROOT, check=True, timeout=PATIENCE)
     benchmark = catalog.find()[name]
     data = benchmark.read(tmp_path)
     assert {row["problem"] for row in data["summary"]} == {"phase", "tiny"}

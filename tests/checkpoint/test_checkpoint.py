@@ -8,9 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from children import PATIENCE, at_file_operation, call, start
 from flax import nnx, struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
@@ -468,38 +466,36 @@ def test_a_card_has_names_of_its_own(tmp_path):
 
 # Other devices
 
-DEVICES = """
-import sys
-import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from refinejax.checkpoint import Checkpoints
 
-assert len(jax.devices()) == 4
-one, four = Checkpoints(sys.argv[1]), Checkpoints(sys.argv[2])
-mesh = Mesh(np.array(jax.devices()), ("all",))
-split, whole = NamedSharding(mesh, P("all")), NamedSharding(mesh, P())
-numbers, keys = jnp.arange(16.0).reshape(8, 2), jax.random.split(jax.random.key(7), 4)
-like = {"rows": jnp.zeros((8, 2)), "all": jnp.zeros(3), "keys": keys, "n": 0}
-places = {"rows": split, "all": whole, "keys": None, "n": None}
+def restore_and_save_on_four(one, four):
+    """In a child with four devices."""
+    assert len(jax.devices()) == 4
+    one, four = Checkpoints(one), Checkpoints(four)
+    mesh = Mesh(np.array(jax.devices()), ("all",))
+    split, whole = NamedSharding(mesh, PartitionSpec("all")), NamedSharding(mesh, PartitionSpec())
+    numbers, keys = jnp.arange(16.0).reshape(8, 2), jax.random.split(jax.random.key(7), 4)
+    like = {"rows": jnp.zeros((8, 2)), "all": jnp.zeros(3), "keys": keys, "n": 0}
+    places = {"rows": split, "all": whole, "keys": None, "n": None}
 
-state = one.restore(like, shardings=places).state
-assert state["rows"].sharding == split and len(state["rows"].addressable_shards) == 4
-np.testing.assert_array_equal(state["rows"], numbers)
+    state = one.restore(like, shardings=places).state
+    assert state["rows"].sharding == split
+    assert len(state["rows"].addressable_shards) == 4
+    np.testing.assert_array_equal(state["rows"], numbers)
 
-state = {
-    "rows": jax.device_put(numbers + 1, split),
-    "all": jax.device_put(jnp.arange(3.0), whole),
-    "keys": jax.device_put(keys, split),
-    "n": 5,
-}
-four.save(1, state)
-again = four.restore(state).state
-assert again["rows"].sharding == split and again["keys"].sharding == split
-half = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("all",)), P("all"))
-again = four.restore(like, shardings=places | {"rows": half}).state
-assert again["rows"].sharding == half
-np.testing.assert_array_equal(again["rows"], numbers + 1)
-"""
+    state = {
+        "rows": jax.device_put(numbers + 1, split),
+        "all": jax.device_put(jnp.arange(3.0), whole),
+        "keys": jax.device_put(keys, split),
+        "n": 5,
+    }
+    four.save(1, state)
+    again = four.restore(state).state
+    assert again["rows"].sharding == split
+    assert again["keys"].sharding == split
+    half = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("all",)), PartitionSpec("all"))
+    again = four.restore(like, shardings=places | {"rows": half}).state
+    assert again["rows"].sharding == half
+    np.testing.assert_array_equal(again["rows"], numbers + 1)
 
 
 @pytest.mark.slow
@@ -511,10 +507,7 @@ def test_states_go_from_one_device_to_four_and_back(tmp_path):
         "n": 1,
     }
     Checkpoints(tmp_path / "one").save(0, one)
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", DEVICES, tmp_path / "one", tmp_path / "four"]
-    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    call(restore_and_save_on_four, tmp_path / "one", tmp_path / "four", devices=4)
     found = Checkpoints(tmp_path / "four").restore(one).state
     expected = {
         "rows": one["rows"] + 1,
@@ -528,13 +521,6 @@ def test_states_go_from_one_device_to_four_and_back(tmp_path):
 
 # Kills
 
-WRITER = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import test_checkpoint
-test_checkpoint.write_until_killed(*sys.argv[2:])
-"""
-
 
 def bulky(step):
     rng = np.random.default_rng(step)
@@ -545,7 +531,8 @@ def bulky(step):
 def write_until_killed(folder, moment):
     """In a child with four devices: write step after step from where the folder stands.
 
-    The rows are spread over the devices. After each step it says so.
+    The rows are spread over the devices. After each step it says so. The moment of the kill is
+    "unsealed", "removing" or the number of a file operation.
     """
 
     def kill(*_, **__):
@@ -561,7 +548,8 @@ def write_until_killed(folder, moment):
     first, state = steps.restore(bulky(0), shardings=shardings)
     assert_same(state, bulky(first))
     assert len(state["rows"].addressable_shards) == 4
-    print("ready", flush=True)
+    if moment.isdecimal():
+        at_file_operation(int(moment), folder, kill)
     for step in itertools.count(first + 1):
         if step == 4:
             if moment == "unsealed":
@@ -573,20 +561,10 @@ def write_until_killed(folder, moment):
         print(step, flush=True)
 
 
-def writer(folder, moment):
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WRITER, Path(__file__).parent, folder, moment],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | flags,
-    )
-
-
-def assert_at_most_one_is_lost(folder, child):
-    """Return the newest step, after the child was killed."""
-    out, err = child.communicate(timeout=60)
+def assert_at_most_one_is_lost(folder, moment):
+    """Write until killed, and return the newest step."""
+    child = start(write_until_killed, folder, moment, devices=4)
+    out, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == -signal.SIGKILL, err
     said = [int(line) for line in out.split("\n")[:-1] if line.isdecimal()]
     with warnings.catch_warnings():
@@ -605,7 +583,7 @@ def assert_at_most_one_is_lost(folder, child):
 def test_a_kill_loses_at_most_the_step_being_written(tmp_path, moment, whole):
     """And a state goes from one device to four, and back."""
     Checkpoints(tmp_path).save(0, bulky(0))
-    assert assert_at_most_one_is_lost(tmp_path, writer(tmp_path, moment)) == whole[-1]
+    assert assert_at_most_one_is_lost(tmp_path, moment) == whole[-1]
     assert Checkpoints(tmp_path).steps == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", "4"]
     Checkpoints(tmp_path, keep=2).save(9, bulky(9))
@@ -613,15 +591,11 @@ def test_a_kill_loses_at_most_the_step_being_written(tmp_path, moment, whole):
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_lose_at_most_the_step_being_written(tmp_path):
+def test_kills_at_any_file_operation_lose_at_most_the_step_being_written(tmp_path):
     rng, newest, inside = random.Random(0), 0, 0
     Checkpoints(tmp_path).save(0, bulky(0))
     for _ in range(24):
-        child = writer(tmp_path, "any")
-        assert child.stdout.readline() == "ready\n", child.communicate()[1]
-        time.sleep(rng.uniform(0, 0.6))
-        child.kill()
-        found = assert_at_most_one_is_lost(tmp_path, child)
+        found = assert_at_most_one_is_lost(tmp_path, rng.randint(1, 200))
         assert found >= newest
         newest = found
         inside += len([*tmp_path.iterdir()]) > len(Checkpoints(tmp_path).steps)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from children import PATIENCE
 
 from refinejax import apps, cli
 from refinejax._applications import (
@@ -37,7 +38,7 @@ def test_to_list_commands_imports_nothing_heavy(arguments):
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stderr.splitlines()[-1] == "[]"
 

@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from children import PATIENCE, at_file_operation, start
 
 import refinejax
 from refinejax import Status, cli
 from refinejax.apps import metalens
 from refinejax.apps.metalens.cascade.scale import WAVELENGTH
 from refinejax.apps.metalens.solve import NOTE_SCALE, NOTE_START
+from refinejax.batch import ledger, run
 from refinejax.batch import result as batch_result
 from refinejax.physics.metalens.lens import LASER_LINES, LOWER, NAMES, UPPER
 
@@ -88,7 +89,7 @@ def process(*arguments, cwd, **options):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         **options,
     )
 
@@ -213,7 +214,7 @@ def test_a_full_disk_as_a_process(tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("refinejax: error: maps.npz: cannot be written (")
@@ -228,6 +229,13 @@ def test_a_terminal_that_knows_only_ascii(tmp_path):
     assert "focal_length) [\\xb5m]" in done.stdout
 
 
+def interrupted(*arguments):
+    """In a child: the command, with Ctrl-C as the first file of finished samples appears."""
+    run.Ledger = functools.partial(ledger.Ledger, interval=0.0)
+    at_file_operation(2, "part-", lambda: os.kill(os.getpid(), signal.SIGINT))
+    sys.exit(cli.main([*arguments]))
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed(folder, capsys):
     """Ctrl-C keeps what is finished; a rerun computes the rest."""
@@ -235,22 +243,8 @@ def test_interrupted_and_resumed(folder, capsys):
     np.savez("maps.npz", **made)
     arguments = ["maps.npz", "--output", "out.npz", "--method", "adam", "--max-steps", "300"]
     arguments += ["--checkpoint", "done"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "refinejax", "metalens", *arguments, "--lanes", "1", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        begun = time.monotonic()
-        while not list(Path("done").glob("part-*.npz")):
-            assert running.poll() is None, running.communicate()
-            assert time.monotonic() - begun < 300
-            time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=300)
-    finally:
-        running.kill()
+    running = start(interrupted, "metalens", *arguments, "--lanes", "1", "--json")
+    stdout, stderr = running.communicate(timeout=PATIENCE)
     assert (running.returncode, stderr) == (130, "")
     said, out = json.loads(stdout), load("out.npz")
     stopped = out["status"] == Status.STOPPED

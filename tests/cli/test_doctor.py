@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from children import PATIENCE
 
 import refinejax
 from refinejax import cli
@@ -176,7 +177,7 @@ def test_as_a_process_with_a_cache_that_is_no_folder(tmp_path):
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(file), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     found = json.loads(done.stdout)
     assert done.returncode == 1

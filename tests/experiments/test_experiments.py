@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from children import PATIENCE
 from logs import KNOWN, SEEDS, known, run
 from scipy import stats
 
@@ -394,7 +395,7 @@ def test_a_group_is_one_config():
 
 def test_no_jax_is_imported():
     code = "import sys, refinejax.experiments.detection; sys.exit('jax' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def test_all_seeds_in_one_program():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from children import PATIENCE
 from logs import KNOWN, arm, known, plan, run
 
 from refinejax import cli
@@ -92,7 +93,7 @@ def test_two_writers(tmp_path):
     path, count = tmp_path / "log.jsonl", 25
     command = [sys.executable, "-c", WRITER, str(path)]
     writers = [subprocess.Popen([*command, name, str(count)]) for name in "ab"]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=PATIENCE) for writer in writers] == [0, 0]
     groups = {group.name: group for group in Log(path).read().groups.values()}
     assert {name: sorted(group.seeds) for name, group in groups.items()} == {
         name: list(range(count)) for name in ("a", "b", "both")
@@ -406,4 +407,4 @@ def test_wrong_input_of_the_command(log, tmp_path, capsys):
 def test_the_command_does_without_jax(log):
     code = "import sys; from refinejax.cli import main; main(); sys.exit('jax' in sys.modules)"
     command = [sys.executable, "-c", code, "experiments", "table", str(log.path)]
-    assert subprocess.run(command, timeout=120, capture_output=True).returncode == 0
+    assert subprocess.run(command, timeout=PATIENCE, capture_output=True).returncode == 0

@@ -1,16 +1,13 @@
 """Meta-training over devices: the same gradients, and each device does its share."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from children import call
 
 from refinejax import Gradient
 from refinejax.meta import FullUnroll, Trajectory, TruncatedUnroll, pes
@@ -19,12 +16,6 @@ from refinejax.tasks.quadratics import Quadratics
 
 DEVICES = 2
 KEY = jax.random.key(0)
-CHILD = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import test_mesh
-print(json.dumps(test_mesh.observe()))
-"""
 
 
 def rate(key):
@@ -47,7 +38,7 @@ ESTIMATORS = {
 
 
 def observe():
-    """Return (gradient, gradient over devices, share of the work of a device) by name."""
+    """Print (gradient, gradient over devices, share of the work of a device) by name."""
     mesh = jax.make_mesh((DEVICES,), ("tasks",))
     found = {}
     for name, estimator in ESTIMATORS.items():
@@ -60,17 +51,12 @@ def observe():
             gradients.append(float(ask(weights, memory, jnp.int32(0), KEY)[1].numbers["log_rate"]))
             flops.append(ask.cost_analysis()["flops"])
         found[name] = (*gradients, flops[1] / flops[0])
-    return found
+    print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
 def observed():
-    flags = f"--xla_force_host_platform_device_count={DEVICES} {os.environ.get('XLA_FLAGS', '')}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(call(observe, devices=DEVICES).splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from children import PATIENCE
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
@@ -312,7 +313,7 @@ def test_needs_matplotlib_only_to_draw_and_never_pyplot():
     environment = {
         key: os.environ[key] for key in os.environ if key not in ("DISPLAY", "MPLBACKEND")
     }
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=PATIENCE)
 
 
 def test_without_matplotlib_says_what_to_install(monkeypatch, data, tmp_path):
@@ -496,7 +497,9 @@ def test_numbers_of_a_row_have_the_same_digits(values, std, shown):
 def browser():
     """A Chromium that starts; on some systems the command only tells where to get one."""
     for path in filter(None, map(shutil.which, BROWSERS)):
-        if not subprocess.run([path, "--version"], capture_output=True, timeout=60).returncode:
+        if not subprocess.run(
+            [path, "--version"], capture_output=True, timeout=PATIENCE
+        ).returncode:
             return path
     pytest.skip("no Chromium on this machine")
 
@@ -510,5 +513,5 @@ def test_opens_in_a_browser(folder, tmp_path):
     places = [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={screenshot}"]
     page = (folder / "index.html").as_uri()
     command = [chromium, *options, *places, page]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     assert_drawn(imread(screenshot))

@@ -4,20 +4,19 @@ import functools
 import json
 import math
 import os
-import random
 import resource
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from children import PATIENCE, at_file_operation, call, expect, start
+from clocks import Clock
 from flax import struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from refinejax import Status
 from refinejax.checkpoint import Checkpoints
@@ -454,14 +453,6 @@ def test_a_training_with_all_there_is_to_remember_goes_on_bit_for_bit(tmp_path, 
     assert_same(train(task, config, tmp_path, resume=True), expected)
 
 
-CHILD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import test_training
-test_training.train_and_pause(sys.argv[2], int(sys.argv[3]))
-"""
-
-
 def train_and_pause(folder, calls):
     """In a child: train; after some calls of the device say so and wait."""
 
@@ -470,19 +461,19 @@ def train_and_pause(folder, calls):
         sys.stdin.readline()
 
     with pytest.MonkeyPatch.context() as pausing:
-        crash_after(pausing, calls, pause)
+        crash_after(pausing, int(calls), pause)
         train(NOISY, configured(keep=2), folder, resume=True)
 
 
-def child(folder, calls):
-    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(folder), str(calls)]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}, **pipes)
+def train_and_be_killed(folder, operation):
+    """In a child: train, but for a kill at a file operation."""
+    at_file_operation(int(operation), folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    train(NOISY, configured(keep=2), folder, resume=True)
 
 
 def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path):
-    process = child(tmp_path, 6)
-    assert process.stdout.readline() == "paused\n", process.communicate()[1]
+    process = start(train_and_pause, tmp_path, 6)
+    expect(process, "paused")
     process.kill()
     process.communicate()
     assert 0 < Checkpoints(tmp_path / "checkpoints").steps[-1] < 40
@@ -490,17 +481,11 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_random_again_and_again_ends_the_same(tmp_path):
-    rng, kills = random.Random(1), 0
-    for _ in range(8):
-        process = child(tmp_path, 0)
-        while process.poll() is None and not (tmp_path / "metrics.jsonl").exists():
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 1))
-        kills += process.poll() is None
-        process.kill()
-        process.communicate()
-    assert kills > 3
+def test_a_training_killed_again_and_again_while_it_writes_ends_the_same(tmp_path):
+    for operation in (5, 20, 33, 41, 48, 60, 47, 55):
+        process = start(train_and_be_killed, tmp_path, operation)
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == -signal.SIGKILL, errors
     assert_same(train(NOISY, configured(keep=2), tmp_path, resume=True), whole())
 
 
@@ -556,20 +541,14 @@ def test_a_disk_that_is_full_is_an_error_and_with_room_it_goes_on(tmp_path, monk
     assert_same(train(NOISY, configured(keep=2), tmp_path / "run", resume=True), whole())
 
 
-DEVICES = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from test_training import INPUTS, NOISY, configured, train
-
-assert len(jax.devices()) == 4
-rows = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), P(None, "all"))
-task = NOISY.replace(given=jax.device_put(INPUTS, rows))
-trained = train(task, configured(keep=2), sys.argv[2], resume=True)
-print(trained.loss, trained.step)
-"""
+def end_on_four(folder):
+    """In a child with four devices: go on, and print the loss and the step at the end."""
+    assert len(jax.devices()) == 4
+    mesh = Mesh(np.array(jax.devices()), ("all",))
+    rows = NamedSharding(mesh, PartitionSpec(None, "all"))
+    task = NOISY.replace(given=jax.device_put(INPUTS, rows))
+    trained = train(task, configured(keep=2), folder, resume=True)
+    print(trained.loss, trained.step)
 
 
 @pytest.mark.slow
@@ -579,11 +558,7 @@ def test_a_training_begun_on_one_device_ends_on_four(tmp_path, monkeypatch):
         crash_after(crashing, 6, crash)
         with pytest.raises(CrashError):
             train(NOISY, configured(keep=2), tmp_path)
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", DEVICES, Path(__file__).parent, tmp_path]
-    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    loss, step = done.stdout.split()
+    loss, step = call(end_on_four, tmp_path, devices=4).split()
     assert int(step) == 40
     np.testing.assert_allclose(float(loss), whole().loss, rtol=1e-4)
     again = train(NOISY, configured(keep=2), tmp_path, resume=True)  # on one
@@ -594,7 +569,8 @@ def test_a_training_begun_on_one_device_ends_on_four(tmp_path, monkeypatch):
 # The log
 
 
-def test_the_log_is_json_lines(tmp_path):
+def test_the_log_is_json_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "time", Clock(tick=0.01))
     train(NOISY.replace(bad=(0, 4)), configured(steps=10), tmp_path)
     found = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [x["step"] for x in found] == [0, 4, 8, 8, 10, 10]
