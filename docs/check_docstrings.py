@@ -1,7 +1,8 @@
 """Does every public name have its documentation? Part of ``make lint``.
 
-``python docs/check_docstrings.py`` checks the package, ``… refinejax/batch`` a part of it, and
-``--counts`` prints how many findings each subpackage has. The source is parsed, not imported.
+``python docs/check_docstrings.py`` checks the package, ``… refinejax/batch`` a part of it,
+``--exported`` only the names that the package and its subpackages export, and ``--counts`` prints
+how many findings each part has. The source is parsed, not imported.
 
 A public class or function has a docstring. One with parameters has ``Args:`` with each of them,
 ``Raises:`` with each exception that its own body raises, and ``Returns:`` if it returns a value,
@@ -82,6 +83,18 @@ class Classes:
         return False
 
 
+def exported(package: Path = PACKAGE) -> set[tuple[Path, str]]:
+    """Return file and name of everything that an ``__init__`` re-exports (``X as X``)."""
+    found = set()
+    for file in (*package.rglob("__init__.py"), *package.rglob("__init__.pyi")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                home = package.parent.joinpath(*node.module.split("."))
+                home = home / "__init__.py" if home.is_dir() else home.with_suffix(".py")
+                found |= {(home, alias.name) for alias in node.names if alias.asname}
+    return found
+
+
 def _bases(node: ast.ClassDef) -> list[str]:
     names = (base.value if isinstance(base, ast.Subscript) else base for base in node.bases)
     return [ast.unparse(name).rpartition(".")[2] for name in names]
@@ -95,18 +108,23 @@ def _public(name: str) -> bool:
     return not name.startswith("_")
 
 
-def check_file(file: Path, classes: Classes) -> Iterator[Finding]:
-    """Find what is missing in one file."""
+Names = set[tuple[Path, str]]
+
+
+def check_file(file: Path, classes: Classes, only: Names | None = None) -> Iterator[Finding]:
+    """Find what is missing in one file; with ``only``, in the documentation of these names."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     if not ast.get_docstring(tree):
         yield Finding(file, 1, "the module has no docstring")
-    if _public(file.stem) or file.name in FACADE or file.name == "__init__.py":
-        for node in tree.body:
+    if only is not None or _public(file.stem) or file.name in (*FACADE, "__init__.py"):
+        nodes = [n for n in tree.body if only is None or (file, getattr(n, "name", "")) in only]
+        for node in nodes:
             if isinstance(node, Function) and _public(node.name):
                 yield from (Finding(file, node.lineno, what) for what in _function(node))
             if isinstance(node, ast.ClassDef) and _public(node.name):
                 yield from (Finding(file, at, what) for at, what in _class(node, classes))
-    yield from (Finding(file, at, what) for at, what in _words(file))
+    if only is None:
+        yield from (Finding(file, at, what) for at, what in _words(file))
 
 
 def _class(node: ast.ClassDef, classes: Classes) -> Iterator[tuple[int, str]]:
@@ -204,11 +222,12 @@ def _words(file: Path) -> Iterator[tuple[int, str]]:
                     yield line, f"plain English: {found[0]!r}"
 
 
-def check(paths: list[Path]) -> list[Finding]:
+def check(paths: list[Path], *, only_exported: bool = False) -> list[Finding]:
     """Check all Python files below some paths; base classes are looked up in the whole package."""
     classes = Classes(sorted(PACKAGE.rglob("*.py")))
+    only = exported() if only_exported else None
     files = [f for path in paths for f in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    return [finding for file in files for finding in check_file(file.resolve(), classes)]
+    return [finding for file in files for finding in check_file(file.resolve(), classes, only)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -218,8 +237,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("paths", nargs="*", type=Path, default=[PACKAGE])
     parser.add_argument("--counts", action="store_true", help="a number for each subpackage")
+    parser.add_argument("--exported", action="store_true", help="exported names only")
     options = parser.parse_args(arguments)
-    findings = check(options.paths)
+    findings = check(options.paths, only_exported=options.exported)
     if options.counts:
         parts = Counter("/".join(f.file.relative_to(ROOT).parts[:3]) for f in findings)
         for part, count in sorted(parts.items()):

@@ -117,8 +117,22 @@ def test_each_omission_is_found(tmp_path, what):
 
 def test_the_command_counts_by_subpackage_and_fails_if_there_is_a_finding(capsys, monkeypatch):
     findings = [check_docstrings.Finding(check_docstrings.PACKAGE / "batch" / "run.py", 3, "x")]
-    monkeypatch.setattr(check_docstrings, "check", lambda paths: findings)
+    monkeypatch.setattr(check_docstrings, "check", lambda paths, **only: findings)
     assert check_docstrings.main(["--counts"]) == 1
     assert capsys.readouterr().out.split() == ["1", "refinejax/batch/run.py"]
-    monkeypatch.setattr(check_docstrings, "check", lambda paths: [])
+    monkeypatch.setattr(check_docstrings, "check", lambda paths, **only: [])
     assert check_docstrings.main([]) == 0
+
+
+def test_exported_names_are_those_that_an_init_re_exports(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "part.py").write_text(
+        '"""Part."""\n\n\ndef shown(x):\n    return x\n\n\ndef other(x):\n    return x\n'
+    )
+    (package / "__init__.py").write_text("from package.part import shown as shown\n")
+    only = check_docstrings.exported(package)
+    assert only == {(package / "part.py", "shown")}
+    classes = check_docstrings.Classes([package / "part.py"])
+    found = [f.what for f in check_docstrings.check_file(package / "part.py", classes, only)]
+    assert found == ["shown has no docstring"]
