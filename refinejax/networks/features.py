@@ -55,6 +55,9 @@ class PhaseFeatures(struct.PyTreeNode):
     def shape(self, size: int) -> tuple[int, int, int]:
         """Return the shape (H, W, C) of the channels of an n × n map.
 
+        Args:
+            size: n, pixels along a side.
+
         Raises:
             ValueError: if the map has not 2 blocks along each side.
         """

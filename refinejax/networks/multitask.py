@@ -127,16 +127,28 @@ class MultiTaskModel(struct.PyTreeNode):
         return self.heads(self.encode(x))
 
     def encode(self, x: Float[Array, "... D"]) -> Float[Array, "... z"]:
-        """Return the latent of an input."""
+        """Return the latent of an input.
+
+        Args:
+            x: inputs in the units of the data, of shape (…, D).
+        """
         scaled = (x - self.input_mean) / self.input_scale
         return self.network.call("encode", scaled.astype(x.dtype))
 
     def decode(self, z: Float[Array, "... z"]) -> Float[Array, "... D"]:
-        """Return the input of a latent."""
+        """Return the input of a latent.
+
+        Args:
+            z: latents, of shape (…, z).
+        """
         return self.input_mean + self.input_scale * self.network.call("decode", z)
 
     def heads(self, z: Float[Array, "... z"]) -> dict[str, Array]:
-        """Return the outputs of all heads for a latent, numbers of width 1 without an axis."""
+        """Return the outputs of all heads for a latent, numbers of width 1 without an axis.
+
+        Args:
+            z: latents, of shape (…, z).
+        """
         outputs = self.network.call("outputs", z)
         return {t.name: self._units(t, y) for t, y in zip(self.tasks, outputs, strict=True)}
 

@@ -24,6 +24,12 @@ class Network(struct.PyTreeNode):
     def of(cls, module: nnx.Module) -> "Network":
         """Take a module apart.
 
+        Args:
+            module: a module of flax.nnx, with its weights.
+
+        Returns:
+            The module as a pytree.
+
         Raises:
             ValueError: if it holds variables other than `nnx.Param`.
         """
@@ -42,5 +48,13 @@ class Network(struct.PyTreeNode):
         return nnx.merge(self.graph, self.weights, copy=True)(*args)
 
     def call(self, method: str, *args: Any) -> Any:
-        """Call a method of the module by its name."""
+        """Call a method of the module by its name.
+
+        Args:
+            method: its name.
+            args: its arguments.
+
+        Returns:
+            The method's result.
+        """
         return getattr(nnx.merge(self.graph, self.weights, copy=True), method)(*args)

@@ -118,7 +118,12 @@ class Predictor(struct.PyTreeNode):
         return Moments(mean, _bounded(free + jnp.asarray(_PRIOR, outputs.dtype)))
 
     def predict(self, observation: Any, context: Array | None = None) -> Prediction:
-        """Return mean and standard deviation of the mixture. Arguments as in `moments`."""
+        """Return mean and standard deviation of the mixture. Arguments as in `moments`.
+
+        Args:
+            observation: one, as the features take it.
+            context: numbers beside it, such as the wavelength [µm].
+        """
         whole = mixture(self.moments(observation, context))
         params = self.space.from_unit(whole.mean)
         width = (self.space.upper - self.space.lower).astype(params.dtype)

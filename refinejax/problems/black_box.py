@@ -33,7 +33,16 @@ class BlackBox(struct.PyTreeNode):
     def wrap(
         cls, function: Callable[..., Any], observations: Any, *, vectorized: bool = False
     ) -> "BlackBox":
-        """Take the shapes of a prediction from the observations, which have a sample axis."""
+        """Take the shapes of a prediction from the observations, which have a sample axis.
+
+        Args:
+            function: the model: params → prediction, or (params, context) → prediction, in NumPy.
+            observations: arrays with a leading sample axis.
+            vectorized: whether it takes many candidates along a leading axis.
+
+        Returns:
+            The model for one sample, as JAX can call it.
+        """
         leaves, structure = jax.tree.flatten(observations)
         dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in leaves]
         shapes = [(leaf.shape[1:], str(d)) for leaf, d in zip(leaves, dtypes, strict=True)]

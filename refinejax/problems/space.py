@@ -41,6 +41,16 @@ class ParameterSpace(struct.PyTreeNode):
     ) -> "ParameterSpace":
         """Build a space and check it.
 
+        Args:
+            names: one for each entry of the params, or none for params that are no array.
+            lower: lower bounds, a pytree like the params of one sample, in their units; −∞ for
+                none.
+            upper: upper bounds, alike; ∞ for none.
+            units: one for each name, such as "µm"; default none.
+
+        Returns:
+            The space.
+
         Raises:
             ValueError: if lengths differ, or a lower bound is not below its upper bound.
         """
@@ -82,15 +92,36 @@ class ParameterSpace(struct.PyTreeNode):
         return jax.tree.map(nearest, self.lower, self.upper)
 
     def to_scaled(self, params: PyTree) -> PyTree:
-        """Divide by `scale`, after clipping to the bounds."""
+        """Divide by `scale`, after clipping to the bounds.
+
+        Args:
+            params: params of one sample, in their units.
+
+        Returns:
+            The scaled params, without unit.
+        """
         return jax.tree.map(lambda p, s: p / s.astype(p.dtype), self.clip(params), self.scale)
 
     def from_scaled(self, scaled: PyTree) -> PyTree:
-        """Multiply by `scale`: the inverse of `to_scaled`, exactly."""
+        """Multiply by `scale`: the inverse of `to_scaled`, exactly.
+
+        Args:
+            scaled: scaled params, without unit.
+
+        Returns:
+            The params in their units.
+        """
         return jax.tree.map(lambda u, s: u * s.astype(u.dtype), scaled, self.scale)
 
     def to_unit(self, params: PyTree) -> PyTree:
-        """Map [lower, upper] to [0, 1]. Needs finite bounds."""
+        """Map [lower, upper] to [0, 1]. Needs finite bounds.
+
+        Args:
+            params: params, in their units.
+
+        Returns:
+            Numbers without unit, 0 at the lower and 1 at the upper bound.
+        """
         return jax.tree.map(
             lambda p, low, high: ((p - low) / (high - low)).astype(jnp.result_type(p)),
             params,
@@ -99,7 +130,14 @@ class ParameterSpace(struct.PyTreeNode):
         )
 
     def from_unit(self, unit: PyTree) -> PyTree:
-        """Map [0, 1] to [lower, upper]; what is outside [0, 1] is clipped."""
+        """Map [0, 1] to [lower, upper]; what is outside [0, 1] is clipped.
+
+        Args:
+            unit: numbers without unit, 0 at the lower and 1 at the upper bound.
+
+        Returns:
+            The params in their units, within the bounds.
+        """
         params = jax.tree.map(
             lambda u, low, high: (low + u * (high - low)).astype(jnp.result_type(u)),
             unit,
@@ -109,18 +147,37 @@ class ParameterSpace(struct.PyTreeNode):
         return self.clip(params)
 
     def clip(self, params: PyTree) -> PyTree:
-        """Move what is outside onto the bounds. NaN stays NaN."""
+        """Move what is outside onto the bounds. NaN stays NaN.
+
+        Args:
+            params: params, in their units.
+
+        Returns:
+            The params within the bounds.
+        """
         return project(jax.tree.map(jnp.asarray, params), self.bounds)
 
     def contains(self, params: PyTree) -> Bool[Array, ""]:
-        """Whether all params of one sample are within the bounds."""
+        """Whether all params of one sample are within the bounds.
+
+        Args:
+            params: params of one sample, in their units.
+        """
         inside = jax.tree.map(
             lambda p, low, high: jnp.all((p >= low) & (p <= high)), params, self.lower, self.upper
         )
         return jnp.all(jnp.stack(jax.tree.leaves(inside)))
 
     def sample(self, key: PRNGKeyArray, n: int) -> PyTree:
-        """Draw ``n`` points uniformly; leading axis n. Needs finite bounds."""
+        """Draw ``n`` points uniformly; leading axis n. Needs finite bounds.
+
+        Args:
+            key: PRNG key.
+            n: how many.
+
+        Returns:
+            The points, in the units of the params.
+        """
         leaves, structure = jax.tree.flatten(self.lower)
         keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
         unit = jax.tree.map(
@@ -130,6 +187,12 @@ class ParameterSpace(struct.PyTreeNode):
 
     def as_dict(self, params: Float[Array, "*b n"]) -> dict[str, Array]:
         """Name the entries of the last axis.
+
+        Args:
+            params: params, of shape (…, n).
+
+        Returns:
+            For each name an array of shape (…).
 
         Raises:
             ValueError: if there are not as many as names.

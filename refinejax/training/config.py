@@ -87,6 +87,12 @@ class TrainingConfig:
     def from_dict(cls, table: Mapping[str, Any]) -> "TrainingConfig":
         """Take the settings from a table, such as TOML gives; those left out have their defaults.
 
+        Args:
+            table: names and values.
+
+        Returns:
+            The settings.
+
         Raises:
             ValueError: for an unknown name (with the nearest known one), or a value as above.
         """

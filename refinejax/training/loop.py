@@ -36,6 +36,9 @@ def train(
         resume: go on with the training in ``folder``; begin it if it has no checkpoint yet.
         progress: draw a progress bar on stderr.
 
+    Returns:
+        The best weights, the last ones, and how the training ended.
+
     Raises:
         ValueError: for a task that is no pytree, or returns what it may not (names it); if
             ``folder`` holds a training and ``resume`` is not set, or one of another config or
