@@ -16,7 +16,7 @@ trained on episodes of 60 steps, and used as it is and with steps that fall by h
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,14 +44,18 @@ def nothing(key: Any) -> Any:
     raise ValueError(f"key: layers are made from A, not from {key}")
 
 
-@functools.partial(jax.jit, static_argnames=("layers", "steps", "positive"))
-def trained(
-    tasks: Any, refiner: Any, key: Any, rate: Any, layers: int, steps: int, positive: bool
-) -> Any:
-    """Return layers after so many steps of training on the error after the last of them.
+class Stage(NamedTuple):
+    """A stage of training: how many layers, for how many steps; positive: train logarithms."""
 
-    ``positive``: it is the logarithms of the numbers that are trained.
-    """
+    layers: int
+    steps: int
+    positive: bool
+
+
+@functools.partial(jax.jit, static_argnames="stage")
+def trained(tasks: Any, refiner: Any, key: Any, rate: Any, stage: Stage) -> Any:
+    """Return layers after a stage of training on the error after the last of them."""
+    layers, steps, positive = stage
     train = Split(tasks, "train")
     inner = Trajectory(train, nothing, horizon=layers, scale="plain", whole=False, judged=True)
     estimator = FullUnroll(inner, batch=64, parts=1)
@@ -90,17 +94,19 @@ def recovery(
     tasks, key = SparseRecovery(matrix), jax.random.key(seed)
     alista: Any = shrinkage("alista", matrix, layers, weight=1.0, share=SHARE, most=MOST)
     for k in range(1, layers + 1):
-        alista = trained(tasks, alista, jax.random.fold_in(key, k), 0.03, k, steps, True)
+        alista = trained(tasks, alista, jax.random.fold_in(key, k), 0.03, Stage(k, steps, True))
         new = jnp.arange(layers) >= k  # they begin as the last one that was trained
         alista = alista.replace(
             first=jnp.where(new, alista.first[k - 1], alista.first),
             thresholds=jnp.where(new, 0.7 * alista.thresholds[k - 1], alista.thresholds),
         )
-    alista = trained(tasks, alista, jax.random.fold_in(key, 0), 0.01, layers, joint, True)
+    alista = trained(tasks, alista, jax.random.fold_in(key, 0), 0.01, Stage(layers, joint, True))
     first = alista.first[:, None, None] * alista.fixed
     cpss = shrinkage("cpss", matrix, layers, share=SHARE, most=MOST)
     cpss = cpss.replace(first=first, thresholds=alista.thresholds)
-    cpss = trained(tasks, cpss, jax.random.fold_in(key, layers + 1), 1e-5, layers, steps, False)
+    cpss = trained(
+        tasks, cpss, jax.random.fold_in(key, layers + 1), 1e-5, Stage(layers, steps, False)
+    )
     return {
         "alista": error(tasks, alista, seed, count, layers),
         "cpss": error(tasks, cpss, seed, count, layers),
@@ -111,13 +117,13 @@ def lista(matrix: Any, seed: int, joint: int, steps: int, count: int, layers: in
     """Train ALISTA without support selection, from there LISTA, all free; return its NMSE in dB."""
     tasks, key = SparseRecovery(matrix), jax.random.key(300 + seed)
     begun: Any = shrinkage("alista", matrix, layers, weight=1.0)
-    begun = trained(tasks, begun, key, 0.03, layers, joint, True)
+    begun = trained(tasks, begun, key, 0.03, Stage(layers, joint, True))
     free = shrinkage("lista", matrix, layers)
     first = begun.first[:, None, None] * begun.fixed.T
     free = free.replace(
         first=first, second=jnp.eye(matrix.shape[1]) - first @ matrix, thresholds=begun.thresholds
     )
-    free = trained(tasks, free, jax.random.fold_in(key, 1), 1e-6, layers, steps, False)
+    free = trained(tasks, free, jax.random.fold_in(key, 1), 1e-6, Stage(layers, steps, False))
     return error(tasks, free, seed, count, layers)
 
 

@@ -80,14 +80,14 @@ def optimistix(residual: Residual, name: str, *, all_settings: bool) -> Iterator
     qr, normal = lineax.QR(), lineax.Normal(lineax.Cholesky())
     lm, gn = optx.LevenbergMarquardt, optx.GaussNewton
     for group in (1, 16):
-        yield _optimistix("LM", lm, residual, name, group, "QR", qr)
+        yield _optimistix("LM", lm, residual, name, group, ("QR", qr))
     if not all_settings:
         return
     for label, solver in (("LM", lm), ("Gauss–Newton", gn)):
         for group in (1, 16):
-            yield _optimistix(label, solver, residual, name, group, "normal equations", normal)
-    yield _optimistix("Gauss–Newton", gn, residual, name, 1, "QR", qr)
-    yield _optimistix("LM", lm, channels, "cos and sin", 1, "QR", qr)
+            yield _optimistix(label, solver, residual, name, group, ("normal equations", normal))
+    yield _optimistix("Gauss–Newton", gn, residual, name, 1, ("QR", qr))
+    yield _optimistix("LM", lm, channels, "cos and sin", 1, ("QR", qr))
 
     def bfgs(data: Array, start: Array, tolerance: Any) -> Array:
         fit = optx.minimise(
@@ -105,18 +105,18 @@ def optimistix(residual: Residual, name: str, *, all_settings: bool) -> Iterator
 
 
 def _optimistix(
-    label: str, solver: Any, residual: Residual, name: str, group: int, system: str, linear: Any
+    label: str, solver: Any, residual: Residual, name: str, group: int, linear: tuple[str, Any]
 ) -> Candidate:
     import optimistix as optx  # pyright: ignore[reportMissingImports]
 
     def one(data: Array, start: Array, tolerance: Any) -> Array:
-        method = solver(rtol=tolerance, atol=tolerance, linear_solver=linear)
+        method = solver(rtol=tolerance, atol=tolerance, linear_solver=linear[1])
         fit = optx.least_squares(
             residual, method, _to_unit(start), args=data, max_steps=STEPS, throw=False
         )
         return _from_unit(fit.value)
 
-    settings = {"residual": name, "linear_solver": system}
+    settings = {"residual": name, "linear_solver": linear[0]}
     return jitted(f"optimistix {label}", settings, one, group)
 
 
