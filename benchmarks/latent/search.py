@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence import METRIC, Claim, logarithms, spread_times
-from benchmarks.harness import Data, Options, environment, note, race, ratio, spread
+from benchmarks.harness import Data, Options, environment, note, race, ratio, spread, spreads
 from benchmarks.latent import _ring
 from benchmarks.latent._model import KIND, NUMBERS, WIDTH, Study, judge, make_study
 from benchmarks.render import Block, Table, machine, multiple, over_seeds, plus_minus
@@ -221,7 +221,7 @@ def measure(options: Options) -> dict[str, Any]:
             size = {key: first[key] for key in ("samples", "restarts")}
             for peer in first["peers"]:
                 values = [one[rival][i]["peers"][peer] for one in every]
-                sums = {key: spread([v[key] for v in values]) for key in values[0]}
+                sums = spreads(values)
                 threads = [one[rival][i]["threads"] for one in every]
                 speed.append({"rival": rival, **size, "peer": peer, "threads": threads, **sums})
     return {
@@ -235,9 +235,7 @@ def measure(options: Options) -> dict[str, Any]:
             "few": every[0]["botorch"][-1]["few"],
         },
         "speed": speed,
-        "round_trip": {
-            key: spread([one["round_trip"][key] for one in every]) for key in every[0]["round_trip"]
-        },
+        "round_trip": spreads([one["round_trip"] for one in every]),
         "company": {
             size: {
                 key: spread([one["company"][size][key] for one in every])

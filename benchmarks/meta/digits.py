@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from benchmarks.evidence import Claim, logarithms
-from benchmarks.harness import Data, Options, environment, note, spread
+from benchmarks.harness import Data, Options, environment, note, spreads
 from benchmarks.meta.quadratics import adam
 from benchmarks.render import Block, Table, over_seeds, plus_minus
 from refinejax import Gradient
@@ -138,9 +138,8 @@ def together(quick: bool, runs: Sequence[dict[tuple[str, str], dict[str, float]]
             "quick": quick,
         },
         "rows": [
-            {"network": kind, "method": name}
-            | {key: spread([run[kind, name][key] for run in runs]) for key in row}
-            for (kind, name), row in runs[0].items()
+            {"network": kind, "method": name} | spreads([run[kind, name] for run in runs])
+            for kind, name in runs[0]
         ],
     }
 

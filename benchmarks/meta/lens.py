@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from benchmarks.evidence import Claim, logarithms
-from benchmarks.harness import Data, Options, environment, note, spread
+from benchmarks.harness import Data, Options, environment, note, spreads
 from benchmarks.meta.quadratics import RATES, adam
 from benchmarks.render import Block, Table, over_seeds, plus_minus
 from refinejax import Gradient, LevenbergMarquardt
@@ -112,8 +112,7 @@ def measure(options: Options) -> dict[str, Any]:
         "environment": environment(),
         "settings": {"seeds": seeds, "steps": steps, "tasks": count, "far": far, "quick": quick},
         "rows": [
-            {"kind": kind, "method": name, **{k: spread([r[k] for r in rows]) for k in rows[0]}}
-            for (kind, name), rows in runs.items()
+            {"kind": kind, "method": name, **spreads(rows)} for (kind, name), rows in runs.items()
         ],
     }
 

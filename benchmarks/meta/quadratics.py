@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from benchmarks.evidence import Claim, logarithms
-from benchmarks.harness import Data, Options, environment, note, spread
+from benchmarks.harness import Data, Options, environment, note, spreads
 from benchmarks.render import Block, Table, machine, over_seeds, plus_minus
 from refinejax import Gradient
 from refinejax.learned import RuleConfig, learned_rule, schedule
@@ -134,10 +134,7 @@ def measure(options: Options) -> dict[str, Any]:
                 for length, value in row.items():
                     runs.setdefault(name, {}).setdefault(length, []).append(value)
         laws[law] = {
-            name: {
-                str(length): {key: spread([v[key] for v in values]) for key in values[0]}
-                for length, values in row.items()
-            }
+            name: {str(length): spreads(values) for length, values in row.items()}
             for name, row in runs.items()
         }
     return {

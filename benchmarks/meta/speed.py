@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.evidence import Claim, faster, spread_times
-from benchmarks.harness import Data, Options, environment, note, race, ratio, spread
+from benchmarks.harness import Data, Options, environment, note, race, ratio, spreads
 from benchmarks.meta.estimators import descent
 from benchmarks.render import Block, Table, machine, multiple, over_seeds, plus_minus
 from refinejax import Gradient, meta
@@ -115,8 +115,7 @@ def measure(options: Options) -> dict[str, Any]:
                         }
                     )
         rows += [
-            {"tasks": lanes, "part": part, "peer": name}
-            | {key: spread([one[key] for one in some]) for key in some[0]}
+            {"tasks": lanes, "part": part, "peer": name} | spreads(some)
             for (part, name), some in found.items()
         ]
     return {

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from benchmarks.evidence import Claim
-from benchmarks.harness import Data, Options, environment, note, spread
+from benchmarks.harness import Data, Options, environment, note, spread, spreads
 from benchmarks.metalens.inversion import OTHERS, SLACK, SOLVED, Maps, solved
 from benchmarks.render import NOTHING, Block, Table, machine, over_seeds, percent, plus_minus
 from refinejax import Gradient
@@ -114,8 +114,9 @@ def compare(ways: dict[str, tuple[Way, int]], batches: list[Maps]) -> list[dict[
             params = way(maps)
             rates.append(len(params) / (time.perf_counter() - begin))
             judged.append(judge(maps, params))
-        spreads = {key: spread([one[key] for one in judged]) for key in judged[0]}
-        rows.append({"way": name, "maps": len(few[0]["phase"]), "rate": spread(rates), **spreads})
+        rows.append(
+            {"way": name, "maps": len(few[0]["phase"]), "rate": spread(rates)} | spreads(judged)
+        )
     return rows
 
 
