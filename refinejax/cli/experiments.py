@@ -17,9 +17,9 @@ from refinejax.experiments import (
     progress_table,
     write_markdown,
 )
-from refinejax.experiments.judge import mended
+from refinejax.experiments.judge import corrected_p
 from refinejax.experiments.records import from_json
-from refinejax.experiments.words import action
+from refinejax.experiments.text import action
 
 _ABOUT = """\
 Compare changes so that what is kept is not luck: runs paired by seed, verdicts, a log.
@@ -205,7 +205,7 @@ def _tasks(options: argparse.Namespace) -> int:
 
 
 def _progress(records: Records) -> list[dict[str, Any]]:
-    together = mended(records)
+    together = corrected_p(records)
     rows = []
     for e in records.experiments:
         row: dict[str, Any] = {"id": e.id, "phase": e.phase, "change": e.change, "metric": e.metric}

@@ -1,9 +1,8 @@
-"""Experiments that can be believed: records, paired comparison with verdicts, a log from records.
+"""Controlled experiments: records, paired comparison with verdicts, and a log.
 
-A change is kept because it helps, or by luck. Which of both can be said of a comparison that is
-paired by seed, of what was named beforehand, with an interval; this part makes it so, and refuses
-what cannot be compared. It needs NumPy and SciPy only. `refinejax.experiments.detection` has exact
-metrics of score maps.
+A comparison is paired by seed, its metric, margin and guards are named beforehand, and its verdict
+follows from an interval; groups that cannot be compared are refused. This package needs NumPy,
+SciPy and filelock only. `refinejax.experiments.detection` has exact metrics of anomaly score maps.
 """
 
 from refinejax.experiments.checks import RefusedError as RefusedError
@@ -21,22 +20,22 @@ from refinejax.experiments.judge import decide as decide
 from refinejax.experiments.judge import judge as judge
 from refinejax.experiments.log import Log as Log
 from refinejax.experiments.log import Records as Records
+from refinejax.experiments.log_markdown import markdown as markdown
+from refinejax.experiments.log_markdown import progress_table as progress_table
+from refinejax.experiments.log_markdown import write_markdown as write_markdown
 from refinejax.experiments.looks import holm as holm
 from refinejax.experiments.looks import look_levels as look_levels
-from refinejax.experiments.page import markdown as markdown
-from refinejax.experiments.page import progress_table as progress_table
-from refinejax.experiments.page import write_markdown as write_markdown
 from refinejax.experiments.plans import Assumption as Assumption
 from refinejax.experiments.plans import Decision as Decision
 from refinejax.experiments.plans import Experiment as Experiment
 from refinejax.experiments.runs import Group as Group
 from refinejax.experiments.runs import Run as Run
+from refinejax.experiments.sample_size import detectable_effect as detectable_effect
+from refinejax.experiments.sample_size import power as power
+from refinejax.experiments.sample_size import seeds_to_decide as seeds_to_decide
 from refinejax.experiments.screening import rank_agreement as rank_agreement
 from refinejax.experiments.screening import screening as screening
 from refinejax.experiments.seeds import train_seeds as train_seeds
-from refinejax.experiments.sizes import detectable_effect as detectable_effect
-from refinejax.experiments.sizes import power as power
-from refinejax.experiments.sizes import seeds_to_decide as seeds_to_decide
 from refinejax.experiments.tasks import compare_tasks as compare_tasks
 from refinejax.experiments.tasks import interquartile_mean as interquartile_mean
 from refinejax.experiments.tasks import performance_profile as performance_profile

@@ -1,4 +1,4 @@
-"""Checks that the parts share."""
+"""Argument checks that the modules of this package share."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,14 @@ from typing import Any
 
 
 def check_looks(looks: Sequence[int]) -> None:
-    """Raise ValueError unless they are whole numbers of 2 or more that ascend."""
+    """Raise unless looks are ascending integers of 2 or more.
+
+    Args:
+        looks: numbers of seeds.
+
+    Raises:
+        ValueError: if they are not.
+    """
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 2 for n in looks)
     if not whole or sorted(set(looks)) != list(looks):
         raise ValueError(
@@ -16,13 +23,29 @@ def check_looks(looks: Sequence[int]) -> None:
 
 
 def check_direction(direction: str) -> None:
-    """Insist on "higher" or "lower"."""
+    """Raise unless the direction is "higher" or "lower".
+
+    Args:
+        direction: the value to check.
+
+    Raises:
+        ValueError: if it is neither.
+    """
     if direction not in ("higher", "lower"):
         raise ValueError(f"direction: expected 'higher' or 'lower', got {direction!r}")
 
 
 def check_number(name: str, value: Any, least: float = -math.inf) -> None:
-    """Raise ValueError unless it is a finite number, not less than ``least``."""
+    """Raise unless a value is a finite number, not less than ``least``.
+
+    Args:
+        name: of the argument, for the error.
+        value: the value to check.
+        least: the smallest value allowed.
+
+    Raises:
+        ValueError: if it is not.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < least:
         bound = "" if least == -math.inf else f" of {least:g} or more"
@@ -30,7 +53,15 @@ def check_number(name: str, value: Any, least: float = -math.inf) -> None:
 
 
 def check_texts(record: Any, names: Iterable[str]) -> None:
-    """Raise ValueError unless these fields of a record are texts that are not empty."""
+    """Raise unless fields of a record are non-empty texts.
+
+    Args:
+        record: the record.
+        names: of the fields.
+
+    Raises:
+        ValueError: if one is empty or not a text (names it).
+    """
     for name in names:
         value = getattr(record, name)
         if not isinstance(value, str) or not value.strip():

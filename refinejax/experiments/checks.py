@@ -10,14 +10,18 @@ Values = Mapping[Any, float]  # pair → value
 
 
 class RefusedError(ValueError):
-    """The two arms differ in more than the change; the text says in what, and what to do."""
+    """The arms differ in more than the change. The message names the difference and the remedy."""
 
 
 def refuse_unlike(baseline: Group, candidate: Group) -> None:
-    """Refuse arms that differ in data, definition of the metrics or budget, or in nothing at all.
+    """Refuse arms that differ in data, metric version or budget, or do not differ at all.
+
+    Args:
+        baseline: a group of runs.
+        candidate: the group it is compared with.
 
     Raises:
-        RefusedError: says in which.
+        RefusedError: names the difference.
     """
     if baseline.id == candidate.id:
         raise RefusedError(f"candidate: is the baseline, group {baseline.id}: nothing changed")
@@ -36,7 +40,12 @@ def refuse_unlike(baseline: Group, candidate: Group) -> None:
 
 
 def refuse_touched(baseline: Group, candidate: Group, touches: Sequence[str]) -> None:
-    """Refuse a change of the evaluation alone that changes a metric it should not touch.
+    """Refuse a change of the evaluation that changes a metric it should not touch.
+
+    Args:
+        baseline: the group before the change.
+        candidate: the group after it.
+        touches: the metrics that may change.
 
     Raises:
         RefusedError: names the metric, the seed and both values.
@@ -50,7 +59,7 @@ def refuse_touched(baseline: Group, candidate: Group, touches: Sequence[str]) ->
             ours, new = run.metrics.get(metric), other.metrics.get(metric)
             if metric not in touches and ours != new:
                 raise RefusedError(
-                    f"touches: the change is said to touch {', '.join(touches) or 'nothing'} only, "
+                    f"touches: the change may touch {', '.join(touches) or 'nothing'} only, "
                     f"but {metric} of seed {run.seed} went from {ours!r} to {new!r}: the runs were "
                     "trained anew, or the change does more; evaluate the same trained weights"
                 )
@@ -59,10 +68,14 @@ def refuse_touched(baseline: Group, candidate: Group, touches: Sequence[str]) ->
 def match(baseline: Values, candidate: Values, unmatched: Unmatched) -> tuple[list, list[str]]:
     """Return the pairs that both arms have, in the baseline's order, and warnings.
 
+    Args:
+        baseline: pair → value.
+        candidate: the same.
+        unmatched: "refuse" or "drop" pairs that one arm lacks.
+
     Raises:
-        RefusedError: for one value against several; where the pairs differ, unless they are to
-            be dropped.
-        ValueError: for fewer than 2 pairs.
+        RefusedError: for one value against several; for unmatched pairs, unless they are dropped.
+        ValueError: for fewer than 2 pairs, or another ``unmatched``.
     """
     if unmatched not in ("refuse", "drop"):
         raise ValueError(f"unmatched: expected 'refuse' or 'drop', got {unmatched!r}")
@@ -70,7 +83,7 @@ def match(baseline: Values, candidate: Values, unmatched: Unmatched) -> tuple[li
     if min(counts) == 1 < max(counts):
         raise RefusedError(
             f"seeds: {counts[0]} of the baseline against {counts[1]} of the candidate: one seed "
-            "against a mean says nothing; run the same seeds for both"
+            "against a mean proves nothing; run the same seeds for both"
         )
     pairs = [pair for pair in baseline if pair in candidate]
     lone = [
@@ -83,7 +96,7 @@ def match(baseline: Values, candidate: Values, unmatched: Unmatched) -> tuple[li
     ]
     if lone and unmatched == "refuse":
         raise RefusedError(
-            f"seeds: {'; '.join(lone)}; run what is missing, or drop them with unmatched='drop'"
+            f"seeds: {'; '.join(lone)}; run the missing seeds, or drop them with unmatched='drop'"
         )
     if len(pairs) < 2:
         raise ValueError(f"seeds: a comparison needs 2 pairs or more, got {len(pairs)}")
@@ -97,12 +110,20 @@ def _some(pairs: Sequence[Any]) -> str:
 
 
 def unfinished(group: Group) -> list[str]:
-    """Name the runs that ended otherwise than done."""
+    """Return the runs whose status is not "done", as text.
+
+    Args:
+        group: the group of runs.
+    """
     return [f"seed {r.seed} of {group.name} {r.status}" for r in group.runs if r.status != "done"]
 
 
 def same_start(group: Group) -> list[str]:
-    """Warn of seeds that do not change the initial params."""
+    """Return a warning for seeds that do not change the initial params.
+
+    Args:
+        group: the group of runs.
+    """
     starts: dict[str, list[int]] = {}
     for run in group.runs:
         if run.initial:
@@ -116,7 +137,14 @@ def same_start(group: Group) -> list[str]:
 
 
 def identical(candidate: Group, others: Iterable[Group]) -> list[str]:
-    """Warn of groups whose metrics are those of the candidate, bit by bit, on all shared seeds."""
+    """Return a warning for each group whose metrics equal the candidate's bit by bit.
+
+    Only seeds that both groups have are compared.
+
+    Args:
+        candidate: the group of runs.
+        others: the groups to compare it with.
+    """
     metrics = {run.seed: run.metrics for run in candidate.runs if run.metrics}
     found = []
     for group in others:

@@ -1,4 +1,4 @@
-"""Two arms compared pair by pair, and what follows from it."""
+"""Two arms compared pair by pair, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ from refinejax.experiments.intervals import (
 from refinejax.experiments.looks import Spending, look_levels, repeated_p
 from refinejax.experiments.plans import Direction
 from refinejax.experiments.runs import Group
-from refinejax.experiments.sizes import detectable_effect, seeds_to_decide
+from refinejax.experiments.sample_size import detectable_effect, seeds_to_decide
 from refinejax.experiments.verdict import Arm, Guard, Verdict
 
 
@@ -49,34 +49,37 @@ def compare(
     unmatched: Unmatched = "refuse",
     others: Sequence[Group] = (),
 ) -> Comparison:
-    """Compare a candidate with a baseline, pair by pair, and say what follows.
+    """Compare a candidate with a baseline, pair by pair, and give a verdict.
 
-    The verdict, from the t interval of the mean of the deltas:
+    The verdict follows from the t interval of the mean of the deltas:
 
     - KEEP: the interval lies above 0, the mean is at least ``margin``, every guard is held;
     - REVERT: the interval lies below ``margin``, or a guard is broken;
-    - INCONCLUSIVE: neither; ``promote`` where the mean is at least ``margin`` and every pair is up.
+    - INCONCLUSIVE: neither; ``promote`` if the mean is at least ``margin`` and every pair is up.
 
-    Without an effect, at most (1 − level)/2 are kept. Where all deltas are equal nothing is known
-    of their spread, and the verdict is INCONCLUSIVE.
+    A change without effect is kept with probability (1 − level)/2 at most. If all deltas are equal
+    their spread is unknown, and the verdict is INCONCLUSIVE.
 
     Args:
         baseline: a group of runs, or pair → value, such as test instance → value.
         candidate: the same.
-        metric: the one that decides; for pair → value, what to call it.
+        metric: the metric that decides; for pair → value, its name.
         margin: the least mean gain worth having, 0 or more, in units of the metric.
         guards: metrics that must not get worse → by how much they may (see `Guard`).
         direction: "higher" or "lower" is better.
-        lower: those of the guards of which lower is better.
+        lower: the guards of which lower is better.
         level: of the two-sided interval, for all looks together.
-        looks: numbers of pairs at which it was planned to look; none: only now.
+        looks: numbers of pairs at which a look was planned; none: only now.
         spending: how the looks share the error (see `look_levels`).
         unmatched: "drop" leaves out pairs that one arm lacks, with a warning.
-        others: all groups on record; a warning if the candidate's metrics are those of one.
+        others: all groups on record; a warning if the candidate's metrics equal another's.
+
+    Returns:
+        Deltas, interval, p-values, verdict and warnings.
 
     Raises:
-        RefusedError: where the groups differ in data, metric version or budget; where the pairs
-            differ; for one seed against several; for a number of pairs that is no planned look.
+        RefusedError: if the groups differ in data, metric version or budget; if the pairs differ;
+            for one seed against several; for a number of pairs at which no look is planned.
         ValueError: for fewer than 2 pairs, or an argument out of range.
     """
     check_number("margin", margin, least=0.0)
@@ -91,7 +94,7 @@ def compare(
     deltas = sign * (y - x)
     mean, sd, interval = float(deltas.mean()), sample_std(deltas), t_interval(deltas, level)
     if sd == 0.0:
-        warnings.append(f"all deltas are equal ({mean:g}): nothing is known of their spread")
+        warnings.append(f"all deltas are equal ({mean:g}): their spread is unknown")
     verdict = _verdict(mean, interval, margin, held)
     ups = int(np.count_nonzero(deltas > 0))
     inconclusive = verdict is Verdict.INCONCLUSIVE
@@ -132,7 +135,7 @@ def _values(
     others: Sequence[Group],
     unmatched: Unmatched,
 ) -> tuple[Values, Values, list[str]]:
-    """Return pair → value of both arms, and warnings; refuse what cannot be compared."""
+    """Return pair → value of both arms, and warnings; refuse groups that cannot be compared."""
     if isinstance(baseline, Group) and isinstance(candidate, Group):
         refuse_unlike(baseline, candidate)
         failed = [*unfinished(baseline), *unfinished(candidate)]

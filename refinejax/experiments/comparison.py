@@ -1,4 +1,4 @@
-"""What is known of two arms that were compared pair by pair."""
+"""The result of a comparison of two arms."""
 
 import dataclasses
 import math
@@ -7,41 +7,42 @@ from typing import Any
 
 from refinejax.experiments.intervals import Interval, SignFlip
 from refinejax.experiments.plans import Direction
+from refinejax.experiments.text import explain
 from refinejax.experiments.verdict import Arm, Guard, Verdict
-from refinejax.experiments.words import explain
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What `compare` found. Deltas are positive where the candidate is better.
+    """The result of `compare`. Deltas are positive where the candidate is better.
 
     Attributes:
-        metric: the one that decides.
-        direction: which way is better.
-        margin: the least mean that is worth having.
-        pairs: by which the arms were paired: seeds, or test instances.
+        metric: the metric that decides.
+        direction: "higher" or "lower" is better.
+        margin: the least mean worth having.
+        pairs: seeds, or test instances.
         baseline: values of the baseline, in the order of the pairs.
         candidate: values of the candidate.
         deltas: how much better the candidate is.
-        baseline_arm: mean, sd and span of the baseline.
-        candidate_arm: the same of the candidate.
+        baseline_arm: mean, sd and range of the baseline.
+        candidate_arm: mean, sd and range of the candidate.
         mean: of the deltas.
         sd: of the deltas.
-        level: of the interval; with planned looks, that of this look.
-        interval: t interval of the mean; (−∞, ∞) where all deltas are equal.
-        p: two-sided, of the paired t test; with planned looks, mended for them.
-        flips: the p-values of the test that flips signs.
+        level: of the interval; with planned looks, the level of this look.
+        interval: t interval of the mean; (−∞, ∞) if all deltas are equal.
+        p: two-sided, of the paired t test; with planned looks, corrected for them.
+        flips: p-values of the sign-flip test.
         bootstrap: the BCa interval; None below 10 pairs.
         better: P(a run of the candidate is better than one of the baseline), ties half.
         ups: pairs in which the candidate is better.
         ties: pairs in which both are equal.
-        detectable: the true mean that so many pairs at this sd show in 4 cases of 5.
-        needed: pairs that would decide in 4 cases of 5, if mean and sd are as seen; None if none.
-        looks: numbers of pairs at which it was planned to look.
+        detectable: the true mean that this many pairs at this sd show with power 0.8.
+        needed: pairs that would decide with power 0.8, if mean and sd are as seen; None if no
+            number would.
+        looks: numbers of pairs at which a look was planned.
         guards: one for each guarded metric.
         verdict: KEEP, REVERT or INCONCLUSIVE.
         promote: inconclusive, but the mean reaches the margin and every pair is up.
-        warnings: what may make all this worthless.
+        warnings: reasons to doubt the comparison.
     """
 
     metric: str
@@ -77,7 +78,7 @@ class Comparison:
         return len(self.pairs)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it: infinite ends of intervals are None."""
+        """Return the fields as JSON can hold them; infinite ends of intervals are None."""
         content = _plain(self)
         return content | {"pairs": [p if isinstance(p, int) else str(p) for p in self.pairs]}
 

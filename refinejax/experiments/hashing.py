@@ -1,4 +1,4 @@
-"""Short hashes that say whether two things are the same: configs, data, initial params, code."""
+"""Short hashes that tell whether configs, data, initial params or code are equal."""
 
 import os
 import subprocess
@@ -14,10 +14,17 @@ LENGTH = 12  # hexadecimal digits: among a million records a collision has odds 
 
 
 def hash_config(config: Any, name: str = "config") -> str:
-    """Return the hash of what JSON can hold; the order of keys does not matter.
+    """Return the hash of a config; the order of keys does not matter.
+
+    Args:
+        config: what JSON can hold.
+        name: the argument to name in the error.
+
+    Returns:
+        12 hexadecimal digits.
 
     Raises:
-        ValueError: for what JSON cannot hold; names the argument.
+        ValueError: if JSON cannot hold it.
     """
     return hash_json(config, name)[:LENGTH]
 
@@ -25,8 +32,12 @@ def hash_config(config: Any, name: str = "config") -> str:
 def hash_arrays(arrays: Any) -> str:
     """Return the hash of an array, or of dicts and sequences of arrays: data, initial params.
 
-    Values, dtypes, shapes and names count. Anything that `numpy.asarray` takes is an array, also
-    one of JAX or PyTorch on a CPU.
+    Args:
+        arrays: anything that `numpy.asarray` takes counts as an array, also one of JAX or PyTorch
+            on a CPU. Values, dtypes, shapes and names matter.
+
+    Returns:
+        12 hexadecimal digits.
 
     Raises:
         ValueError: for an array of objects.
@@ -52,7 +63,13 @@ def _parts(value: Any, path: str) -> Iterator[str | np.ndarray]:
 
 
 def hash_files(*paths: str | os.PathLike[str]) -> str:
-    """Return the hash of the contents of files, in the order given; their names do not count.
+    """Return the hash of the contents of files, in the order given; their names do not matter.
+
+    Args:
+        *paths: the files.
+
+    Returns:
+        12 hexadecimal digits.
 
     Raises:
         OSError: if one cannot be read.
@@ -67,10 +84,13 @@ def _contents(paths: Sequence[str | os.PathLike[str]]) -> Iterator[str | bytes]:
 
 
 def code_revision(folder: str | os.PathLike[str] = ".") -> str:
-    """Return the commit that is checked out; where files differ from it, with a hash of how.
+    """Return the commit that is checked out, with a hash of uncommitted changes if there are any.
+
+    Args:
+        folder: in the git repository.
 
     Raises:
-        ValueError: if ``folder`` is in no git repository, or there is no git.
+        ValueError: if ``folder`` is in no git repository, or git is missing.
     """
     commit = _git(folder, "rev-parse", "--short=12", "HEAD").decode().strip()
     changes = _git(folder, "diff", "HEAD", "--binary")

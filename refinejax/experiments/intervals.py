@@ -1,4 +1,4 @@
-"""What can be said of paired differences: intervals, p-values, P(better)."""
+"""Statistics of paired differences: intervals, p-values, P(better)."""
 
 import math
 from typing import NamedTuple
@@ -13,13 +13,19 @@ BCA = 10  # pairs from which a bootstrap is given: a percentile bootstrap of 3 c
 RESAMPLES = 9_999
 _BLOCK = 2**22  # numbers that are resampled at once
 _ALTOGETHER = 50_000_000  # numbers that are resampled, if that leaves 999 resamples
-_TINY = 1e-12  # relative: what rounding leaves of equal numbers
+_TINY = 1e-12  # relative: the rounding error of equal numbers
 
 Interval = tuple[float, float]
 
 
 class SignFlip(NamedTuple):
-    """p-values of the test that flips signs, and whether all flips were counted."""
+    """p-values of the sign-flip test.
+
+    Attributes:
+        one_sided: of a positive mean.
+        two_sided: of a mean other than 0.
+        exact: whether all flips were counted.
+    """
 
     one_sided: float
     two_sided: float
@@ -27,22 +33,26 @@ class SignFlip(NamedTuple):
 
 
 def sample_std(deltas: NDArray[np.float64]) -> float:
-    """Return the standard deviation (n − 1); 0 where they are equal but for rounding."""
+    """Return the standard deviation (n − 1); 0 if all deltas are equal but for rounding.
+
+    Args:
+        deltas: shape (n,).
+    """
     sd = float(np.std(deltas, ddof=1))
     return 0.0 if sd <= _TINY * float(np.max(np.abs(deltas))) else sd
 
 
 def t_interval(deltas: ArrayLike, level: float = 0.95) -> Interval:
-    """Return mean ± t · sd/√n, which holds the true mean with probability ``level``.
+    """Return mean ± t · sd/√n, which contains the true mean with probability ``level``.
 
-    Where all are equal the spread is not known and the interval is (−∞, ∞).
+    If all deltas are equal their spread is unknown, and the interval is (−∞, ∞).
 
     Args:
         deltas: shape (n,), n ≥ 2; assumed independent and about normal.
         level: between 0 and 1.
 
     Raises:
-        ValueError: for fewer than 2 deltas, or a level that is none.
+        ValueError: for fewer than 2 deltas, or a level out of range.
     """
     d = as_deltas(deltas)
     check_level(level)
@@ -54,12 +64,21 @@ def t_interval(deltas: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def t_quantile(n: int, level: float) -> float:
-    """Return how many standard errors a two-sided interval of n deltas goes to each side."""
+    """Return the half-width of a two-sided t interval of n deltas, in standard errors.
+
+    Args:
+        n: number of deltas, 2 or more.
+        level: of the interval.
+    """
     return float(special.stdtrit(n - 1, 0.5 + level / 2))
 
 
 def t_p(deltas: ArrayLike) -> float:
-    """Return the two-sided p of the paired t test; 1 where all deltas are equal."""
+    """Return the two-sided p of the paired t test; 1 if all deltas are equal.
+
+    Args:
+        deltas: shape (n,), n ≥ 2.
+    """
     d = as_deltas(deltas)
     sd = sample_std(d)
     if sd == 0.0:
@@ -68,16 +87,19 @@ def t_p(deltas: ArrayLike) -> float:
 
 
 def sign_flip(deltas: ArrayLike, seed: int = 0) -> SignFlip:
-    """Test whether deltas are as likely to be up as down, whatever their distribution.
+    """Test whether the distribution of the deltas is symmetric about 0.
 
-    p is the share of the 2ⁿ ways to flip their signs that give a mean as large (two-sided: as far
-    from 0) as the one seen. Up to 16 deltas all are counted; beyond, p = (1 + hits)/(1 + draws) of
-    19,999 random flips (fewer beyond 2,500 deltas), which is never too small on average (Phipson
-    and Smyth 2010).
+    p is the share of the 2ⁿ sign flips that give a mean as large (two-sided: as far from 0) as the
+    one seen. Up to 16 deltas all flips are counted; beyond, p = (1 + hits)/(1 + draws) of 19,999
+    random flips (fewer beyond 2,500 deltas), which is never too small on average (Phipson and Smyth
+    2010).
 
     Args:
         deltas: shape (n,), n ≥ 2.
         seed: of the random flips.
+
+    Returns:
+        One- and two-sided p, and whether they are exact.
 
     Raises:
         ValueError: for fewer than 2 deltas.
@@ -131,7 +153,12 @@ def bca_interval(deltas: ArrayLike, level: float = 0.95, seed: int = 0) -> Inter
 
 
 def resampled_means(d: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the means of 9,999 samples of n deltas each, drawn with replacement."""
+    """Return the means of bootstrap resamples of n deltas, shape (resamples,).
+
+    Args:
+        d: deltas, shape (n,).
+        rng: draws the resamples.
+    """
     rows, count = max(1, _BLOCK // len(d)), _resamples(RESAMPLES, len(d))
     sizes = [min(rows, count - begun) for begun in range(0, count, rows)]
     return np.concatenate([d[rng.integers(0, len(d), (k, len(d)))].mean(axis=1) for k in sizes])
@@ -149,7 +176,7 @@ def bca(
     Args:
         resampled: values of the statistic, shape (resamples,).
         seen: its value.
-        influence: what each number adds to it (by the jackknife), up to a factor above 0.
+        influence: the jackknife influence of each number, up to a positive factor.
         level: between 0 and 1.
     """
     slack = _TINY * max(1.0, abs(seen))
@@ -178,10 +205,13 @@ def probability_better(baseline: ArrayLike, candidate: ArrayLike) -> float:
 
 
 def as_deltas(deltas: ArrayLike) -> NDArray[np.float64]:
-    """Return them as float64, shape (n,).
+    """Return deltas as float64, shape (n,).
+
+    Args:
+        deltas: 2 or more finite numbers.
 
     Raises:
-        ValueError: for another shape, fewer than 2, or one that is not finite.
+        ValueError: for another shape, fewer than 2, or a number that is not finite.
     """
     d = np.asarray(deltas, np.float64)
     if d.ndim != 1 or len(d) < 2 or not np.isfinite(d).all():
@@ -193,6 +223,13 @@ def as_deltas(deltas: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_level(level: float) -> None:
-    """Raise ValueError unless it is between 0 and 1."""
+    """Raise unless a level is between 0 and 1.
+
+    Args:
+        level: the value to check.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a probability between 0 and 1, got {level!r}")

@@ -1,4 +1,4 @@
-"""Experiments of a log judged: what may be compared, when, and what is put on record."""
+"""Judge the experiments of a log, and record the decisions."""
 
 import dataclasses
 import math
@@ -10,23 +10,26 @@ from refinejax.experiments.log import Log, Records
 from refinejax.experiments.looks import holm
 from refinejax.experiments.plans import Decision, Experiment
 from refinejax.experiments.runs import Group
-from refinejax.experiments.words import action
+from refinejax.experiments.text import action
 
 _FINAL = ("KEEP", "REVERT")
 
 
 def judge(records: Records, experiment: str, *, unmatched: Unmatched = "refuse") -> Comparison:
-    """Compare the groups that an experiment named beforehand, in the way that it said.
+    """Compare the groups of an experiment as it was planned.
 
     Args:
-        records: what the log holds.
+        records: the content of the log.
         experiment: its id.
         unmatched: "drop" leaves out seeds that one group lacks, with a warning.
 
+    Returns:
+        The comparison, with its verdict.
+
     Raises:
-        RefusedError: as `compare`; where a change of the evaluation alone changes more; where
-            it was judged before and this look was not planned; where a confirmation has no fresh
-            seeds.
+        RefusedError: as `compare`; if a change of the evaluation changes other metrics; if the
+            experiment was judged before and this look was not planned; if a confirmation has no
+            fresh seeds.
         ValueError: if there is no such experiment or group.
     """
     asked = records.experiment(experiment)
@@ -54,7 +57,7 @@ def judge(records: Records, experiment: str, *, unmatched: Unmatched = "refuse")
 
 
 def _tried_before(records: Records, asked: Experiment) -> list[str]:
-    """Warn of the same groups judged under another id, as by another metric until one fits."""
+    """Return a warning for each experiment that judged the same groups before."""
     arms = (asked.baseline, asked.candidate)
     begun = records.experiments[: records.experiments.index(asked)]
     others = [e for e in begun if (e.baseline, e.candidate) == arms and records.looks_at(e.id)]
@@ -94,10 +97,18 @@ def _refuse_peeking(records: Records, asked: Experiment, found: Comparison) -> N
 
 
 def decide(log: Log, experiment: str, *, unmatched: Unmatched = "refuse") -> Comparison:
-    """Judge an experiment and put the decision on record; the same look is recorded once.
+    """Judge an experiment and record the decision; the same look is recorded once.
+
+    Args:
+        log: holds the experiment.
+        experiment: its id.
+        unmatched: "drop" leaves out seeds that one group lacks, with a warning.
+
+    Returns:
+        The comparison, with its verdict.
 
     Raises:
-        RefusedError: see `judge`; nothing is recorded.
+        RefusedError: as `judge`; nothing is recorded.
         ValueError: if there is no such experiment or group.
         OSError: if the log cannot be written.
     """
@@ -126,14 +137,22 @@ def decide(log: Log, experiment: str, *, unmatched: Unmatched = "refuse") -> Com
     return made[0]
 
 
-def mended(records: Records) -> dict[str, float]:
-    """Return experiment → p by Holm over all experiments of a log that were judged."""
+def corrected_p(records: Records) -> dict[str, float]:
+    """Return experiment → p, corrected by Holm over all experiments of a log that were judged.
+
+    Args:
+        records: the content of the log.
+    """
     last = {e.id: records.looks_at(e.id)[-1] for e in records.experiments if records.verdict(e.id)}
     return holm({name: float(look.comparison["p"]) for name, look in last.items()})
 
 
 def gain(look: Decision) -> tuple[float, tuple[float, float]]:
-    """Return the mean delta of a decision and its interval."""
+    """Return the mean delta of a decision, and its interval.
+
+    Args:
+        look: the decision.
+    """
     low, high = look.comparison["interval"]
     ends = (-math.inf if low is None else low, math.inf if high is None else high)
     return look.comparison["mean"], ends

@@ -1,4 +1,4 @@
-"""The log of experiments: a file that is only added to, and what it holds."""
+"""The log of experiments: a file of records that is only appended to."""
 
 import dataclasses
 import json
@@ -16,7 +16,14 @@ from refinejax.experiments.runs import Group, Run
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """What a log holds at a moment, in the order in which it was added."""
+    """The content of a log, in the order in which it was added.
+
+    Attributes:
+        runs: one seed of one config each.
+        experiments: planned comparisons.
+        decisions: verdicts on experiments.
+        assumptions: the latest of each id.
+    """
 
     runs: tuple[Run, ...] = ()
     experiments: tuple[Experiment, ...] = ()
@@ -25,7 +32,7 @@ class Records:
 
     @property
     def groups(self) -> dict[str, Group]:
-        """Id → group. Of a seed that failed and was run again, the later run."""
+        """Id → group. A seed that failed and was run again counts with its last run."""
         found: dict[str, dict[int, Run]] = {}
         for run in self.runs:
             found.setdefault(run.group, {})[run.seed] = run
@@ -34,8 +41,11 @@ class Records:
     def group(self, group: str) -> Group:
         """Return the group with this id.
 
+        Args:
+            group: the id.
+
         Raises:
-            ValueError: if there is none; where it is a name, says of which group.
+            ValueError: if there is none; for the name of a group the message gives its id.
         """
         groups = self.groups
         if group in groups:
@@ -50,6 +60,9 @@ class Records:
     def experiment(self, name: str) -> Experiment:
         """Return the experiment with this id.
 
+        Args:
+            name: the id.
+
         Raises:
             ValueError: if there is none.
         """
@@ -60,11 +73,19 @@ class Records:
         raise ValueError(f"experiment: expected one on record, got {name!r}; there are {known}")
 
     def looks_at(self, name: str) -> tuple[Decision, ...]:
-        """Return the decisions on an experiment, the last of which holds."""
+        """Return the decisions on an experiment; the last is in force.
+
+        Args:
+            name: id of the experiment.
+        """
         return tuple(d for d in self.decisions if d.experiment == name)
 
     def verdict(self, name: str) -> str:
-        """Return the verdict that holds; "" where it was not judged yet."""
+        """Return the verdict in force; "" if the experiment was not judged yet.
+
+        Args:
+            name: id of the experiment.
+        """
         looks = self.looks_at(name)
         return looks[-1].verdict if looks else ""
 
@@ -77,43 +98,54 @@ class Records:
 
 
 class Log:
-    """A file of records, a JSON object on each line.
+    """A file of records, one JSON object per line.
 
-    Lines are added whole, behind those that are there, by any number of processes at once; none is
-    changed. What a process left that was killed in mid-line is passed over.
+    Any number of processes may append at once; lines are never changed. The incomplete line of a
+    process that was killed is skipped.
 
     Args:
-        path: of the file; made when the first record is added.
+        path: the file; made when the first record is added.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     def read(self) -> Records:
-        """Return what it holds.
+        """Return the records.
 
         Raises:
-            OSError: if it cannot be read.
-            ValueError: for a line that is JSON but no record; says what is wrong with it.
+            OSError: if the file cannot be read.
+            ValueError: for a line that is JSON but not a record (says why).
         """
         return _records([from_json(content) for content in read_lines(self.path)])
 
     def add(self, *records: Record) -> None:
-        """Add records, all or none. What is there already, equal in all, is not added again.
+        """Add records, all or none. A record that is already there is not added again.
+
+        Args:
+            *records: runs, experiments and assumptions.
 
         Raises:
-            ValueError: for a seed of a group that is done already with other numbers; for a name
-                that stands for another group; for an experiment whose id is taken, whose baseline
-                is no group on record or was rejected, or which confirms none of the same groups;
-                for a decision, which `decide` makes.
-            OSError: if it cannot be written; it is then as it was.
+            ValueError: for a finished seed of a group with other metrics; a name that another group
+                has; an experiment whose id is taken, whose baseline is not on record or was
+                rejected, or which confirms an experiment of other groups; a decision, which
+                `decide` makes.
+            OSError: if the file cannot be written; it is then as it was.
         """
         if any(isinstance(record, Decision) for record in records):
             raise ValueError("records: a decision is made by `decide`, and not added")
         self.extend(lambda _: records)
 
     def extend(self, make: Callable[[Records], Iterable[Record]]) -> None:
-        """Add the records that ``make`` returns for those that are there; nobody else writes."""
+        """Add the records that ``make`` returns; no other process writes in between.
+
+        Args:
+            make: takes the records in the file and returns the new ones.
+
+        Raises:
+            ValueError: as `add`.
+            OSError: if the file cannot be written; it is then as it was.
+        """
 
         def lines(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
             held = [from_json(content) for content in contents]
@@ -142,7 +174,7 @@ def _records(found: Sequence[Record]) -> Records:
 
 
 def _admit(record: Record, held: Records) -> None:
-    """Raise ValueError if a record contradicts those that are there."""
+    """Raise ValueError if a record contradicts the log."""
     if isinstance(record, Run):
         _admit_run(record, held)
     elif isinstance(record, Experiment):
@@ -160,14 +192,14 @@ def _admit_run(run: Run, held: Records) -> None:
         if other.id == run.id and other.status == "done":
             raise ValueError(
                 f"seed: {run.seed} of group {run.group} ({other.name}) is done already, with other "
-                "numbers; a seed is run once: one that is run again until it fits proves nothing"
+                "numbers; a seed is run once: repeating it until it fits proves nothing"
             )
 
 
 def _admit_experiment(new: Experiment, held: Records) -> None:
     if any(other.id == new.id for other in held.experiments):
         raise ValueError(
-            f"id: there is an experiment {new.id!r}, and what was said beforehand stays; "
+            f"id: there is an experiment {new.id!r}, and a plan is not changed; "
             "give the new one another id"
         )
     held.group(new.baseline)

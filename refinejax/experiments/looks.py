@@ -1,11 +1,12 @@
-"""Judging more than once, and more than one thing, without more false claims.
+"""Several looks and several experiments, at the stated rate of false claims.
 
 With looks planned at n₁ < … < n_K pairs, the probability α of a false claim is spent over them by a
-function of the share of pairs that are in, t = n_k/n_K (Lan and DeMets 1983). Under no effect the
-sums of deltas are a random walk; the bound at each look is such that it is crossed there first with
-the probability that is spent there (Armitage, McPherson and Rowe 1969). The bounds of z are turned
-into those of t by their nominal p (Jennison and Turnbull 2000, §3.8), which is exact for one look
-and close for several: at 3, 6 and 10 pairs, with α = 5 %, 5.5 % are spent, half of it on each side.
+function of the share of pairs that are in, t = n_k/n_K (Lan and DeMets 1983). Without an effect the
+sums of deltas are a random walk; the bound at each look is such that the walk crosses it there
+first with the probability that is spent there (Armitage, McPherson and Rowe 1969). The bounds of z
+are turned into those of t by their nominal p (Jennison and Turnbull 2000, §3.8), which is exact for
+one look and close for several: at 3, 6 and 10 pairs, with α = 5 %, 5.5 % are spent, half on each
+side.
 """
 
 import functools
@@ -26,10 +27,15 @@ _REACH = 8.0  # standard deviations beyond which there is nothing
 
 
 def spent(share: float, alpha: float, spending: Spending = "pocock") -> float:
-    """Return the part of ``alpha`` that is spent once this share of the pairs is in.
+    """Return the part of ``alpha`` that is spent once a share of the pairs is in.
 
     ``pocock``: α ln(1 + (e − 1)t), which lets early looks decide; ``obrien_fleming``:
-    4 − 4Φ(z_{1−α/4}/√t), which hardly lets them. Lan and DeMets (1983), for each of two sides.
+    4 − 4Φ(z_{1−α/4}/√t), which hardly does. Lan and DeMets (1983), two-sided.
+
+    Args:
+        share: t, of the planned pairs, above 0 and at most 1.
+        alpha: the probability of a false claim over all looks.
+        spending: "pocock" or "obrien_fleming".
 
     Raises:
         ValueError: for another name.
@@ -53,7 +59,7 @@ def look_levels(
         spending: "pocock" or "obrien_fleming".
 
     Raises:
-        ValueError: for looks that do not ascend, or a level that is none.
+        ValueError: for looks that do not ascend, or a level out of range.
     """
     check_looks(looks)
     check_level(level)
@@ -101,13 +107,13 @@ def _simpson(reach: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def repeated_p(
     nominal: float, n: int, looks: Sequence[int], spending: Spending = "pocock"
 ) -> float:
-    """Return the p of a look at n pairs, mended for the looks that were planned.
+    """Return the p of a look at n pairs, corrected for the planned looks.
 
     It is the least α with which the bound of this look is crossed (Jennison and Turnbull 2000,
     ch. 9). Without planned looks it is ``nominal``.
 
     Args:
-        nominal: p as if this were the only look.
+        nominal: p of this look taken alone.
         n: one of the looks.
         looks: numbers of pairs, ascending.
         spending: as for `look_levels`.
@@ -128,16 +134,16 @@ def repeated_p(
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values that hold for all experiments of a log at once (Holm 1979).
+    """Return p-values corrected for testing several hypotheses at once (Holm 1979).
 
-    The k-th smallest of m is multiplied by m + 1 − k; none is below one before it, or above 1.
+    The k-th smallest of m is multiplied by m + 1 − k; the results are made ascending and at most 1.
 
     Args:
         p: name → p.
     """
     order = sorted(p, key=lambda name: p[name])
-    mended, largest = {}, 0.0
+    corrected, largest = {}, 0.0
     for k, name in enumerate(order):
         largest = max(largest, min(1.0, (len(order) - k) * p[name]))
-        mended[name] = largest
-    return {name: mended[name] for name in p}
+        corrected[name] = largest
+    return {name: corrected[name] for name in p}

@@ -1,4 +1,4 @@
-"""What is tried and why, what came of it, and what is taken for granted."""
+"""Planned experiments, decisions on them, and assumptions."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,28 +13,28 @@ ASSUMED = ("open", "tested", "refuted")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A change that is tried: what is expected of it, and by what it is judged, said beforehand.
+    """A change under test: the hypothesis and the rules of judgment, fixed beforehand.
 
     Args:
-        id: for people, such as "E5.5".
+        id: a short name, such as "E5.5".
         hypothesis: why it should help.
-        change: what is different from the baseline.
+        change: the difference from the baseline.
         baseline: id of the group it is measured against (an id, not a name).
         candidate: id of the group with the change.
-        metric: the one that decides.
-        direction: which way is better, "higher" or "lower".
-        margin: the least mean gain that is worth having, in units of the metric, 0 or more.
+        metric: the metric that decides.
+        direction: "higher" or "lower" is better.
+        margin: the least mean gain worth having, in units of the metric, 0 or more.
         guards: metrics that must not get worse, and by how much they may: name → tolerance ≥ 0.
-        lower: those of the guards of which lower is better.
+        lower: the guards of which lower is better.
         looks: numbers of seeds at which it is judged, ascending; none: once, at any number.
         phase: "A" (short budget, few seeds) or "B" (full budget).
-        touches: for a change of the evaluation alone, which metrics it may change; all others must
-            be equal bit by bit. None for any other change.
-        confirms: id of an experiment of the same groups whose verdict this one puts to the test,
-            on seeds that did not enter it.
+        touches: for a change of the evaluation alone, the metrics it may change; all others must be
+            equal bit by bit. None for any other change.
+        confirms: id of an experiment of the same groups whose verdict this one tests, on seeds that
+            did not enter it.
 
     Raises:
-        ValueError: for any of these that is of the wrong type or out of range.
+        ValueError: for a value of the wrong type or out of range.
     """
 
     id: str
@@ -70,7 +70,16 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a look at an experiment came to; ``comparison`` holds its numbers."""
+    """The result of one look at an experiment.
+
+    Attributes:
+        experiment: id of the experiment.
+        verdict: KEEP, REVERT or INCONCLUSIVE.
+        promote: inconclusive, but the mean reaches the margin and every pair is up.
+        action: the next step, as text.
+        seeds: the seeds that were compared.
+        comparison: the numbers, as `Comparison.as_dict` gives them.
+    """
 
     experiment: str
     verdict: str
@@ -82,18 +91,18 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Assumption:
-    """What was taken for granted; added again under the same id, it replaces the earlier one.
+    """An assumption of the work. Added again under the same id, it replaces the earlier one.
 
     Args:
-        id: for people, such as "A1".
-        choice: what is assumed.
+        id: a short name, such as "A1".
+        choice: the assumption.
         why: the reason.
-        alternatives: what else could have been chosen.
-        notice: how one would notice that it is wrong.
+        alternatives: the other choices.
+        notice: how a wrong assumption would show.
         status: "open", "tested" or "refuted".
 
     Raises:
-        ValueError: if one is empty or not a text, or the status is none of these.
+        ValueError: for an empty text, or another status.
     """
 
     id: str

@@ -18,17 +18,24 @@ KINDS: dict[str, type[Record]] = {
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """Return a record as JSON can hold it, with its kind and, now, the time."""
+    """Return a record as JSON can hold it, with its kind and the present time.
+
+    Args:
+        record: a run, experiment, decision or assumption.
+    """
     kind = next(name for name, cls in KINDS.items() if isinstance(record, cls))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"kind": kind, "time": now, **dataclasses.asdict(record)}
 
 
 def from_json(content: Any) -> Record:
-    """Return the record that a JSON object holds.
+    """Return the record of a JSON object.
+
+    Args:
+        content: as `to_json` returns it.
 
     Raises:
-        ValueError: if it is none; names what is missing, unknown or wrong.
+        ValueError: if it is not a record (names the missing, unknown or wrong fields).
     """
     if not isinstance(content, Mapping) or content.get("kind") not in KINDS:
         raise ValueError(

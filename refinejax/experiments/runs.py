@@ -13,24 +13,24 @@ STATUSES = ("done", "failed", "diverged", "stopped")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One seed of one config: what was run, on what, and what came of it.
+    """One seed of one config: config, data, budget, and the metrics it reached.
 
     Args:
-        name: of the group, for people; in a log it stands for one group only.
-        seed: what the run drew its random numbers from; runs are paired by it.
+        name: of the group, for people; in a log it belongs to one group only.
+        seed: of the run's random numbers; runs are paired by it.
         metrics: name → number. ``task/metric`` is a metric of one of several tasks. A run that is
             not done may lack them.
-        config: what was run, as JSON can hold it, without the seed.
+        config: the settings, as JSON can hold them, without the seed.
         revision: of the code, such as `code_revision` gives.
         data: hash of the data, such as `hash_arrays` or `hash_files` give.
         metric_version: changes with the definition of any metric.
-        budget: what a run may use: steps, epochs, evaluations.
-        initial: hash of the initial params; "" where it is not known, or there are none.
-        seconds: wall time; None where it is not known.
+        budget: the limits of a run: steps, epochs, evaluations.
+        initial: hash of the initial params; "" if unknown, or if there are none.
+        seconds: wall time; None if unknown.
         status: "done", "failed", "diverged" or "stopped".
 
     Raises:
-        ValueError: for any of these that is of the wrong type or not finite.
+        ValueError: for a value of the wrong type, or not finite.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Run:
 
     @property
     def config_hash(self) -> str:
-        """Of the config alone."""
+        """The hash of the config alone."""
         return hash_config(dict(self.config))
 
     @functools.cached_property
     def group(self) -> str:
-        """The id of its group: config, revision, data, metric version and budget decide it."""
+        """The id of its group: the hash of config, revision, data, metric version and budget."""
         same = {name: getattr(self, name) for name in ("revision", "data", "metric_version")}
         return hash_config(same | {"config": dict(self.config), "budget": dict(self.budget)})
 
@@ -87,8 +87,8 @@ class Group:
         runs: in any order.
 
     Raises:
-        ValueError: if there are none, they are not of one config, revision, data, metric version
-            and budget (says which differ), or a seed is there twice.
+        ValueError: if there are none, if they differ in config, revision, data, metric version or
+            budget (names it), or if a seed appears twice.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
@@ -109,7 +109,7 @@ class Group:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of its runs, in their order."""
+        """The seeds, in the order of the runs."""
         return tuple(run.seed for run in self.runs)
 
     @property
@@ -119,6 +119,9 @@ class Group:
 
     def values(self, metric: str) -> dict[int, float]:
         """Return seed → value for the runs that are done.
+
+        Args:
+            metric: its name.
 
         Raises:
             ValueError: if one of them lacks the metric.
@@ -135,6 +138,9 @@ class Group:
     def tasks(self, metric: str) -> dict[str, dict[int, float]]:
         """Return task → seed → value, from the metrics named ``task/metric``.
 
+        Args:
+            metric: its name, without the task's.
+
         Raises:
             ValueError: if there are none, or a run lacks one.
         """
@@ -148,6 +154,11 @@ class Group:
 
 
 def differences(run: Run, other: Run) -> str:
-    """Name what keeps two runs from being of one group."""
+    """Return the names of the fields that put two runs into different groups, as text.
+
+    Args:
+        run: a run.
+        other: another run.
+    """
     names = ("config", "revision", "data", "metric_version", "budget")
     return ", ".join(name for name in names if getattr(run, name) != getattr(other, name))

@@ -1,4 +1,4 @@
-"""Does a short run tell what a long one would? Rank agreement between phases A and B."""
+"""Whether a short run predicts a long one: rank agreement between phases A and B."""
 
 import itertools
 import math
@@ -19,9 +19,13 @@ _DRAWS = 19_999
 class Agreement(NamedTuple):
     """How far two phases rank the same candidates alike.
 
-    ``tau`` is Kendall's τ-b: 1 for the same order, −1 for the reverse, NaN where a phase ranks all
-    alike. ``p`` is one-sided: the share of all orders of phase B that agree at least as well.
-    ``regret`` is what phase B loses with the best of phase A instead of its own best.
+    Attributes:
+        candidates: that ran in both phases.
+        tau: Kendall's τ-b: 1 for the same order, −1 for the reverse, NaN if a phase ranks all
+            alike.
+        p: one-sided: the share of all orders of phase B that agree at least as well.
+        same_best: whether the best of phase A is a best of phase B.
+        regret: the loss in phase B from taking the best of phase A, in units of the metric.
     """
 
     candidates: tuple[str, ...]
@@ -40,8 +44,11 @@ def rank_agreement(
 
     Args:
         short: candidate → mean of the metric in phase A.
-        full: the same in phase B; those that are in one phase only are left out.
+        full: the same in phase B; candidates of one phase only are ignored.
         direction: "higher" or "lower" is better.
+
+    Returns:
+        τ-b, p, and the regret.
 
     Raises:
         ValueError: for fewer than 3 candidates in both.
@@ -67,7 +74,7 @@ def _tau(a: Any, b: Any) -> float:
 
 
 def _p(a: Any, b: Any) -> float:
-    """Count orders of b by the sum of agreements, in which τ-b differs by a constant factor."""
+    """Return the share of orders of b that agree at least as well, by the numerator of τ-b."""
     n = len(a)
     i, j = np.triu_indices(n, 1)
     x, y = np.sign(a[i] - a[j]), np.sign(b[:, None] - b[None, :])
@@ -85,13 +92,16 @@ def _p(a: Any, b: Any) -> float:
 def screening(records: Records, metric: str, direction: Direction = "higher") -> Agreement:
     """Measure the agreement of the phases of a log, over configs that were run in both.
 
-    A config belongs to a phase as candidate or baseline of one of its experiments; data, revision
-    and metric version must be the same, and the budget is what differs.
+    A config belongs to a phase as candidate or baseline of one of its experiments. Data, revision
+    and metric version must be equal; the budget differs.
 
     Args:
-        records: what the log holds.
+        records: the content of the log.
         metric: compared by its mean over seeds.
         direction: "higher" or "lower" is better.
+
+    Returns:
+        τ-b, p, and the regret.
 
     Raises:
         ValueError: for fewer than 3 configs in both phases.

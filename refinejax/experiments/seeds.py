@@ -1,4 +1,4 @@
-"""All seeds of a small model in one compiled program. The one module here that uses JAX."""
+"""All seeds of a small model in one compiled program. The only module here that uses JAX."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,19 +8,22 @@ from typing import Any
 def train_seeds(
     train: Callable[[Any], Any], seeds: Sequence[int], *, at_once: int | None = None
 ) -> dict[int, Any]:
-    """Train every seed at once: seed → what ``train`` returns for its key.
+    """Train every seed at once.
 
-    It is ``train(jax.random.key(seed))`` for each, but for rounding, in a program that is compiled
-    once for a function and a number of seeds.
+    It equals ``train(jax.random.key(seed))`` for each seed, but for rounding, in one program that
+    is compiled once per function and number of seeds.
 
     Args:
-        train: key → pytree of arrays: initial params, params, losses, metrics. It must be a
-            function that JAX can trace, defined once: a new closure each time is compiled anew.
+        train: key → pytree of arrays: initial params, params, losses, metrics. A function that JAX
+            can trace, defined once: a new closure each time is compiled anew.
         seeds: different integers.
-        at_once: how many to train side by side, where memory does not hold all; None: all.
+        at_once: how many to train side by side, if memory does not hold all; None: all.
+
+    Returns:
+        Seed → the result of ``train``, as NumPy arrays.
 
     Raises:
-        ValueError: for no seeds, or one that is there twice.
+        ValueError: for no seeds, or one that appears twice.
     """
     import jax
     import numpy as np

@@ -21,8 +21,17 @@ Scores = Mapping[str, Mapping[int, float]]
 class TaskComparison(NamedTuple):
     """Two arms over the same tasks and seeds; positive deltas where the candidate is better.
 
-    ``interval`` and ``means`` come of a bootstrap that draws seeds anew within each task, both arms
-    at once: it speaks for other seeds on these tasks, and not for other tasks.
+    The interval comes from a bootstrap that resamples seeds within each task, for both arms alike:
+    it holds for other seeds on these tasks, and not for other tasks.
+
+    Attributes:
+        tasks: their names.
+        baseline: interquartile mean of the baseline.
+        candidate: interquartile mean of the candidate.
+        delta: how much better the candidate is.
+        interval: of ``delta``.
+        means: task → mean delta over seeds.
+        better: P(a run of the candidate is better than one of the baseline on the same task).
     """
 
     tasks: tuple[str, ...]
@@ -50,7 +59,7 @@ def interquartile_mean(scores: ArrayLike) -> float:
 
 
 def _iqm(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return it of each row; a score that a quartile cuts counts for its part within."""
+    """Return the interquartile mean of each row; a score at a quartile counts in part."""
     n = rows.shape[1]
     k = np.arange(n)
     weight = np.clip(np.minimum(k + 1, 0.75 * n) - np.maximum(k, 0.25 * n), 0, 1)
@@ -84,7 +93,7 @@ def _matrix(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def _resampled(arms: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Draw seeds anew within each task, the same for all arms: shape (arms, resamples, scores)."""
+    """Return resampled scores (arms, resamples, scores): seeds drawn within each task."""
     _, tasks, seeds = arms.shape
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, seeds, (RESAMPLES, tasks, seeds))
@@ -149,9 +158,12 @@ def compare_tasks(
         level: of the bootstrap interval.
         seed: of the resamples.
 
+    Returns:
+        Interquartile means, their difference and its interval.
+
     Raises:
-        RefusedError: where tasks or seeds differ.
-        ValueError: for fewer than 2 seeds, another direction, or a level that is none.
+        RefusedError: if tasks or seeds differ.
+        ValueError: for fewer than 2 seeds, another direction, or a level out of range.
     """
     check_direction(direction)
     check_level(level)
@@ -173,6 +185,9 @@ def compare_tasks(
 
 def matrix(scores: Scores) -> NDArray[np.float64]:
     """Return task → seed → score as an array (tasks, seeds), seeds in ascending order.
+
+    Args:
+        scores: the same seeds for every task.
 
     Raises:
         RefusedError: if the tasks have different seeds.

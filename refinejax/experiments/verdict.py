@@ -1,4 +1,4 @@
-"""What a comparison comes to, and of what it is made."""
+"""Verdicts, and the summaries of arms and guards that lead to them."""
 
 import enum
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from refinejax.experiments.intervals import Interval, sample_std
 
 
 class Verdict(enum.StrEnum):
-    """What a comparison says of the change."""
+    """The verdict of a comparison on the change."""
 
     KEEP = "KEEP"
     REVERT = "REVERT"
@@ -18,7 +18,14 @@ class Verdict(enum.StrEnum):
 
 
 class Arm(NamedTuple):
-    """Values of one arm over its pairs: mean, standard deviation, smallest, largest."""
+    """Summary of the values of one arm.
+
+    Attributes:
+        mean: over the pairs.
+        sd: standard deviation.
+        low: the least value.
+        high: the greatest value.
+    """
 
     mean: float
     sd: float
@@ -27,17 +34,26 @@ class Arm(NamedTuple):
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> "Arm":
-        """Sum up values, 2 or more."""
+        """Return the summary of values.
+
+        Args:
+            values: shape (n,), n ≥ 2.
+        """
         return cls(
             *(float(f) for f in (values.mean(), sample_std(values), values.min(), values.max()))
         )
 
 
 class Guard(NamedTuple):
-    """A metric that must not get worse by more than ``tolerance``.
+    """A metric that must not get worse by more than a tolerance.
 
-    ``state`` is "held" where the mean delta is not below −tolerance. Else it is "broken" if the
-    interval lies below 0, and "in doubt" if not: the mirror image of what keeps a change.
+    Attributes:
+        metric: its name.
+        tolerance: the loss that is allowed, 0 or more.
+        mean: of the deltas; positive is better.
+        interval: of the mean.
+        state: "held" if the mean is at least −tolerance; else "broken" if the interval lies below
+            0, and "in doubt" if it does not.
     """
 
     metric: str

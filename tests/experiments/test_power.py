@@ -5,7 +5,7 @@ import pytest
 from scipy import special, stats
 
 from refinejax import experiments as ex
-from refinejax.experiments import looks, sizes
+from refinejax.experiments import looks, sample_size
 
 COUNT = 200_000
 SD = 1.65  # of deltas between seeds, pooled over the known log
@@ -101,7 +101,7 @@ def test_detectable_effect_and_seeds():
     assert ex.seeds_to_decide(1.0, 0.0) is None
     assert ex.seeds_to_decide(1e-4, 1.0) is None
     with pytest.raises(ValueError, match="n ≥ 2"):
-        sizes.power(1.0, 1.0, 1)
+        sample_size.power(1.0, 1.0, 1)
 
 
 def test_bounds_are_those_of_the_literature():

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 Scores = NDArray[Any]
 
 
-class Curve(NamedTuple):
+class DetectionCurve(NamedTuple):
     """Corners of a curve that rises from (0, 0) to (1, 1), with straight lines between them.
 
     Attributes:
         rates: false-positive rates, ascending, shape (k,).
         hits: true-positive rates or mean overlaps, ascending, shape (k,).
-        thresholds: what is at or above one is marked; descending, from ∞ to −∞, shape (k,).
+        thresholds: scores at or above a threshold are marked; descending, from ∞ to −∞, shape (k,).
     """
 
     rates: NDArray[np.float64]
@@ -49,7 +49,14 @@ class Curve(NamedTuple):
 
 
 def check_limit(limit: float) -> None:
-    """Raise ValueError unless it is a false-positive rate above 0."""
+    """Raise unless a limit is a false-positive rate above 0.
+
+    Args:
+        limit: the value to check.
+
+    Raises:
+        ValueError: unless 0 < limit ≤ 1.
+    """
     if not 0 < limit <= 1:
         raise ValueError(f"limit: expected a false-positive rate above 0, at most 1, got {limit!r}")
 
@@ -58,9 +65,9 @@ def area(good: Scores, defective: Scores, weights: Scores, limit: float) -> floa
     """Return the area up to ``limit``, divided by it.
 
     Args:
-        good: scores of what is good, any order.
-        defective: scores of what is not.
-        weights: of the latter; they sum to 1.
+        good: scores of good pixels or images, in any order.
+        defective: scores of defective ones.
+        weights: of the defective ones; they sum to 1.
         limit: above 0, at most 1.
     """
     order = np.argsort(defective)
@@ -76,10 +83,14 @@ def area(good: Scores, defective: Scores, weights: Scores, limit: float) -> floa
 
 
 def rank_area(good: Scores, defective: Scores) -> float:
-    """Return the area under the whole curve with equal weights, from whole numbers.
+    """Return the area under the whole curve with equal weights, from integers.
 
-    It is the share of pairs of a good and a defective score in which the latter is above, and half
-    of those in which both are equal (Mann and Whitney 1947).
+    It is the share of pairs of a good and a defective score in which the defective is above, plus
+    half of the share in which both are equal (Mann and Whitney 1947).
+
+    Args:
+        good: scores of good pixels or images, in any order.
+        defective: scores of defective ones.
     """
     above, reached = counts(good, np.sort(defective))
     pairs = len(good) * len(defective)
@@ -88,23 +99,28 @@ def rank_area(good: Scores, defective: Scores) -> float:
 
 
 def counts(good: Scores, thresholds: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many good scores lie above each threshold, and how many at or above it."""
+    """Return how many good scores lie above each threshold, and how many at or above it.
+
+    Args:
+        good: scores, in any order.
+        thresholds: shape (k,).
+    """
     ordered = np.sort(good)
     above = len(ordered) - np.searchsorted(ordered, thresholds, "right")
     return above, len(ordered) - np.searchsorted(ordered, thresholds, "left")
 
 
-def curve(good: Scores, defective: Scores, weights: Scores) -> Curve:
-    """Return the curve at every score of what is defective; between those it is level.
+def curve(good: Scores, defective: Scores, weights: Scores) -> DetectionCurve:
+    """Return the curve with a corner at every defective score; between them it is level.
 
     Args:
-        good: scores of what is good, any order.
-        defective: scores of what is not.
-        weights: of the latter; they sum to 1.
+        good: scores of good pixels or images, in any order.
+        defective: scores of defective ones.
+        weights: of the defective ones; they sum to 1.
     """
     order = np.argsort(defective)[::-1]
     scores = defective[order]
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # of those that are equal
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # the last of equal scores
     after = np.cumsum(weights[order], dtype=np.float64)[last]
     after[-1] = 1.0
     above, reached = counts(good, scores[last])
@@ -112,7 +128,7 @@ def curve(good: Scores, defective: Scores, weights: Scores) -> Curve:
     y = np.stack([np.append(0.0, after[:-1]), after], axis=1).ravel()
     t = np.stack([np.nextafter(scores[last], np.inf, dtype=np.float64)] * 2, axis=1)
     t[:, 1] = scores[last]
-    return Curve(
+    return DetectionCurve(
         np.concatenate([[0.0], x, [1.0]]),
         np.concatenate([[0.0], y, [1.0]]),
         np.concatenate([[np.inf], t.ravel(), [-np.inf]]),

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refinejax.experiments.detection.curves import Curve, area, check_limit, curve, rank_area
+from refinejax.experiments.detection.curves import (
+    DetectionCurve,
+    area,
+    check_limit,
+    curve,
+    rank_area,
+)
 from refinejax.experiments.detection.pixels import (
     Connectivity,
     Region,
@@ -31,8 +37,16 @@ def image_auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     return rank_area(*_split(labels, scores))
 
 
-def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Curve:
-    """Return the ROC curve; arguments and errors are those of `image_auroc`."""
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> DetectionCurve:
+    """Return the ROC curve of images.
+
+    Args:
+        labels: as for `image_auroc`.
+        scores: as for `image_auroc`.
+
+    Raises:
+        ValueError: as `image_auroc`.
+    """
     good, defective = _split(labels, scores)
     return curve(good, defective, np.full(len(defective), 1.0 / len(defective)))
 
@@ -47,7 +61,7 @@ def _split(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], NDArray[
     if not np.isin(marked, (0, 1)).all():
         raise ValueError(f"labels: expected 0 and 1, got {np.unique(marked)[:5]}")
     if values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError("scores: NaN; a score that is not known has no rank")
+        raise ValueError("scores: NaN; an unknown score has no rank")
     good, defective = values[marked == 0], values[marked == 1]
     if not len(good) or not len(defective):
         raise ValueError(
@@ -79,12 +93,11 @@ def au_pro(
 ) -> float:
     """Return the area under the curve of the per-region overlap (AU-PRO), divided by ``limit``.
 
-    At a threshold PRO is the mean over all connected regions of defects of the share of their
-    pixels that are at or above it; the false-positive rate is that of all pixels outside of
-    defects, in images with and without. Bergmann et al. (2021), "The MVTec anomaly detection
-    dataset".
+    The overlap of a connected region of defects is the share of its pixels at or above a threshold;
+    PRO is the mean over all regions. The false-positive rate is taken over all good pixels, in
+    images with and without defects. Bergmann et al. (2021), "The MVTec anomaly detection dataset".
 
-    A score that says nothing has PRO equal to the rate, and so limit/2: the floor at 0.3 is 0.15.
+    Scores without information have PRO equal to the rate, and so limit/2: the floor at 0.3 is 0.15.
 
     Args:
         masks: not 0 where a pixel is defective: images of shape (height, width), of any size each.
@@ -93,8 +106,8 @@ def au_pro(
         connectivity: 8 lets pixels touch at corners, 4 at edges only.
 
     Raises:
-        ValueError: for other shapes, NaN, a limit or connectivity that is none, or where there is
-            no defective or no good pixel.
+        ValueError: for other shapes, NaN, a limit or connectivity out of range, or if there is no
+            defective or no good pixel.
     """
     check_limit(limit)
     return area(*pool_regions(masks, maps, connectivity), limit)
@@ -102,8 +115,17 @@ def au_pro(
 
 def pro_curve(
     masks: Iterable[ArrayLike], maps: Iterable[ArrayLike], connectivity: Connectivity = 8
-) -> Curve:
-    """Return PRO over the false-positive rate; arguments and errors are those of `au_pro`."""
+) -> DetectionCurve:
+    """Return PRO over the false-positive rate.
+
+    Args:
+        masks: as for `au_pro`.
+        maps: as for `au_pro`.
+        connectivity: as for `au_pro`.
+
+    Raises:
+        ValueError: as `au_pro`.
+    """
     return curve(*pool_regions(masks, maps, connectivity))
 
 
@@ -129,6 +151,14 @@ def au_spro(
     return area(*pool_saturated(regions, maps), limit)
 
 
-def spro_curve(regions: Iterable[Sequence[Region]], maps: Iterable[ArrayLike]) -> Curve:
-    """Return sPRO over the false-positive rate; arguments and errors are those of `au_spro`."""
+def spro_curve(regions: Iterable[Sequence[Region]], maps: Iterable[ArrayLike]) -> DetectionCurve:
+    """Return sPRO over the false-positive rate.
+
+    Args:
+        regions: as for `au_spro`.
+        maps: as for `au_spro`.
+
+    Raises:
+        ValueError: as `au_spro`.
+    """
     return curve(*pool_saturated(regions, maps))

@@ -1,4 +1,4 @@
-"""Masks and score maps sorted out: good pixels, defective pixels, and what each of those weighs."""
+"""Masks and score maps as good scores, defective scores and the weights of the defective ones."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,12 +12,12 @@ _NEIGHBORS = {4: ndimage.generate_binary_structure(2, 1), 8: np.ones((3, 3), boo
 
 
 class Region(NamedTuple):
-    """A defect, and how much of it has to be found.
+    """A defect, and how many of its pixels must be found.
 
     Attributes:
-        mask: which pixels, shape (height, width); regions of one image may overlap.
-        saturation: number of pixels from which on it counts as found, above 0; what is more than
-            the region has, or None, is all of it.
+        mask: True at its pixels, shape (height, width); regions of one image may overlap.
+        saturation: number of pixels, above 0, from which on the defect counts as found; None, or
+            more than the region has, stands for all of them.
     """
 
     mask: ArrayLike
@@ -25,7 +25,13 @@ class Region(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Scores of good pixels, of defective pixels, and weights of the latter, which sum to 1."""
+    """The scores of all images together.
+
+    Attributes:
+        good: scores of good pixels.
+        defective: scores of defective pixels.
+        weights: of the defective pixels; they sum to 1.
+    """
 
     good: NDArray[Any]
     defective: NDArray[Any]
@@ -33,7 +39,12 @@ class Pool(NamedTuple):
 
 
 def pool_pixels(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike]) -> Pool:
-    """Let every defective pixel weigh the same."""
+    """Return the pool in which every defective pixel has the same weight.
+
+    Args:
+        masks: not 0 where a pixel is defective, one image each.
+        maps: scores, of the same shapes.
+    """
     good, defective = [], []
     for mask, scores in _images(masks, maps):
         good.append(scores[~mask])
@@ -45,7 +56,16 @@ def pool_pixels(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike]) -> Pool:
 def pool_regions(
     masks: Iterable[ArrayLike], maps: Iterable[ArrayLike], connectivity: Connectivity
 ) -> Pool:
-    """Let every connected region weigh the same, whatever its size."""
+    """Return the pool in which every connected region has the same weight.
+
+    Args:
+        masks: not 0 where a pixel is defective, one image each.
+        maps: scores, of the same shapes.
+        connectivity: 8 lets pixels touch at corners, 4 at edges only.
+
+    Raises:
+        ValueError: for another connectivity.
+    """
     if connectivity not in _NEIGHBORS:
         raise ValueError(f"connectivity: expected 4 or 8 neighbors, got {connectivity!r}")
     good, defective, weights = [], [], []
@@ -65,10 +85,14 @@ def _labels(mask: NDArray[np.bool_], connectivity: Connectivity) -> NDArray[np.i
 
 
 def pool_saturated(regions: Iterable[Sequence[Region]], maps: Iterable[ArrayLike]) -> Pool:
-    """Let the highest scores of a region weigh 1/s, up to its saturation s, and the rest nothing.
+    """Return the pool in which the s highest scores of a region weigh 1/s, and the rest 0.
 
-    At any threshold the weights of what is hit then sum to min(hits/s, 1), since a region's hits
-    are its highest scores; which of equal scores have the weight does not matter.
+    s is the saturation. At any threshold the weights of the hits then sum to min(hits/s, 1),
+    because the hits of a region are its highest scores; equal scores are interchangeable.
+
+    Args:
+        regions: of each image; none for a good image.
+        maps: scores of shape (height, width).
     """
     good, defective, weights = [], [], []
     for index, (found, values) in enumerate(_paired(regions, maps)):
@@ -127,7 +151,7 @@ def _scores(values: ArrayLike, index: int) -> NDArray[Any]:
             f"{scores.shape} of {scores.dtype}"
         )
     if scores.dtype.kind == "f" and np.isnan(scores).any():
-        raise ValueError(f"maps: NaN in image {index}; a score that is not known has no rank")
+        raise ValueError(f"maps: NaN in image {index}; an unknown score has no rank")
     return scores
 
 

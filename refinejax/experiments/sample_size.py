@@ -1,4 +1,4 @@
-"""How many seeds it takes, and what so many can show."""
+"""How many seeds a comparison needs, and how small an effect it can show."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ def power(effect: float, sd: float, n: int, *, margin: float = 0.0, level: float
 
         P = E_s[Φ((effect − max(margin, t s/√n)) √n/σ)].
 
-    Without a margin it is that of the noncentral t distribution.
+    Without a margin this is the power of the noncentral t distribution.
 
     Args:
         effect: true mean of the deltas.
@@ -52,7 +52,7 @@ def _gauss() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _spreads(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return standard deviations of n normal numbers of variance 1, and their probabilities."""
     x, w = _gauss()
-    # In s the density is smooth; its quantiles at the ends bound what is left out by 1e-15.
+    # In s the density is smooth; the tails beyond these quantiles have probability 1e-15 each.
     low, high = (math.sqrt(special.chdtri(n - 1, q) / (n - 1)) for q in (1 - 1e-15, 1e-15))
     s = 0.5 * (high - low) * x + 0.5 * (high + low)
     k = n - 1

@@ -1,10 +1,10 @@
-"""A comparison in words and numbers."""
+"""A comparison as text."""
 
 import math
 from typing import TYPE_CHECKING
 
 from refinejax.experiments.intervals import Interval
-from refinejax.experiments.sizes import MOST
+from refinejax.experiments.sample_size import MOST
 from refinejax.experiments.verdict import Guard, Verdict
 
 if TYPE_CHECKING:
@@ -12,14 +12,22 @@ if TYPE_CHECKING:
 
 
 def explain(c: "Comparison") -> str:
-    """Return what was found, the verdict with its reason, what to do, and warnings."""
+    """Return numbers, verdict with its reason, next step, and warnings.
+
+    Args:
+        c: the comparison.
+    """
     lines = [numbers(c), f"{c.verdict}: {reason(c)}.", *_guard_lines(c), limits(c)]
     lines += [f"Next: {action(c)}.", *(f"Warning: {text}." for text in c.warnings)]
     return "\n".join(lines)
 
 
 def numbers(c: "Comparison") -> str:
-    """Return means, interval and counts in one line."""
+    """Return means, interval and counts in one line.
+
+    Args:
+        c: the comparison.
+    """
     d = decimals(c)
     ties = f", {c.ties} equal" if c.ties else ""
     return (
@@ -32,7 +40,11 @@ def numbers(c: "Comparison") -> str:
 
 
 def reason(c: "Comparison") -> str:
-    """Say from what the verdict follows."""
+    """Return the reason of the verdict.
+
+    Args:
+        c: the comparison.
+    """
     d = decimals(c)
     broken = [guard.metric for guard in c.guards if guard.state == "broken"]
     doubtful = [guard.metric for guard in c.guards if guard.state == "in doubt"]
@@ -52,7 +64,11 @@ def reason(c: "Comparison") -> str:
 
 
 def limits(c: "Comparison") -> str:
-    """Say what so many pairs can show at all."""
+    """Return the smallest effect and the smallest p that this number of pairs can show.
+
+    Args:
+        c: the comparison.
+    """
     d = decimals(c)
     least = 2.0**-c.n
     text = f"{c.n} pairs at this sd show a true mean of {c.detectable:.{d}f} in 4 cases of 5"
@@ -67,7 +83,11 @@ def limits(c: "Comparison") -> str:
 
 
 def action(c: "Comparison") -> str:
-    """Say what to do."""
+    """Return the next step.
+
+    Args:
+        c: the comparison.
+    """
     noun = "seeds" if all(isinstance(pair, int) for pair in c.pairs) else "pairs"
     if c.verdict is Verdict.KEEP:
         return f"keep, and confirm on fresh {noun}"
@@ -91,7 +111,11 @@ def _guard_lines(c: "Comparison") -> list[str]:
 
 
 def guard_text(guard: Guard) -> str:
-    """Return a guard's numbers."""
+    """Return the numbers of a guard.
+
+    Args:
+        guard: the guard.
+    """
     width = guard.interval[1] - guard.interval[0]
     d = places(width / 4 if math.isfinite(width) else abs(guard.mean))
     return (
@@ -101,27 +125,49 @@ def guard_text(guard: Guard) -> str:
 
 
 def decimals(c: "Comparison") -> int:
-    """Return how many decimals its numbers deserve: two digits of the standard deviation."""
+    """Return the number of decimals that shows two digits of the standard deviation.
+
+    Args:
+        c: the comparison.
+    """
     return places(c.sd or abs(c.mean))
 
 
 def places(scale: float) -> int:
-    """Return how many decimals show two digits of a standard deviation."""
+    """Return the number of decimals that shows two digits of a number.
+
+    Args:
+        scale: the number, 0 or more.
+    """
     return min(9, max(0, 1 - math.floor(math.log10(scale) + 1e-9))) if scale > 0 else 1
 
 
 def signed(number: float, places: int) -> str:
-    """Return +1.2 or −1.2."""
+    """Return +1.2 or −1.2.
+
+    Args:
+        number: the number.
+        places: decimals.
+    """
     return f"{number:+.{places}f}".replace("-", "−")
 
 
 def interval(ends: Interval, places: int) -> str:
-    """Return [−0.2, +6.2]."""
+    """Return [−0.2, +6.2]; "none" for an infinite interval.
+
+    Args:
+        ends: lower and upper end.
+        places: decimals.
+    """
     if not math.isfinite(ends[0]):
         return "none"
     return f"[{signed(ends[0], places)}, {signed(ends[1], places)}]"
 
 
 def percent(level: float) -> str:
-    """Return 95 %."""
+    """Return 95 %.
+
+    Args:
+        level: a fraction.
+    """
     return f"{100 * level:.3g} %"

@@ -1,15 +1,15 @@
-"""The log as Markdown, written from the records and by nobody's hand."""
+"""The log as Markdown, written from the records alone."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refinejax._files import write_text
-from refinejax.experiments.judge import gain, mended
+from refinejax.experiments.judge import corrected_p, gain
 from refinejax.experiments.log import Records
 from refinejax.experiments.plans import Decision, Experiment
 from refinejax.experiments.runs import Group, Run
-from refinejax.experiments.words import interval, percent, places, signed
+from refinejax.experiments.text import interval, percent, places, signed
 
 _ABOUT = "Written by `refinejax experiments log` from the records; do not edit."
 _RULES = """\
@@ -22,7 +22,12 @@ planned, the interval of each is as wide as that takes."""
 
 
 def write_markdown(records: Records, path: str | os.PathLike[str], title: str = "Log") -> None:
-    """Write the log, under a temporary name first.
+    """Write the log as a Markdown file; the file is complete or unchanged.
+
+    Args:
+        records: the content of the log.
+        path: the file to write.
+        title: of the page.
 
     Raises:
         OSError: if it cannot be written.
@@ -31,9 +36,13 @@ def write_markdown(records: Records, path: str | os.PathLike[str], title: str = 
 
 
 def markdown(records: Records, title: str = "Log") -> str:
-    """Return the log: protocol, progress, kept and rejected, each experiment, assumptions.
+    """Return the log as Markdown: protocol, progress, kept and rejected, experiments, assumptions.
 
     The same records give the same text.
+
+    Args:
+        records: the content of the log.
+        title: of the page.
     """
     parts = [f"# {title}", _ABOUT, "## Protocol", _RULES, _protocol(records)]
     parts += ["## Progress", progress_table(records), *_sorted_out(records)]
@@ -65,13 +74,21 @@ def _pairs(content: Mapping[str, Any]) -> str:
 
 
 def progress_table(records: Records) -> str:
-    """Return a row for each experiment: gain, interval, p and its verdict."""
+    """Return a Markdown table with gain, interval, p and verdict of each experiment.
+
+    Args:
+        records: the content of the log.
+    """
     return table(progress_rows(records)) or "No experiments yet."
 
 
 def progress_rows(records: Records) -> list[dict[str, str]]:
-    """Return the rows of the progress table; p (Holm) is over all experiments judged."""
-    together = mended(records)
+    """Return the rows of the progress table; p (Holm) is over all judged experiments.
+
+    Args:
+        records: the content of the log.
+    """
+    together = corrected_p(records)
     rows = []
     for experiment in records.experiments:
         looks = records.looks_at(experiment.id)
@@ -119,13 +136,13 @@ def _sorted_out(records: Records) -> list[str]:
 
 
 def _doubt(records: Records, kept: Experiment) -> str:
-    """Say what a KEEP has not stood yet."""
+    """Return how far a KEEP was confirmed, and whether it survives Holm's correction."""
     trials = [e.id for e in records.experiments if e.confirms == kept.id]
     verdicts = [f"{name} {records.verdict(name) or 'not judged yet'}" for name in trials]
-    said = f"confirmation: {', '.join(verdicts)}" if trials else "not confirmed on fresh seeds yet"
-    p = mended(records)[kept.id]
+    state = f"confirmation: {', '.join(verdicts)}" if trials else "not confirmed on fresh seeds yet"
+    p = corrected_p(records)[kept.id]
     many = f"; p {p:.2g} by Holm over all experiments here" if p > 0.05 else ""
-    return f" ({said}{many})"
+    return f" ({state}{many})"
 
 
 def _experiment(records: Records, e: Experiment) -> str:
@@ -155,7 +172,7 @@ def _name(group: Group | None, name: str) -> str:
 
 
 def _values(e: Experiment, arms: Mapping[str, Group | None]) -> str:
-    """Return the seed × metric table, both arms side by side."""
+    """Return the table of seeds × metrics, with both arms side by side."""
     runs = {arm: {r.seed: r for r in g.runs} if g is not None else {} for arm, g in arms.items()}
     metrics = dict.fromkeys([e.metric, *e.guards])
     rows = [
@@ -203,7 +220,11 @@ def _assumptions(records: Records) -> str:
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Lay rows out as a Markdown table; "" for none."""
+    """Return rows as a Markdown table; "" for none.
+
+    Args:
+        rows: dicts with the same keys, which are the column titles.
+    """
     if not rows:
         return ""
     names = list(rows[0])
