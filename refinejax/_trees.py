@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 Bounds = tuple[PyTree, PyTree]
@@ -72,3 +73,10 @@ def broadcast_like(value: Any, like: Any) -> Any:
 def select(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
     """Return ``yes`` where the condition holds, else ``no``, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def as_numpy(leaf: Any) -> np.ndarray:
+    """Return a leaf as a NumPy array; of typed PRNG keys their numbers."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)

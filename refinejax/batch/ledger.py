@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from refinejax._files import hash_parts, write_json, write_npz
+from refinejax._trees import as_numpy
 
 _FORMAT = 1
 _ROWS = 1024  # of the data, spread evenly, enter the fingerprint
@@ -114,9 +114,7 @@ def fingerprint(statics: Any, leaves: list[Any], data: list[Any]) -> str:
 def _parts(statics: Any, leaves: list[Any], data: list[Any]) -> Iterator[str | np.ndarray]:
     yield _stable(repr(statics))
     for leaf in leaves:
-        if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        yield np.asarray(leaf)
+        yield as_numpy(leaf)
     for leaf in data:
         count = np.shape(leaf)[0]
         picks = np.unique(np.linspace(0, count - 1, min(count, _ROWS)).astype(int))

@@ -90,15 +90,25 @@ class Output:
             initial_loss=self.initial_loss,
             steps=self.steps,
             status=self.status,
-            at_bound=None if bounds is None else _at_bound(params, bounds),
+            at_bound=None if bounds is None else at_bound(params, bounds),
             seconds=seconds,
         )
 
 
-def _at_bound(params: Any, bounds: Any) -> Any:
+def at_bound(params: Any, bounds: Any) -> Any:
+    """Return True where a param lies on one of its bounds.
+
+    Args:
+        params: each leaf with a leading sample axis.
+        bounds: lower and upper bounds, each a number or a pytree like ``params``.
+
+    Returns:
+        A pytree like ``params`` of bools (NumPy).
+    """
     lower, upper = (broadcast_like(bound, params) for bound in bounds)
 
-    def touch(p: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    def touch(p: Any, low: Any, high: Any) -> np.ndarray:
+        p = np.asarray(p)
         return (p <= np.asarray(low, p.dtype)) | (p >= np.asarray(high, p.dtype))
 
     return jax.tree.map(touch, params, lower, upper)

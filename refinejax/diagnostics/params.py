@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from refinejax._trees import bounds_of, broadcast_like
+from refinejax._trees import bounds_of
+from refinejax.batch.output import at_bound
 from refinejax.batch.sources import count_samples
 from refinejax.problems import Robust
 
@@ -33,13 +34,7 @@ def touches_bound(problem: Any, params: PyTree) -> np.ndarray:
     bounds = bounds_of(problem)
     if bounds is None:
         return np.zeros(flatten(params).shape, bool)
-    lower, upper = (broadcast_like(bound, params) for bound in bounds)
-
-    def touch(p: Any, low: Any, high: Any) -> np.ndarray:
-        p = np.asarray(p)
-        return (p <= np.asarray(low, p.dtype)) | (p >= np.asarray(high, p.dtype))
-
-    return flatten(jax.tree.map(touch, params, lower, upper)) > 0
+    return flatten(at_bound(params, bounds)) > 0
 
 
 def names_of(problem: Any, params: PyTree) -> tuple[str, ...]:

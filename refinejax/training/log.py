@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from refinejax._files import write_text
+from refinejax.experiments.jsonl import read_lines
 
 
 class Log:
@@ -78,11 +79,7 @@ def _text(line: Mapping[str, float]) -> str:
 
 
 def _read(path: Path) -> list[dict[str, float]]:
-    found = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:  # it was being written when the process was killed
-            break
-        found.append({name: math.nan if x is None else x for name, x in line.items()})
-    return found
+    return [
+        {name: math.nan if x is None else x for name, x in line.items()}
+        for line in read_lines(path)
+    ]

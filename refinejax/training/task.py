@@ -3,12 +3,12 @@
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from refinejax._core import Scalar
 from refinejax._files import hash_parts
+from refinejax._trees import as_numpy
 
 
 class TrainingTask(Protocol):
@@ -68,9 +68,5 @@ def check_task(task: Any) -> None:
 
 def fingerprint(task: Any) -> int:
     """Return a number that tells tasks with other leaves apart: 64 bits of their SHA-256."""
-    parts = []
-    for leaf in jax.tree.leaves(task):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        parts.append(np.asarray(leaf))
+    parts = [as_numpy(leaf) for leaf in jax.tree.leaves(task)]
     return int(hash_parts(parts)[:16], 16)
