@@ -241,7 +241,7 @@ def rows(data: Data) -> Iterator[Block]:
     yield _counts(data)
     for part in ("lanes", "chunks"):
         yield Table.of(_sweep(part, [sweep[part] for sweep in data["sweeps"]]))
-    yield "Sweeps: time over that of the fastest, by lanes of the engine and by chunk size."
+    yield "Sweeps: time in units of the fastest, by lanes of the engine and by chunk size."
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
