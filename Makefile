@@ -42,12 +42,14 @@ bench: .venv/.bench  ## all benchmarks in full, then the tables of the documenta
 	$(BIN)/python -m benchmarks.meta._picture
 	$(BIN)/python -m benchmarks.tables
 
-PRETRAINED := predictor/metalens_predictor refiner/metalens_update refiner/damped_sine_damping
+PRETRAINED := predictor/refinejax/apps/metalens/configs/metalens_predictor \
+	refiner/refinejax/apps/metalens/configs/metalens_update \
+	refiner/refinejax/configs/damped_sine_damping
 
 pretrained: $(READY)  ## train the models that come with the package
 	for model in $(PRETRAINED); do \
-		kind=$$(dirname $$model); name=$$(basename $$model); \
-		$(BIN)/refinejax train $$kind --config refinejax/configs/$$name.toml --output training/$$name \
+		kind=$${model%%/*}; name=$$(basename $$model); \
+		$(BIN)/refinejax train $$kind --config $${model#*/}.toml --output training/$$name \
 		&& rm -rf refinejax/_pretrained/$$name \
 		&& cp -r training/$$name/model refinejax/_pretrained/$$name || exit 1; \
 	done

@@ -44,8 +44,9 @@ class Application:
         example: lines of shell for ``refinejax --help``.
         trainings: kind for ``refinejax train KIND`` → reference to a function from a configuration
             to a plan (see `refinejax.training.plans`).
-        tasks: name for ``[task] problems = NAME`` → reference to a function without arguments that
-            need be given, which returns a task distribution.
+        tasks: name for ``[task] problems = NAME`` → reference to a class or function that returns a
+            task distribution; its arguments, all annotated and with defaults, are the keys of
+            ``[task.distribution]`` (see `refinejax.tasks.task_distribution`).
         architectures: name → reference to a builder of models, ``build(config, key)``.
         pretrained: folders with models that come with the application, as ``"package:folder"``;
             each model is a folder in such a folder.
@@ -58,6 +59,22 @@ class Application:
     tasks: Mapping[str, str] = field(default_factory=dict)
     architectures: Mapping[str, str] = field(default_factory=dict)
     pretrained: tuple[str, ...] = ()
+
+
+TRAININGS = {"refiner": "refinejax.meta.plans:plan_refiner"}  # what the kernel itself trains
+
+
+def trainings() -> dict[str, str]:
+    """Return the kinds of ``refinejax train KIND``: that of the kernel, then the applications'.
+
+    Returns:
+        Kind → reference to a function from a configuration to a `TrainingPlan` of
+        `refinejax.training.plans`.
+
+    Raises:
+        ValueError: if two applications register the same kind.
+    """
+    return {**registered("trainings"), **TRAININGS}
 
 
 def resolve(reference: str) -> Any:

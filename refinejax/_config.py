@@ -1,10 +1,10 @@
 """Tables of TOML as frozen dataclasses, with errors that name the key."""
 
-import dataclasses
 import difflib
+import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
@@ -12,38 +12,41 @@ Config = TypeVar("Config")
 _KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
-def read_config(kind: type[Config], table: Mapping[str, Any], where: str = "config") -> Config:
-    """Return the dataclass that a table describes.
+def read_config(
+    kind: Callable[..., Config], table: Mapping[str, Any], where: str = "config"
+) -> Config:
+    """Return the object that a table describes.
 
     Args:
-        kind: a dataclass with fields of int, float, str, bool, None and tuples of them.
-        table: a value for each field; fields with a default may be absent. Lists become tuples, so
-            that the result is hashable.
+        kind: a dataclass, or another class or function, whose arguments are annotated as int,
+            float, str, bool, None, tuples of these, a mapping, or a union, of which the first type
+            is read.
+        table: a value for each argument; those with a default may be absent. Lists become tuples,
+            so that the result is hashable.
         where: the name of the table in errors.
 
     Returns:
-        An instance of ``kind``.
+        ``kind(**table)``.
 
     Raises:
         ValueError: for a key that is unknown (with the nearest known one), missing, of the wrong
-            type, or refused by the dataclass itself. The error begins with ``where.key``.
+            type, or refused by ``kind`` itself. The error begins with ``where.key``.
     """
     if not isinstance(table, Mapping):
         raise ValueError(f"{where}: expected a table, got {table!r}")
-    fields: Any = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
-    names = [field.name for field in fields]
+    arguments = inspect.signature(kind).parameters
     for key in table:
-        if key not in names:
-            raise ValueError(f"{where}.{key}: no such key; {suggest(key, names)}")
-    for field in fields:
-        if field.name not in table and _required(field):
-            raise ValueError(f"{where}.{field.name}: missing; the keys are {', '.join(names)}")
+        if key not in arguments:
+            raise ValueError(f"{where}.{key}: no such key; {suggest(key, arguments)}")
+    for name, argument in arguments.items():
+        if name not in table and argument.default is inspect.Parameter.empty:
+            raise ValueError(f"{where}.{name}: missing; the keys are {', '.join(arguments)}")
     hints = typing.get_type_hints(kind)
     values = {key: _read(f"{where}.{key}", hints[key], table[key]) for key in table}
     try:
         return kind(**values)
     except ValueError as error:
-        if str(error).partition(":")[0] in names:  # it names the field, not the table
+        if str(error).partition(":")[0] in arguments:  # it names the key, not the table
             raise ValueError(f"{where}.{error}") from error
         raise
 
@@ -78,11 +81,6 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
 
 
-def _required(field: Any) -> bool:
-    unset = dataclasses.MISSING
-    return field.default is unset and field.default_factory is unset
-
-
 def _read(where: str, hint: Any, value: Any) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -93,6 +91,8 @@ def _read(where: str, hint: Any, value: Any) -> Any:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(kinds) == len(value):
             return tuple(_read(where, k, v) for k, v in zip(kinds, value, strict=True))
+    if origin is Mapping and isinstance(value, Mapping):
+        return dict(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint in _KINDS and type(value) is hint:
@@ -101,6 +101,8 @@ def _read(where: str, hint: Any, value: Any) -> Any:
 
 
 def _expected(hint: Any) -> str:
+    if typing.get_origin(hint) is Mapping:
+        return "a table"
     if typing.get_origin(hint) is not tuple:
         return _KINDS.get(hint, str(hint))
     inner = typing.get_args(hint)

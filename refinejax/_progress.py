@@ -1,4 +1,4 @@
-"""A progress bar for the batch engine, drawn from the host between chunks."""
+"""The progress bar, drawn on stderr from the host between calls of the device."""
 
 from types import TracebackType
 
@@ -6,23 +6,29 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Bar:
-    """Samples done, rate, share converged and time left, on stderr; nothing unless ``shown``."""
+class ProgressBar:
+    """A title, a bar, a count, a note and the time left; nothing unless ``shown``.
 
-    def __init__(self, total: int | None, *, shown: bool) -> None:
-        self.done = self.converged = 0
+    Args:
+        title: what is under way.
+        total: the count at the end; None if it is not known.
+        shown: whether it is drawn.
+        done: the count at the start.
+    """
+
+    def __init__(self, title: str, total: int | None, *, shown: bool, done: int = 0) -> None:
         self.progress = Progress(
-            TextColumn("refining"),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f}/s  {task.fields[share]:.0f} % converged"),
+            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not shown,
         )
-        self.task = self.progress.add_task("refining", total=total, rate=0.0, share=0.0)
+        self.task = self.progress.add_task(title, total=total, completed=done, note="")
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         """Begin to draw."""
         self.progress.start()
         return self
@@ -36,11 +42,47 @@ class Bar:
         """Leave the last state on the screen."""
         self.progress.stop()
 
+    def draw(self, done: int, note: str) -> None:
+        """Draw a count and a note.
+
+        Args:
+            done: the count so far.
+            note: text behind the bar.
+        """
+        self.progress.update(self.task, completed=done, note=note)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the bar was first drawn; 0 before."""
+        return self.progress.tasks[0].elapsed or 0.0
+
+
+class Bar(ProgressBar):
+    """Samples done, their rate, and the share that converged.
+
+    Args:
+        total: samples; None if their number is not known.
+        shown: whether it is drawn.
+    """
+
+    def __init__(self, total: int | None, *, shown: bool) -> None:
+        super().__init__("refining", total, shown=shown)
+        self.done = self.converged = 0
+
+    def __enter__(self) -> "Bar":
+        """Begin to draw."""
+        super().__enter__()
+        return self
+
     def update(self, done: int, converged: int) -> None:
-        """Count samples that have ended."""
+        """Count samples that have ended.
+
+        Args:
+            done: how many have ended since the last call.
+            converged: how many of these converged.
+        """
         self.done += done
         self.converged += converged
-        task = self.progress.tasks[0]
-        rate = self.done / task.elapsed if task.elapsed else 0.0
+        rate = self.done / self.seconds if self.seconds else 0.0
         share = 100 * self.converged / self.done if self.done else 0.0
-        self.progress.update(self.task, completed=self.done, rate=rate, share=share)
+        self.draw(self.done, f"{rate:.0f}/s  {share:.0f} % converged")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from refinejax import learned, networks
+from refinejax._applications import registered, resolve
 from refinejax._files import canonical_json
 from refinejax.checkpoint import load_card, load_tree, save_tree
 from refinejax.checkpoint.leaves import compare, describe
@@ -16,7 +17,7 @@ from refinejax.checkpoint.versions import changes
 
 Architectures = Mapping[str, Callable[[dict[str, Any], Any], Any]]
 
-# name: build(config, key) -> the model with new weights
+# name: build(config, key) -> the model with new weights; applications register theirs by name
 ARCHITECTURES: Architectures = {**networks.ARCHITECTURES, **learned.ARCHITECTURES}
 
 _PRETRAINED = Path(__file__).parent / "_pretrained"
@@ -126,10 +127,12 @@ def pretrained(name: str) -> Model:
 
 
 def _build(name: Any, config: dict[str, Any], architectures: Architectures) -> Any:
-    if name not in architectures:
-        known = ", ".join(sorted(architectures)) or "none"
+    others = registered("architectures")
+    if name not in architectures and name not in others:
+        known = ", ".join(sorted((*architectures, *others)))
         raise ValueError(
             f"architecture: {name!r} is unknown; known: {known}; for one of your own pass "
             "architectures={name: build}, where build(config, key) makes it"
         )
-    return architectures[name](config, jax.random.key(0))
+    build = architectures[name] if name in architectures else resolve(others[name])
+    return build(config, jax.random.key(0))

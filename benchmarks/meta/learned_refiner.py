@@ -34,10 +34,9 @@ from benchmarks.evidence import Claim
 from benchmarks.harness import Data, Options, environment, note, spread
 from benchmarks.render import Block, Table, machine, percent
 from refinejax import Gradient, LevenbergMarquardt, Refiner
-from refinejax.apps.training import train_model
-from refinejax.learned import Unrolled
+from refinejax.meta import FullUnroll, Trajectory, meta_train
 from refinejax.tasks.damped_sine import STD, DampedSines
-from refinejax.training import TrainingConfig, train
+from refinejax.training import TrainingConfig, train_model
 
 CONFIG = "damped_sine_damping.toml"
 SOLVED = 1.05  # loss over that from the truth
@@ -172,11 +171,12 @@ def tuned(tune: Test) -> LevenbergMarquardt:
 
 def meta_sgd(seed: int, steps: int) -> Refiner:
     """Train a rate for each param."""
-    task = Unrolled(DampedSines(), _untrained_sgd, 10, 64, 8, 256)
+    inner = Trajectory(DampedSines(), _untrained_sgd, horizon=10)
     config = TrainingConfig(
         steps, "adam", 1e-2, warmup=min(20, steps - 1), validate_every=max(1, steps // 5), seed=seed
     )
-    return train(task, config).weights
+    estimator = FullUnroll(inner, batch=64, parts=8)
+    return meta_train(estimator, config, validate_by="log_last").weights
 
 
 def _untrained_sgd(key: Any) -> Gradient:
@@ -197,7 +197,7 @@ def learned(seed: int, folder: Path, quick: bool) -> Refiner:
         config["training"] |= {"steps": 20, "warmup": 5, "validate_every": 10}
         config["task"] |= {"batch": 16, "parts": 4, "held_out": 64, "horizon": 2}
         config["refiner"]["hidden"] = [16]
-    return train_model("refiner", config, folder / f"damping-{seed}", resume=True).weights
+    return train_model("refiner", config, folder / f"damping-{seed}").weights
 
 
 def measure(options: Options) -> dict[str, Any]:

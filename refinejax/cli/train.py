@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from refinejax._applications import trainings
 from refinejax._core import Status
-from refinejax.apps.training import PLANS, train_model
 from refinejax.commands.files import print_json, read_toml
 from refinejax.commands.options import INTERRUPTED, add_shared
 from refinejax.commands.running import begin
@@ -15,7 +15,8 @@ Train a model on problems that are simulated on the way; multitask: on a CSV tab
 FILE.toml has the tables [training] (steps, learning_rate, ...), [task] (what is simulated, or the
 table and its columns) and one for the model: [network] of a predictor or a multitask model, else
 [refiner]. DIR will hold checkpoints, metrics.jsonl (a line of numbers every few steps), and at the
-end model: the weights that were best by validation, for load_model.
+end model: the weights that were best by validation, for load_model. The same command goes on with
+a training that was interrupted.
 """
 
 
@@ -27,10 +28,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """
     parser.description = _TRAIN
     option = parser.add_argument
-    option("kind", choices=tuple(PLANS), metavar="KIND", help=f"one of {', '.join(PLANS)}")
+    kinds = tuple(trainings())
+    option("kind", choices=kinds, metavar="KIND", help=f"one of {', '.join(kinds)}")
     option("--config", metavar="FILE.toml", type=Path, required=True, help="what to train, and how")
     option("--output", metavar="DIR", type=Path, required=True, help="where to keep it")
-    option("--resume", action="store_true", help="go on with an interrupted training in DIR")
     add_shared(parser, "cache", "progress", "json")
 
 
@@ -48,12 +49,13 @@ def run(options: argparse.Namespace) -> int:
         ValueError: if it does not describe a training.
         OSError: if the folder cannot be written.
     """
+    from refinejax.training.plans import train_model  # JAX is imported when it is needed
+
     progress = begin(options)
     trained = train_model(
         options.kind,
         read_toml(options.config, "--config"),
         options.output,
-        resume=options.resume,
         progress=progress,
     )
     model = options.output / "model"

@@ -9,7 +9,6 @@ from refinejax.learned.builders import UpdateConfig as UpdateConfig
 from refinejax.learned.builders import builder as builder
 from refinejax.learned.damping import LearnedDamping as LearnedDamping
 from refinejax.learned.imitation import Imitation as Imitation
-from refinejax.learned.maps import Phasors as Phasors
 from refinejax.learned.maps import Relative as Relative
 from refinejax.learned.rates import learned_rates as learned_rates
 from refinejax.learned.rule import learned_rule as learned_rule
@@ -18,5 +17,4 @@ from refinejax.learned.rule_cells import MLPRule as MLPRule
 from refinejax.learned.rule_cells import RNNprop as RNNprop
 from refinejax.learned.schedules import learned_schedule as learned_schedule
 from refinejax.learned.schedules import schedule as schedule
-from refinejax.learned.unrolled import Unrolled as Unrolled
 from refinejax.learned.update import LearnedUpdate as LearnedUpdate

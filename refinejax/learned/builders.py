@@ -1,20 +1,23 @@
 """Learned refiners by name and config."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
+from refinejax._applications import registered, resolve
 from refinejax._checks import check_positive
 from refinejax._config import read_config
 from refinejax._core import Refiner
 from refinejax.learned.cells import InferenceMachine, LSTMUpdate, ResidualUpdate
 from refinejax.learned.damping import LearnedDamping
 from refinejax.learned.damping_net import DampingNet
-from refinejax.learned.maps import Phasors, Relative
+from refinejax.learned.maps import Relative
 from refinejax.learned.rule import learned_rule
 from refinejax.learned.rule_cells import LSTMRule, MLPRule, RNNprop
 from refinejax.learned.update import LearnedUpdate
@@ -52,9 +55,12 @@ class UpdateConfig:
         depth: blocks of ``cell="residual"``.
         cell: "residual", "lstm" or "inference_machine".
         slope: whether the gradient of the loss is read.
-        blocks: along each side of the map of the residual that is read; 0 for none.
-        residual: numbers in a residual that is read as it is, but for its size, in proportion to
-            which the steps then are: where the model is linear, they can be exact; 0 for none.
+        residual: numbers in the residual that the network reads, divided by their root mean square,
+            to which the steps are then proportional: where the model is linear, they can be exact.
+            0: the network does not read the residual.
+
+    Raises:
+        ValueError: for an unknown cell.
     """
 
     params: int
@@ -62,32 +68,42 @@ class UpdateConfig:
     depth: int = 2
     cell: str = "residual"
     slope: bool = True
-    blocks: int = 0
     residual: int = 0
 
     def __post_init__(self) -> None:
-        """Insist on a known cell, and on one residual to read at most.
-
-        Raises:
-            ValueError: names what does not fit.
-        """
+        """Check the cell."""
         if self.cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
-        if self.blocks and self.residual:
-            raise ValueError(
-                f"blocks, residual: the residual is read in one way, got {self.blocks} blocks and "
-                f"{self.residual} numbers; leave one of them out"
-            )
 
     def __call__(self, key: PRNGKeyArray) -> LearnedUpdate:
         """Return the refiner, untrained."""
-        options: dict[str, Any] = {"width": self.width, "slope": self.slope, "rngs": nnx.Rngs(key)}
-        reads = Phasors(self.blocks) if self.blocks else Relative() if self.residual else None
-        options["seen"] = 6 * self.blocks**2 + self.residual
-        if self.cell == "residual":
-            options["depth"] = self.depth
-        net = CELLS[self.cell](self.params, **options)
-        return LearnedUpdate(Network.of(net), reads, self.slope, bool(self.residual))
+        reads = Relative() if self.residual else None
+        return build_update(self, key, reads=reads, seen=self.residual)
+
+
+def build_update(
+    config: UpdateConfig,
+    key: PRNGKeyArray,
+    *,
+    reads: Callable[[Any], Any] | None,
+    seen: int,
+) -> LearnedUpdate:
+    """Return an untrained `LearnedUpdate` with a reader of the residual of your own.
+
+    Args:
+        config: sizes and cell.
+        key: for the initial weights.
+        reads: what the network reads of the residual, hashable; None for nothing.
+        seen: how many numbers that is.
+
+    Returns:
+        The refiner.
+    """
+    sizes: dict[str, Any] = {"width": config.width, "slope": config.slope, "seen": seen}
+    if config.cell == "residual":
+        sizes["depth"] = config.depth
+    net = CELLS[config.cell](config.params, rngs=nnx.Rngs(key), **sizes)
+    return LearnedUpdate(Network.of(net), reads, config.slope, bool(config.residual))
 
 
 @dataclass(frozen=True)
@@ -140,20 +156,58 @@ CELLS = {
 CONFIGS: dict[str, Any] = {"damping": DampingConfig, "update": UpdateConfig, "rule": RuleConfig}
 
 
+@dataclass(frozen=True)
+class RegisteredBuilder:
+    """Makes a refiner whose architecture an application has registered.
+
+    Attributes:
+        name: of the architecture.
+        config: its configuration as JSON, so that equal ones compile once.
+
+    Raises:
+        ValueError: when called, if the architecture makes something else than a refiner.
+    """
+
+    name: str
+    config: str
+
+    def __call__(self, key: PRNGKeyArray) -> Refiner:
+        """Return the refiner, untrained."""
+        build = resolve(registered("architectures")[self.name])
+        made = build(json.loads(self.config), key)
+        if not isinstance(made, Refiner):
+            raise ValueError(
+                f"refiner: architecture {self.name!r} makes a {type(made).__name__}; expected one "
+                "that makes a Refiner"
+            )
+        return made
+
+
 def builder(name: str, config: Mapping[str, Any]) -> Builder:
-    """Return what makes a learned refiner of this kind from a key; hashable.
+    """Return a function that makes an untrained learned refiner from a key; it is hashable.
 
     Args:
-        name: "damping", "update" or "rule".
-        config: fields of `DampingConfig`, `UpdateConfig` or `RuleConfig`; lists may stand for
-            tuples.
+        name: "damping", "update" or "rule", or an architecture that an application registers.
+        config: fields of `DampingConfig`, `UpdateConfig` or `RuleConfig`, or what the registered
+            architecture reads; lists may stand for tuples.
+
+    Returns:
+        The builder: key → refiner.
 
     Raises:
         ValueError: for a name or a field that is not known, or a value that does not fit.
     """
-    if name not in CONFIGS:
-        raise ValueError(f"refiner: expected one of {', '.join(CONFIGS)}, got {name!r}")
-    return read_config(CONFIGS[name], config, name)
+    if name in CONFIGS:
+        return read_config(CONFIGS[name], config, name)
+    others = registered("architectures")
+    if name not in others:
+        raise ValueError(
+            f"refiner: expected one of {', '.join(CONFIGS)}, got {name!r}; applications register "
+            f"{', '.join(others) or 'none'}"
+        )
+    made = RegisteredBuilder(name, json.dumps(dict(config), sort_keys=True))
+    jax.eval_shape(made, jax.random.key(0))
+    return made
 
 
 def _architecture(name: str) -> Callable[[Mapping[str, Any], PRNGKeyArray], Refiner]:

@@ -1,4 +1,4 @@
-"""The networks of `LearnedUpdate`: what is read of a point → a step of the params."""
+"""The networks of `LearnedUpdate`: reading of a point → step of the params."""
 
 from typing import Any
 

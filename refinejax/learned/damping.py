@@ -34,7 +34,7 @@ _NEUTRAL = 0.25  # gain ratio at which λ stays
 _PACE = 3.0  # change of log λ for 1 of the network
 _MOST = 20.0  # |log λ| before the network has its say
 _SMALL = 1e-2  # share of the loss below which what a step promises is small
-_BARE = 1e-5  # λ of what is called undamped
+_BARE = 1e-5  # λ of a step that is called undamped
 _TINY = 1e-12
 
 
@@ -84,7 +84,7 @@ class LearnedDamping(LeastSquares):
     A trial that makes things worse is refused. The rule makes up for bad advice: with refusals λ
     grows by 2, 4, 8 … and σ goes to 1, down to short steps along −D⁻²g, which lower the loss; where
     steps are too short, λ falls to a third each. Where what an undamped step promises is small
-    beside the loss, λ falls with it and σ goes to 1: the end is that of Gauss–Newton, fast and
+    beside the loss, λ falls with it and σ goes to 1: the end is Gauss–Newton, fast and
     exact.
 
     Attributes:
@@ -138,7 +138,12 @@ class LearnedDamping(LeastSquares):
         return _settle(state, unravel(ends), after, white, trial, (log_damping, move))
 
     def advise(self, objective: Any, state: State) -> tuple[Array, Array]:
-        """Return log λ and σ for each param, shape (n,) each."""
+        """Return log λ and σ for each param, shape (n,) each.
+
+        Args:
+            objective: of the task.
+            state: of this refiner.
+        """
         memory: LearnedDampingMemory = state.memory
         own, shared, cosines, promised = _read(objective, state)
         out = self.network(own, shared, cosines).astype(state.loss.dtype)

@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from refinejax._core import Refiner, Scalar, State, coordinates
 from refinejax.learned.builders import Builder
-from refinejax.learned.masked import masked_mean_gradient
+from refinejax.learned.masked import masked_gradient
 from refinejax.learned.units import units_of
 
 _NEAR = 1e-3  # distance from the optimum, in units of the bounds, that is near
@@ -21,7 +21,7 @@ class Examples(NamedTuple):
     Attributes:
         points: params in the coordinates of refinement at the start and after each step; a leading
             axis of length + 1.
-        optimum: where the teacher ends, likewise.
+        optimum: params in the same coordinates at which the teacher ends.
     """
 
     points: Any
@@ -45,7 +45,9 @@ class Imitation(struct.PyTreeNode):
         stride: steps of the teacher from example to example; static.
         settle: steps to the optimum; static.
         steps: the student takes from each; more than one for a student with memory; static.
-        batch, parts, held_out: as for `Unrolled`; static.
+        batch: tasks of a training step; static.
+        parts: equal parts of the batch; a part whose gradient is not finite is left out; static.
+        held_out: tasks of a validation; static.
     """
 
     tasks: Any
@@ -75,8 +77,12 @@ class Imitation(struct.PyTreeNode):
         """Draw tasks, follow the teacher, and return the student's loss and its gradient."""
         del step
         keys = jax.random.split(key, self.batch)
-        loss, gradient, share = masked_mean_gradient(self._loss, weights, keys, self.parts)
-        return loss, gradient, memory, {"finite": share}
+
+        def loss(student: Refiner, key: PRNGKeyArray) -> tuple[Scalar, tuple[()]]:
+            return self._loss(student, key), ()
+
+        found = masked_gradient(loss, weights, keys, self.parts)
+        return found.loss, found.gradient, memory, {"finite": jnp.mean(found.kept)}
 
     def validate(self, weights: Refiner, key: PRNGKeyArray) -> dict[str, Scalar]:
         """Return the mean loss on other tasks."""
@@ -85,7 +91,11 @@ class Imitation(struct.PyTreeNode):
         return {"loss": jnp.nanmean(losses), "finite": jnp.mean(jnp.isfinite(losses))}
 
     def examples(self, key: PRNGKeyArray) -> tuple[Any, Examples]:
-        """Return a task and the teacher's way on it; the same for the same key."""
+        """Return a task and the teacher's way on it; the same for the same key.
+
+        Args:
+            key: of the task, the start and the teacher.
+        """
         draw, first, one, other = jax.random.split(key, 4)
         task = self.tasks.sample(draw)
         space = coordinates(self.tasks.objective(task))

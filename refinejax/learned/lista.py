@@ -119,6 +119,11 @@ def shrink(x: Float[Array, " n"], threshold: Any, free: Any) -> Float[Array, " n
     """Return sign(x)·max(|x| − θ, 0), a share ``free`` of the largest entries staying as they are.
 
     Chen et al. (2018), eq. 12; as there, what stays must be above θ too.
+
+    Args:
+        x: shape (n,).
+        threshold: θ; below 0 it counts as 0.
+        free: share of the entries, the largest, that are not shrunk, from 0 to 1.
     """
     size = jnp.abs(x)
     threshold = jnp.maximum(threshold, 0)
@@ -134,6 +139,9 @@ def analytic(matrix: Float[Array, "m n"]) -> Float[Array, "m n"]:
     """Return W with the least ‖WᵀA‖_F among those with w_iᵀa_i = 1 (Liu et al. 2019, eq. 16).
 
     In closed form w_i = (AAᵀ)⁻¹a_i / (a_iᵀ(AAᵀ)⁻¹a_i).
+
+    Args:
+        matrix: A, shape (m, n).
     """
     solved = jnp.linalg.solve(matrix @ matrix.T, matrix)
     return solved / jnp.sum(solved * matrix, axis=0)

@@ -1,4 +1,4 @@
-"""Gradients over a batch of which some may be lost."""
+"""Gradients over a batch, without the parts that are not finite."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,40 +6,51 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from refinejax._core import Scalar
 
 
 class Masked(NamedTuple):
-    """Means over what was finite.
+    """Means over the finite parts of a batch.
 
     Attributes:
         loss: mean loss.
-        gradient: its gradient.
-        kept: of each sample, whether it is in the means, shape (B,).
-        aux: what else the loss returned for each sample, with a leading axis B.
+        gradient: mean gradient, a pytree like the weights.
+        kept: whether each part is in the means, shape (P,).
+        aux: other outputs of each part, with a leading axis P.
     """
 
     loss: Scalar
     gradient: Any
-    kept: Bool[Array, " B"]
+    kept: Bool[Array, " P"]
     aux: PyTree
 
 
-def masked_mean_gradient(
-    loss: Callable[[Any, PRNGKeyArray], Scalar], weights: Any, keys: Array, parts: int
-) -> tuple[Scalar, Any, Scalar]:
-    """Return the mean of a loss over keys, its gradient, and the share of parts that were finite.
+def masked_average(
+    one: Callable[[Any, Any], tuple[tuple[Scalar, PyTree], PyTree]],
+    weights: Any,
+    groups: PyTree,
+    longest: Any = None,
+) -> Masked:
+    """Average loss and gradient over the parts of a batch whose numbers are all finite.
 
-    The gradient of each part of the batch is formed by itself; parts in which it or the loss is
-    NaN or infinite are left out of both means. If all are, both are NaN.
+    A part is left out of both means if its loss or its gradient holds a NaN or an infinity. If all
+    parts are left out, both means are NaN.
 
-    Raises:
-        ValueError: if the keys cannot be divided into so many parts.
+    Args:
+        one: (weights, part) → ((loss, aux), gradient), such as ``jax.value_and_grad`` returns.
+        weights: pytree of floating arrays.
+        groups: pytree with a leading axis P, one part each (see `divide`).
+        longest: largest norm of a part's gradient; longer ones are scaled to it. None: no limit.
+
+    Returns:
+        The means, which parts they contain, and ``aux`` of every part.
     """
-    found = masked_gradient(lambda w, key: (loss(w, key), ()), weights, keys, parts)
-    return found.loss, found.gradient, jnp.mean(found.kept)
+    (values, aux), gradients = jax.vmap(one, in_axes=(None, 0))(weights, groups)
+    kept = finite_lanes((values, gradients))
+    loss, gradient = masked_mean((values, shorten(gradients, longest)), kept)
+    return Masked(loss, gradient, kept, aux)
 
 
 def masked_gradient(
@@ -49,38 +60,46 @@ def masked_gradient(
     parts: int,
     longest: Any = None,
 ) -> Masked:
-    """Do the same for samples that are any pytree with a leading axis, keeping what else is found.
+    """Differentiate the mean loss of each part of a batch, and average the finite parts.
 
     Args:
-        loss: (weights, sample) → (loss, anything else).
+        loss: (weights, sample) → (loss, aux).
         weights: pytree of floating arrays.
         samples: pytree with a leading axis B.
-        parts: of the batch, each of which is left out as a whole.
-        longest: gradient of a part; longer ones are shortened to it. None: none are.
+        parts: P, the number of equal parts; each is kept or left out as a whole.
+        longest: largest norm of a part's gradient; longer ones are scaled to it. None: no limit.
+
+    Returns:
+        As `masked_average`, but ``kept`` and ``aux`` have a leading axis B, one entry a sample.
 
     Raises:
-        ValueError: if the batch cannot be divided into so many parts.
+        ValueError: if ``parts`` does not divide B.
     """
     count = jax.tree.leaves(samples)[0].shape[0]
-    groups = divide(samples, parts)
 
     def mean(weights: Any, group: Any) -> tuple[Scalar, PyTree]:
         losses, aux = jax.vmap(loss, in_axes=(None, 0))(weights, group)
         return jnp.mean(losses), aux
 
-    forward = jax.value_and_grad(mean, has_aux=True)
-    (values, aux), gradients = jax.vmap(forward, in_axes=(None, 0))(weights, groups)
-    kept = finite_lanes((values, gradients))
-    loss_, gradient = masked_mean((values, shorten(gradients, longest)), kept)
-    aux = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), aux)
-    return Masked(loss_, gradient, jnp.repeat(kept, count // parts), aux)
+    found = masked_average(
+        jax.value_and_grad(mean, has_aux=True), weights, divide(samples, parts), longest
+    )
+    aux = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), found.aux)
+    return found._replace(kept=jnp.repeat(found.kept, count // parts), aux=aux)
 
 
 def divide(samples: PyTree, parts: int) -> PyTree:
-    """Divide a leading axis B into (parts, B / parts).
+    """Reshape a leading axis B to (parts, B / parts).
+
+    Args:
+        samples: pytree with a leading axis B.
+        parts: a divisor of B.
+
+    Returns:
+        The same leaves with two leading axes.
 
     Raises:
-        ValueError: if it cannot be.
+        ValueError: if ``parts`` does not divide B.
     """
     count = jax.tree.leaves(samples)[0].shape[0]
     if parts < 1 or count % parts:
@@ -92,7 +111,15 @@ def divide(samples: PyTree, parts: int) -> PyTree:
 
 
 def shorten(gradients: PyTree, longest: Any) -> PyTree:
-    """Scale the gradients along a leading axis to a global norm of at most ``longest``."""
+    """Scale each gradient along a leading axis to a global norm of at most ``longest``.
+
+    Args:
+        gradients: pytree with a leading axis B, one gradient each.
+        longest: the largest norm; None leaves all gradients unchanged.
+
+    Returns:
+        The gradients, in their dtypes.
+    """
     if longest is None:
         return gradients
     norms = jax.vmap(optax.tree.norm)(gradients)
@@ -103,14 +130,29 @@ def shorten(gradients: PyTree, longest: Any) -> PyTree:
 
 
 def finite_lanes(tree: PyTree) -> Bool[Array, " B"]:
-    """Return along the leading axis where no floating number is NaN or infinite."""
+    """Return, for each index of the leading axis, whether all floating numbers are finite.
+
+    Args:
+        tree: pytree with a leading axis B.
+
+    Returns:
+        Shape (B,).
+    """
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     finite = [jnp.all(jnp.isfinite(x.reshape(x.shape[0], -1)), axis=1) for x in leaves]
     return jnp.all(jnp.stack(finite), axis=0)
 
 
 def masked_mean(tree: PyTree, kept: Bool[Array, " B"]) -> PyTree:
-    """Return means along the leading axis over what is kept; NaN if nothing is."""
+    """Return means along the leading axis over the entries that are kept.
+
+    Args:
+        tree: pytree with a leading axis B.
+        kept: which entries count, shape (B,).
+
+    Returns:
+        The means, in the dtypes of the leaves; NaN if no entry is kept.
+    """
     count = jnp.where(jnp.any(kept), jnp.sum(kept), jnp.nan)
 
     def average(leaf: Array) -> Array:

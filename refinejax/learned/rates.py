@@ -9,7 +9,11 @@ from jaxtyping import PyTree
 
 
 class RatesState(NamedTuple):
-    """``taken``: steps so far, a whole number."""
+    """State of `learned_rates`.
+
+    Attributes:
+        taken: steps so far, an integer.
+    """
 
     taken: Any
 

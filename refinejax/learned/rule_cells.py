@@ -100,7 +100,13 @@ class LSTMRule(nnx.Module):
 def through(
     cells: Iterable[Gates], carries: Sequence[Carry], h: Float[Array, "n h"]
 ) -> tuple[Float[Array, "n h"], list[Carry]]:
-    """Return what comes out of one layer after the other, and their memories."""
+    """Return the output of the last layer, and the new hidden states.
+
+    Args:
+        cells: layers in their order.
+        carries: hidden state of each layer.
+        h: input of the first layer, shape (n, h).
+    """
     after = []
     for cell, carry in zip(cells, carries, strict=True):
         carry, h = cell(carry, h)
@@ -109,7 +115,12 @@ def through(
 
 
 def compress(gradient: Float[Array, " n"], p: float) -> Float[Array, "n 2"]:
-    """Return logarithm and sign (Andrychowicz et al. 2016, appendix A)."""
+    """Return logarithm and sign (Andrychowicz et al. 2016, appendix A).
+
+    Args:
+        gradient: shape (n,).
+        p: |g| below exp(−p) is told by g·exp(p) instead of its logarithm.
+    """
     size = jnp.abs(gradient)
     large = size >= math.exp(-p)
     known = jnp.log(jnp.where(large, size, 1)) / p
@@ -228,7 +239,11 @@ class MLPRule(nnx.Module):
 
 
 def root(square: Array) -> Array:
-    """Return √square, not quite 0, whose derivative is finite at 0."""
+    """Return √square plus a tiny number, whose derivative at 0 is finite.
+
+    Args:
+        square: numbers of 0 or more.
+    """
     return jnp.sqrt(square + _ZERO) + 1e-12
 
 

@@ -39,6 +39,13 @@ def learning_rate(schedule: str, peak: Any, step: Any, warmup: Any, steps: Any) 
     ``peak·f((step − warmup)/(steps − warmup))``, where f falls from 1 to 0, linearly or as
     (1 + cos πx)/2 (Loshchilov & Hutter, arXiv:1608.03983, equation 5), or stays at 1. Where the
     warmup takes all steps or more, f falls in one step after it.
+
+    Args:
+        schedule: "constant", "cosine" or "linear".
+        peak: the highest rate.
+        step: of the training, from 0.
+        warmup: steps until the peak.
+        steps: of the whole training.
     """
     dtype = jnp.result_type(float)
     step, warmup, steps = (jnp.asarray(x, dtype) for x in (step, warmup, steps))

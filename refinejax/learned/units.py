@@ -15,7 +15,8 @@ class Units(struct.PyTreeNode):
     """x = middle + half·u; where bounds are infinite, x = u.
 
     Attributes:
-        middle, half: shape (n,).
+        middle: of the bounds, shape (n,); 0 where they are infinite.
+        half: half their distance, shape (n,); 1 where they are infinite.
         unravel: from flat params to those of the objective; static.
     """
 
@@ -24,16 +25,29 @@ class Units(struct.PyTreeNode):
     unravel: Callable[[Array], Any] = struct.field(pytree_node=False)
 
     def encode(self, params: Any) -> Float[Array, " n"]:
-        """Return u."""
+        """Return u, shape (n,).
+
+        Args:
+            params: those of the objective.
+        """
         return (ravel_pytree(params)[0] - self.middle) / self.half
 
     def decode(self, u: Float[Array, " n"]) -> Any:
-        """Return the params at u."""
+        """Return the params at u.
+
+        Args:
+            u: shape (n,).
+        """
         return self.unravel(self.middle + self.half * u)
 
 
 def units_of(objective: Any, params: Any) -> Units:
-    """Return the units of an objective, by its bounds."""
+    """Return the units of an objective, by its bounds.
+
+    Args:
+        objective: with or without bounds.
+        params: a point of it.
+    """
     flat, unravel = ravel_pytree(params)
     low, high = box(objective, params, flat)
     finite = jnp.isfinite(high - low)

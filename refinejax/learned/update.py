@@ -67,8 +67,8 @@ class LearnedUpdate(Refiner):
     Attributes:
         network: (reading, hidden) → (Δ, hidden), Δ in the units of ``reading.params``;
             ``network.begin()`` gives the first hidden state.
-        reads: what the network sees of ``objective.residual(params)``, say `Phasors()`; or None for
-            nothing. Static, and hashable.
+        reads: how the network reads ``objective.residual(params)``, say `Relative()`; None: it does
+            not. Static, and hashable.
         slope: whether the network reads the gradient; static.
         relative: whether steps are in proportion to the root of the loss, Δ = √L·network(…):
             where the residual is linear and the network is told its direction (`Relative`), such a
@@ -164,7 +164,11 @@ class LearnedUpdate(Refiner):
 
 
 def unguarded(refiner: Refiner) -> Refiner:
-    """Return the refiner without its guard, for training; others as they are."""
+    """Return a `LearnedUpdate` without its guard, for training; any other refiner unchanged.
+
+    Args:
+        refiner: any refiner.
+    """
     return refiner.replace(guarded=False) if isinstance(refiner, LearnedUpdate) else refiner
 
 

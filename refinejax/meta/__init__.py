@@ -1,8 +1,7 @@
 """Meta-learning: initializations and update rules learned from a distribution of tasks.
 
 An inner loop (`Trajectory`: a refiner on its way; `Adaptation`: a few steps from params that are
-learned) says what is unrolled; an estimator gives the gradient by what is learned; `meta_train`
-trains it.
+learned) is unrolled; an estimator gives the gradient by the meta-params; `meta_train` trains them.
 """
 
 from refinejax.meta.adaptation import Adaptation as Adaptation

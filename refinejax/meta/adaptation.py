@@ -15,7 +15,7 @@ from refinejax.tasks.distribution import judge
 
 
 class Learner(struct.PyTreeNode):
-    """What is learned: where to begin, and how to go on.
+    """Meta-params of an `Adaptation`: where to begin, and how to go on.
 
     Attributes:
         params: at the start of every task.
@@ -108,7 +108,11 @@ class Adaptation(struct.PyTreeNode):
             )
 
     def at(self, step: Any) -> "Adaptation":
-        """Return it as it is in that step of a training: its weights are annealed."""
+        """Return the loop at a step of the training: its weights are annealed.
+
+        Args:
+            step: of the training, from 0.
+        """
         if not self.anneal:
             return self
         weights = jnp.asarray(self.weights, float)
@@ -173,7 +177,11 @@ class Adaptation(struct.PyTreeNode):
         return judge(self.tasks, task)(self.adapted(state))
 
     def adapted(self, state: tuple[State, PyTree]) -> PyTree:
-        """Return the params where the refiner stands."""
+        """Return the params at which the refiner is.
+
+        Args:
+            state: of the loop.
+        """
         inner, fixed = state
         return {**fixed, **inner.params} if self.adapts else inner.params
 
@@ -213,7 +221,14 @@ class Adaptation(struct.PyTreeNode):
 
 
 def adapt(inner: Adaptation, meta: Learner, task: PyTree, key: PRNGKeyArray) -> PyTree:
-    """Return the params after all steps of an adaptation."""
+    """Return the params after all steps of an adaptation.
+
+    Args:
+        inner: the loop.
+        meta: meta-params.
+        task: the task.
+        key: of the start and the steps.
+    """
     first, run = jax.random.split(key)
     state = inner.begin(meta, task, first)
 

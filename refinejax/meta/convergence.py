@@ -10,6 +10,7 @@ from refinejax._core import Scalar
 from refinejax.meta.inner import scores
 
 DIVERGED = 10.0  # times the score at the start
+MEASURES = ("plain", "log", "relative", "last", "log_last")
 
 
 def traces(
@@ -30,19 +31,23 @@ def traces(
 
 
 def mean_score(scores: Float[Array, "n k"], by: str) -> Scalar:
-    """Return what is trained, from traces: a mean over tasks and steps, or after the last step.
+    """Return the loss of a validation: one number from the traces of many tasks.
 
-    What diverges counts as 10 times the start.
+    A score above 10 times the score at the start counts as 10 times that score.
 
     Args:
         scores: of each task, at the start and after each step.
-        by: "plain", "log" or "relative", as the scale of a `Trajectory`, or "last".
+        by: "plain", "log" or "relative": mean over tasks and steps, scaled as in a `Trajectory`;
+            "last": mean score after the last step; "log_last": mean of its logarithm.
+
+    Returns:
+        The loss, a scalar.
     """
     start, after = scores[:, :1], scores[:, 1:]
     capped = jnp.where(after < DIVERGED * start, after, DIVERGED * start)
-    if by == "last":
-        return jnp.mean(capped[:, -1])
-    if by == "log":
+    if by in ("last", "log_last"):
+        capped = capped[:, -1]
+    if by in ("log", "log_last"):
         return jnp.mean(jnp.log(jnp.maximum(capped, 1e-30)))
     return jnp.mean(capped / start if by == "relative" else capped)
 
@@ -56,7 +61,8 @@ def convergence(scores: Float[Array, "n k"], target: Any) -> dict[str, Scalar]:
 
     Returns:
         ``final``: mean score after the last step, over those that are finite; ``log_final``: mean
-        of its logarithm, infinite ones at 10 times the start; ``steps``: mean number of steps to
+        of its logarithm, infinite ones at 10 times the start; ``log_median``: its median;
+        ``steps``: mean number of steps to
         the target, k where it is not reached; ``reached``: share that reach it; ``diverged``: share
         that end at 10 times the start or more, or not at a number.
     """
@@ -67,9 +73,11 @@ def convergence(scores: Float[Array, "n k"], target: Any) -> dict[str, Scalar]:
     lost = ~(final < DIVERGED * start)
     capped = jnp.where(lost, DIVERGED * start, final)
     finite = jnp.isfinite(final)
+    logs = jnp.log(jnp.maximum(capped, 1e-30))
     return {
         "final": jnp.sum(jnp.where(finite, final, 0)) / jnp.sum(finite),
-        "log_final": jnp.mean(jnp.log(jnp.maximum(capped, 1e-30))),
+        "log_final": jnp.mean(logs),
+        "log_median": jnp.median(logs),
         "steps": jnp.mean(steps.astype(final.dtype)),
         "reached": jnp.mean(reached),
         "diverged": jnp.mean(lost),

@@ -24,7 +24,7 @@ class Curriculum(struct.PyTreeNode):
     distribution does not put into its tasks are those of now.
 
     Attributes:
-        easy: distribution of tasks like that of the inner loop: the same sizes, other numbers.
+        easy: task distribution like the one of the inner loop: the same sizes, other numbers.
         steps: from d = 0 to 1.
         threshold: of the loss, for "success".
         by: "schedule" or "success"; static.
@@ -44,7 +44,10 @@ class Curriculum(struct.PyTreeNode):
             raise ValueError(f"by: expected one of {', '.join(WAYS)}, got {self.by!r}")
 
     def check(self, hard: Any) -> None:
-        """Insist on distributions that can be interpolated, in steps.
+        """Raise `ValueError` unless the distributions can be interpolated, in steps.
+
+        Args:
+            hard: the distribution to be learned.
 
         Raises:
             ValueError: if they are of other kinds or sizes, or there is no step.
@@ -57,7 +60,12 @@ class Curriculum(struct.PyTreeNode):
             )
 
     def tasks(self, hard: Any, difficulty: Scalar) -> Any:
-        """Return the distribution of such a difficulty."""
+        """Return the distribution at difficulty d.
+
+        Args:
+            hard: the distribution to be learned.
+            difficulty: d, from 0 to 1.
+        """
 
         def between(easy: Any, hard: Any) -> Array:
             easy = jnp.asarray(easy)
@@ -68,11 +76,21 @@ class Curriculum(struct.PyTreeNode):
         return jax.tree.map(between, self.easy, hard)
 
     def difficulty(self, step: Any, reached: Float[Array, ""]) -> Scalar:
-        """Return d at a step, ``reached`` being what `advance` last returned (0 at first)."""
+        """Return the difficulty d at a step.
+
+        Args:
+            step: of the training, from 0.
+            reached: the last return value of `advance`, 0 at first.
+        """
         if self.by == "success":
             return reached
         return jnp.clip(jnp.asarray(step, jnp.float32) / self.steps, 0, 1)
 
     def advance(self, reached: Float[Array, ""], loss: Scalar) -> Float[Array, ""]:
-        """Return what "success" has reached after a step with this loss."""
+        """Return the difficulty that "success" has reached after a step.
+
+        Args:
+            reached: its last return value, 0 at first.
+            loss: of the step.
+        """
         return jnp.clip(reached + (loss < self.threshold) / self.steps, 0, 1).astype(jnp.float32)

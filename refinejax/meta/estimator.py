@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._checks import check_positive
 from refinejax._core import Scalar
-from refinejax.learned.masked import divide, finite_lanes, masked_mean, shorten
+from refinejax.learned.masked import divide, masked_average
 
 Metrics = dict[str, Scalar]
 
@@ -26,28 +26,49 @@ class Estimator(struct.PyTreeNode, abc.ABC):
     loss or gradient is NaN or infinite are left out of both means, and counted.
 
     Attributes:
-        inner: what is unrolled.
+        inner: the inner loop that is unrolled.
     """
 
     inner: Any
 
     def init(self, key: PRNGKeyArray) -> PyTree:
-        """Return the first meta-params."""
+        """Return the first meta-params.
+
+        Args:
+            key: of the random numbers.
+        """
         return self.inner.init(key)
 
     @abc.abstractmethod
     def begin(self, meta: PyTree, key: PRNGKeyArray) -> PyTree:
-        """Return the memory."""
+        """Return the memory.
+
+        Args:
+            meta: meta-params.
+            key: of the first tasks.
+        """
 
     @abc.abstractmethod
     def update(
         self, meta: PyTree, memory: PyTree, key: PRNGKeyArray
     ) -> tuple[Scalar, PyTree, PyTree, Metrics]:
-        """Return loss, gradient, memory, and numbers to be logged."""
+        """Return loss, gradient, memory and numbers for the log.
+
+        Args:
+            meta: meta-params.
+            memory: of the last update, or from `begin`.
+            key: of the tasks and the episodes.
+        """
 
     @abc.abstractmethod
     def __call__(self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray) -> tuple[Scalar, PyTree]:
-        """Return loss and gradient of whole episodes."""
+        """Return loss and gradient of whole episodes.
+
+        Args:
+            meta: meta-params.
+            tasks: with a leading axis.
+            keys: one for each task.
+        """
 
 
 class Fresh(Estimator):
@@ -102,7 +123,13 @@ class Fresh(Estimator):
     def estimate(
         self, meta: PyTree, tasks: PyTree, keys: PRNGKeyArray
     ) -> tuple[Scalar, PyTree, Scalar]:
-        """Return loss, gradient, and the share of parts that were finite."""
+        """Return loss, gradient, and the share of parts that were finite.
+
+        Args:
+            meta: meta-params.
+            tasks: with a leading axis.
+            keys: one for each task.
+        """
 
     def average(
         self,
@@ -110,15 +137,26 @@ class Fresh(Estimator):
         meta: PyTree,
         samples: PyTree,
     ) -> tuple[Scalar, PyTree, Scalar]:
-        """Average ``one(meta, part) → (loss, gradient)`` over parts of the samples."""
+        """Average loss and gradient over equal parts of the samples.
+
+        Args:
+            one: (meta, part) → (loss, gradient).
+            meta: meta-params.
+            samples: pytree with a leading axis.
+
+        Returns:
+            Mean loss and gradient over the finite parts, and their share.
+        """
         count = jax.tree.leaves(samples)[0].shape[0]
         samples = divide(samples, count if self.parts is None else self.parts)
         samples = over_devices(samples, self.mesh, axes=2)
-        found = jax.vmap(one, in_axes=(None, 0))(meta, samples)
-        kept = finite_lanes(found)
-        loss, gradients = found
-        loss, gradient = masked_mean((loss, shorten(gradients, self.clip)), kept)
-        return loss, gradient, jnp.mean(kept)
+
+        def without_aux(meta: PyTree, part: PyTree) -> tuple[tuple[Scalar, PyTree], PyTree]:
+            loss, gradient = one(meta, part)
+            return (loss, ()), gradient
+
+        found = masked_average(without_aux, meta, samples, self.clip)
+        return found.loss, found.gradient, jnp.mean(found.kept)
 
 
 class EachTask(Fresh):
@@ -137,16 +175,25 @@ class EachTask(Fresh):
 
     @abc.abstractmethod
     def one(self, meta: PyTree, task: PyTree, key: PRNGKeyArray) -> tuple[Scalar, PyTree]:
-        """Return loss and gradient of one task."""
+        """Return loss and gradient of one task.
+
+        Args:
+            meta: meta-params.
+            task: one task.
+            key: of the episode.
+        """
 
 
 def over_devices(tree: PyTree, mesh: Mesh | None, axes: int = 1) -> PyTree:
-    """Divide a leading axis over the devices of a mesh; without one leave all as it is.
+    """Divide a leading axis over the devices of a mesh.
 
     Args:
-        tree: leaves have the axes.
-        mesh: whose first axis is used.
-        axes: how many leading ones there are to choose from: the first that can be divided is.
+        tree: pytree of arrays.
+        mesh: devices; its first axis is used. None leaves the tree unchanged.
+        axes: leading axes to choose from; the first whose size the devices divide is taken.
+
+    Returns:
+        The same arrays, with a constraint on their sharding.
 
     Raises:
         ValueError: if none can be.

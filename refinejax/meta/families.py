@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from refinejax._checks import check_above_zero
@@ -26,46 +27,113 @@ def maml(
     steps: int = 1,
     weights: Any = None,
     anneal: int = 0,
-    **options: Any,
+    batch: int = 32,
+    parts: int | None = None,
+    clip: Any = None,
+    segment: int = 0,
+    mesh: Mesh | None = None,
 ) -> FullUnroll:
     """Return MAML: the gradient through all steps of any refiner (Finn et al. 2017, algorithm 1).
 
     Args:
-        tasks: distribution of tasks with a ``query``.
+        tasks: task distribution with a ``query``.
         refiner: takes the steps, say ``Gradient(optax.sgd, {"learning_rate": 0.01})``; Adam needs
             ``eps_root`` above 0, as its derivative at a gradient of 0 is infinite without.
-        steps: how many.
-        weights: of the query loss after each step (MAML++), as many as steps; None: only the last
-            counts.
+        steps: of the refiner on each task.
+        weights: of the query loss after each step (MAML++), as many as steps; None: only the loss
+            after the last step counts.
         anneal: steps of a training in which the weights move to the last loss alone (MAML++); 0:
             they stay.
-        options: of `FullUnroll`: batch, parts, clip, segment, mesh.
+        batch: tasks of an update.
+        parts: equal parts of the batch, each left out as a whole if it is not finite; None: each
+            task by itself.
+        clip: largest norm of a part's gradient; None: no limit.
+        segment: steps that the reverse pass computes again, see `FullUnroll`.
+        mesh: devices over which the batch is divided.
+
+    Returns:
+        The estimator.
+
+    Raises:
+        ValueError: names the argument that does not fit.
     """
     weights = _weights(weights)
     inner = Adaptation(tasks, refiner, weights, anneal=anneal, horizon=steps)
-    return FullUnroll(inner, **options)
+    return FullUnroll(inner, batch=batch, parts=parts, clip=clip, segment=segment, mesh=mesh)
 
 
-def fomaml(tasks: Any, refiner: Refiner, **options: Any) -> FullUnroll:
-    """Return first-order MAML: Hessians are left out (Finn et al. 2017, §5.2).
+def fomaml(
+    tasks: Any,
+    refiner: Refiner,
+    *,
+    steps: int = 1,
+    weights: Any = None,
+    anneal: int = 0,
+    batch: int = 32,
+    parts: int | None = None,
+    clip: Any = None,
+    segment: int = 0,
+    mesh: Mesh | None = None,
+) -> FullUnroll:
+    """Return first-order MAML, which leaves the Hessians out (Finn et al. 2017, §5.2).
 
-    Arguments are those of `maml`, but for the refiner: one that needs a residual, as
-    Levenberg–Marquardt, cannot take its steps, which are by the gradient alone.
+    Args:
+        tasks: as for `maml`.
+        refiner: as for `maml`, but one that steps by the gradient alone: Levenberg–Marquardt, which
+            needs a residual, cannot.
+        steps: as for `maml`.
+        weights: as for `maml`.
+        anneal: as for `maml`.
+        batch: as for `maml`.
+        parts: as for `maml`.
+        clip: as for `maml`.
+        segment: as for `maml`.
+        mesh: as for `maml`.
+
+    Returns:
+        The estimator.
     """
-    whole = maml(tasks, refiner, **options)
-    return whole.replace(inner=whole.inner.replace(second_order=False))
+    weights = _weights(weights)
+    inner = Adaptation(tasks, refiner, weights, anneal=anneal, horizon=steps, second_order=False)
+    return FullUnroll(inner, batch=batch, parts=parts, clip=clip, segment=segment, mesh=mesh)
 
 
 def anil(
-    tasks: Any, refiner: Refiner, *, head: str | tuple[str, ...] = ("head",), **options: Any
+    tasks: Any,
+    refiner: Refiner,
+    *,
+    head: str | tuple[str, ...] = ("head",),
+    steps: int = 1,
+    weights: Any = None,
+    anneal: int = 0,
+    batch: int = 32,
+    parts: int | None = None,
+    clip: Any = None,
+    segment: int = 0,
+    mesh: Mesh | None = None,
 ) -> FullUnroll:
     """Return ANIL: steps move the head alone (Raghu et al. 2020, arXiv:1909.09157, §4).
 
-    Arguments are those of `maml`, and ``head``: names of the entries of the params that are moved.
+    Args:
+        tasks: as for `maml`; their params are a mapping.
+        refiner: as for `maml`.
+        head: names of the entries of the params that the refiner moves.
+        steps: as for `maml`.
+        weights: as for `maml`.
+        anneal: as for `maml`.
+        batch: as for `maml`.
+        parts: as for `maml`.
+        clip: as for `maml`.
+        segment: as for `maml`.
+        mesh: as for `maml`.
+
+    Returns:
+        The estimator.
     """
     names = (head,) if isinstance(head, str) else tuple(head)
-    whole = maml(tasks, refiner, **options)
-    return whole.replace(inner=whole.inner.replace(adapts=names))
+    weights = _weights(weights)
+    inner = Adaptation(tasks, refiner, weights, anneal=anneal, adapts=names, horizon=steps)
+    return FullUnroll(inner, batch=batch, parts=parts, clip=clip, segment=segment, mesh=mesh)
 
 
 def meta_sgd(
@@ -76,22 +144,62 @@ def meta_sgd(
     per_step: bool = False,
     weights: Any = None,
     anneal: int = 0,
-    **options: Any,
+    batch: int = 32,
+    parts: int | None = None,
+    clip: Any = None,
+    segment: int = 0,
+    mesh: Mesh | None = None,
 ) -> FullUnroll:
-    """Return Meta-SGD: a learning rate for each param is learned too (Li et al. 2017, algorithm 1).
+    """Return Meta-SGD, which also learns a learning rate for each param (Li et al. 2017, alg. 1).
 
-    Arguments are those of `maml`, and ``rate``, the first learning rate; ``per_step``: each step
-    has rates of its own (MAML++).
+    Args:
+        tasks: as for `maml`.
+        rate: the first learning rate of all params.
+        steps: as for `maml`.
+        per_step: whether each step has rates of its own (MAML++).
+        weights: as for `maml`.
+        anneal: as for `maml`.
+        batch: as for `maml`.
+        parts: as for `maml`.
+        clip: as for `maml`.
+        segment: as for `maml`.
+        mesh: as for `maml`.
+
+    Returns:
+        The estimator.
     """
     learned = FirstRates(rate, steps if per_step else 0)
     weights = _weights(weights)
     inner = Adaptation(tasks, weights=weights, anneal=anneal, learned=learned, horizon=steps)
-    return FullUnroll(inner, **options)
+    return FullUnroll(inner, batch=batch, parts=parts, clip=clip, segment=segment, mesh=mesh)
 
 
-def reptile(tasks: Any, refiner: Refiner, *, steps: int = 5, **options: Any) -> Reptile:
-    """Return Reptile: toward where the steps end (Nichol et al. 2018, algorithm 1)."""
-    return Reptile(Adaptation(tasks, refiner, horizon=steps), **options)
+def reptile(
+    tasks: Any,
+    refiner: Refiner,
+    *,
+    steps: int = 5,
+    batch: int = 32,
+    parts: int | None = None,
+    clip: Any = None,
+    mesh: Mesh | None = None,
+) -> Reptile:
+    """Return Reptile: toward where the steps end (Nichol et al. 2018, algorithm 1).
+
+    Args:
+        tasks: as for `maml`.
+        refiner: as for `maml`; its steps are not differentiated.
+        steps: as for `maml`.
+        batch: as for `maml`.
+        parts: as for `maml`.
+        clip: as for `maml`.
+        mesh: as for `maml`.
+
+    Returns:
+        The estimator.
+    """
+    inner = Adaptation(tasks, refiner, horizon=steps)
+    return Reptile(inner, batch=batch, parts=parts, clip=clip, mesh=mesh)
 
 
 def imaml(
@@ -101,16 +209,33 @@ def imaml(
     strength: Any = 1.0,
     steps: int = 16,
     iterations: int = 5,
-    **options: Any,
+    batch: int = 32,
+    parts: int | None = None,
+    clip: Any = None,
+    mesh: Mesh | None = None,
 ) -> Implicit:
     """Return iMAML: the gradient of where the steps end, not of the way (Rajeswaran et al. 2019).
 
-    Arguments are those of `fomaml`, and ``strength``: λ, by which params are held to the start;
-    ``iterations``: of conjugate gradients.
+    Args:
+        tasks: as for `maml`.
+        refiner: as for `fomaml`.
+        strength: λ of the term ½λ‖x − x₀‖² that holds params to the start.
+        steps: as for `maml`.
+        iterations: of conjugate gradients.
+        batch: as for `maml`.
+        parts: as for `maml`.
+        clip: as for `maml`.
+        mesh: as for `maml`.
+
+    Returns:
+        The estimator.
+
+    Raises:
+        ValueError: for a strength that is not above 0.
     """
     check_above_zero("strength", strength)
     inner = Adaptation(tasks, refiner, proximal=strength, horizon=steps)
-    return Implicit(inner, iterations=iterations, **options)
+    return Implicit(inner, iterations=iterations, batch=batch, parts=parts, clip=clip, mesh=mesh)
 
 
 def _weights(weights: Any) -> Any:

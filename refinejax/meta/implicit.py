@@ -17,7 +17,8 @@ class Implicit(EachTask):
 
     (I + ∇²g(φ)/λ)⁻¹ ∇f(φ), by conjugate gradients (Rajeswaran et al. 2019, arXiv:1909.04630, eq. 6
     and algorithm 2), with g the objective, f the query and λ ``inner.proximal``. φ is where the
-    refiner ends: the error of the gradient follows that of φ. Memory does not grow with the steps.
+    refiner ends: the error of the gradient follows the error of φ. Memory does not grow with the
+    steps.
 
     Attributes:
         iterations: of conjugate gradients; static.

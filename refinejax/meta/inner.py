@@ -1,4 +1,4 @@
-"""What is unrolled: the protocol of inner loops, and how they are run."""
+"""The protocol of inner loops, and how they are unrolled."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -53,11 +53,11 @@ class InnerLoop(Protocol):
         ...
 
     def loss(self, meta: PyTree, task: PyTree, state: PyTree, count: Int[Array, ""]) -> Scalar:
-        """Return what is trained, of the state after step ``count`` (from 0)."""
+        """Return the loss that is trained, of the state after step ``count`` (from 0)."""
         ...
 
     def score(self, task: PyTree, state: PyTree) -> Scalar:
-        """Return what is reported: a loss as it is, without logarithms, weights or penalties."""
+        """Return the loss that is reported, without logarithms, weights or penalties."""
         ...
 
 
@@ -86,6 +86,9 @@ def advance_steps(
         length: steps from this number on do not count; None: all do.
         segment: steps whose inside is not kept for the reverse pass but computed again
             (`jax.checkpoint`); 0: all is kept.
+
+    Returns:
+        The state after the steps, and the mean loss over those that count, or the last loss.
     """
 
     def advance(state: Any, t: Any) -> Any:
@@ -124,7 +127,16 @@ def _scan(
 
 
 def draw_length(inner: Any, window: int, key: PRNGKeyArray) -> Int[Array, ""]:
-    """Draw how long an episode is: a multiple of the window, log-uniform from the shortest."""
+    """Draw how long an episode is: a multiple of the window, log-uniform from the shortest.
+
+    Args:
+        inner: the inner loop.
+        window: steps of an update; static.
+        key: of the draw.
+
+    Returns:
+        The length in steps.
+    """
     most = inner.horizon // window
     if inner.shortest is None:
         return jnp.int32(most * window)
@@ -135,7 +147,12 @@ def draw_length(inner: Any, window: int, key: PRNGKeyArray) -> Int[Array, ""]:
 
 
 def mean_length(inner: Any, window: int) -> float:
-    """Return the mean of what `draw_length` draws."""
+    """Return the mean length that `draw_length` draws.
+
+    Args:
+        inner: the inner loop.
+        window: steps of an update.
+    """
     most = inner.horizon // window
     if inner.shortest is None:
         return float(most * window)
@@ -145,7 +162,14 @@ def mean_length(inner: Any, window: int) -> float:
 
 
 def scores(inner: Any, meta: Any, key: PRNGKeyArray, steps: int) -> Float[Array, " k"]:
-    """Return the scores at the start and after each of so many steps of a task drawn by ``key``."""
+    """Return the scores at the start and after each step on one random task.
+
+    Args:
+        inner: the inner loop; its ``deployed()``, if there is one, is run.
+        meta: meta-params.
+        key: of the task and the episode.
+        steps: how many; static.
+    """
     deployed = getattr(inner, "deployed", None)
     inner = inner if deployed is None else deployed()
     one, two = jax.random.split(key)

@@ -13,7 +13,7 @@ class Reptile(EachTask):
     """θ − φ, φ where a few steps on a task end, in place of a gradient.
 
     Nichol et al. (2018, arXiv:1803.02999), algorithm 1: descent along it with a rate ε is
-    θ ← θ + ε(φ − θ). The loss that is reported is that of the query.
+    θ ← θ + ε(φ − θ). The reported loss is the loss of the query.
 
     Raises:
         ValueError: for an inner loop that is no `Adaptation` with a given refiner, or one with

@@ -1,5 +1,6 @@
 """Meta-training: an estimator of the gradient, the common loop, and tasks that are held out."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from refinejax._checks import check_positive
 from refinejax._core import Scalar
-from refinejax.meta.convergence import convergence, mean_score, traces
+from refinejax.batch.execution import Execution
+from refinejax.meta.convergence import MEASURES, convergence, mean_score, traces
 from refinejax.meta.curriculum import Curriculum
 from refinejax.meta.estimator import Estimator
 from refinejax.meta.trajectory import Trajectory
@@ -35,9 +37,8 @@ class MetaTraining(struct.PyTreeNode):
         first: meta-params to begin with; None: those of the inner loop.
         steps: of a validation; static.
         count: tasks of a validation; static.
-        by: what the loss of a validation is: mean over steps of the score ("plain"), of its
-            logarithm ("log") or of its ratio to the start ("relative"), as in a `Trajectory`, or
-            the score after the last step ("last"); static.
+        validate_by: measure that is the loss of a validation, one of `convergence.MEASURES`;
+            static.
     """
 
     estimator: Estimator
@@ -48,7 +49,7 @@ class MetaTraining(struct.PyTreeNode):
     first: PyTree = None
     steps: int = struct.field(pytree_node=False, default=20)
     count: int = struct.field(pytree_node=False, default=256)
-    by: str = struct.field(pytree_node=False, default="last")
+    validate_by: str = struct.field(pytree_node=False, default="last")
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         """Return the first meta-params."""
@@ -62,7 +63,14 @@ class MetaTraining(struct.PyTreeNode):
     def renew(
         self, weights: PyTree, memory: tuple[PyTree, Scalar], step: Any, key: PRNGKeyArray
     ) -> tuple[PyTree, Scalar]:
-        """Return the memory after a step that was skipped: new episodes, the same difficulty."""
+        """Return the memory after a step that was skipped: new episodes, the same difficulty.
+
+        Args:
+            weights: meta-params.
+            memory: before the step.
+            step: of the training.
+            key: of the new episodes.
+        """
         reached = memory[1]
         return self._estimator(step, reached).begin(weights, key), reached
 
@@ -81,7 +89,7 @@ class MetaTraining(struct.PyTreeNode):
     def validate(self, weights: PyTree, key: PRNGKeyArray) -> dict[str, Scalar]:
         """Return measures of `convergence` on held-out tasks, and on the others by name."""
         found = traces(self.validation, weights, key, count=self.count, steps=self.steps)
-        result = {"loss": mean_score(found, self.by), **convergence(found, self.target)}
+        result = {"loss": mean_score(found, self.validate_by), **convergence(found, self.target)}
         for name, inner in self.others.items():
             other = traces(inner, weights, key, count=self.count, steps=self.steps)
             measured = convergence(other, self.target)
@@ -109,8 +117,27 @@ def meta_task(
     count: int = 256,
     mesh: Mesh | None = None,
     initial: PyTree = None,
+    validate_by: str | None = None,
 ) -> MetaTraining:
-    """Return what `refinejax.training.train` trains; see `meta_train` for the arguments."""
+    """Return the `TrainingTask` of a meta-training.
+
+    Args:
+        estimator: as for `meta_train`.
+        others: as for `meta_train`.
+        curriculum: as for `meta_train`.
+        target: as for `meta_train`.
+        steps: as for `meta_train`.
+        count: as for `meta_train`.
+        mesh: devices over which the tasks of an update are divided, along its first axis.
+        initial: as for `meta_train`.
+        validate_by: as for `meta_train`.
+
+    Returns:
+        The task, for `refinejax.training.train`.
+
+    Raises:
+        ValueError: names the argument that does not fit.
+    """
     if not isinstance(estimator, Estimator):
         raise ValueError(
             f"estimator: expected FullUnroll, pes(...), maml(...) or the like, got "
@@ -118,6 +145,8 @@ def meta_task(
         )
     if not isinstance(others or {}, Mapping):
         raise ValueError(f"others: expected distributions by name, got {type(others).__name__}")
+    if validate_by is not None and validate_by not in MEASURES:
+        raise ValueError(f"validate_by: expected one of {', '.join(MEASURES)}, got {validate_by!r}")
     for name, number in (("steps", steps), ("count", count)):
         if number is not None:
             check_positive(name, number)
@@ -147,54 +176,80 @@ def meta_task(
         initial,
         steps=inner.horizon if steps is None else steps,
         count=count,
-        by=inner.scale if isinstance(inner, Trajectory) and inner.whole else "last",
+        validate_by=_measure(inner) if validate_by is None else validate_by,
     )
+
+
+def _measure(inner: Any) -> str:
+    """Return the measure of `mean_score` that equals the loss of the training."""
+    return inner.scale if isinstance(inner, Trajectory) and inner.whole else "last"
+
+
+def _mesh(execution: Execution | None) -> Mesh | None:
+    """Return the mesh; no other option applies, as the estimator holds the sizes."""
+    if execution is None:
+        return None
+    options = dataclasses.asdict(dataclasses.replace(execution, mesh=None))
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"execution: a meta-training takes mesh alone, got {name}={value!r}; sizes such as "
+                "batch and lanes are fields of the estimator"
+            )
+    return execution.mesh
 
 
 def meta_train(
     estimator: Estimator,
     config: TrainingConfig,
-    folder: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     *,
     others: Mapping[str, Any] | None = None,
     curriculum: Curriculum | None = None,
     target: Any = 0.1,
     steps: int | None = None,
     count: int = 256,
-    mesh: Mesh | None = None,
+    execution: Execution | None = None,
     initial: PyTree = None,
+    validate_by: str | None = None,
     description: Mapping[str, Any] | None = None,
-    resume: bool = False,
     progress: bool = False,
+    time_limit: float | None = None,
 ) -> Trained:
     """Train meta-params by an estimator of their gradient: `train` on tasks drawn on the way.
 
     Training and validation draw from parts of the distribution that share no task (see
     `problems.tasks.Split`). Validation notes how fast and how far held-out tasks converge
-    (`convergence`), in the log as ``validation_steps``, ``validation_final`` … The meta-params that
-    were best by what is trained, on held-out tasks, are returned; early stopping, checkpoints and
-    exact resume are those of `train`.
+    (`convergence`), in the log as ``validation_steps``, ``validation_final`` … The meta-params
+    with the lowest validation loss are returned. Early stopping, checkpoints and exact resume work
+    as in `train`.
 
     Args:
         estimator: `FullUnroll`, `TruncatedUnroll`, `Antithetic`, what `maml` returns …
         config: how to train.
-        folder: for checkpoints and the log; None for neither.
+        checkpoint: as for `train`, whose rule of resume holds here too.
         others: distributions out of the one that is trained on, by name, to validate on too.
         curriculum: the way to the tasks.
         target: share of the score at the start, the steps to which are counted.
         steps: of a validation; by default the horizon.
         count: tasks of a validation.
-        mesh: devices over which the tasks of a step are divided, along its first axis; validations
-            run on one.
+        execution: how; of its options ``mesh`` alone applies: devices over which the tasks of a
+            step are divided, along its first axis. Validations run on one device.
         initial: meta-params to begin with, say of an earlier training; by default those of the
             inner loop.
+        validate_by: measure by which the best meta-params are chosen: "plain", "log", "relative",
+            "last" or "log_last" (see `mean_score`); by default the loss of the training.
         description: as for `train`.
-        resume: as for `train`.
         progress: as for `train`.
+        time_limit: as for `train`.
+
+    Returns:
+        The outcome; its weights are the best meta-params by validation.
 
     Raises:
-        ValueError: as `train`, and for what is no estimator, a curriculum that begins with another
-            kind of tasks, a batch that cannot be divided over the mesh.
+        ValueError: as `train`, and for an argument that is no estimator, a curriculum that begins
+            with another kind of tasks, an option of execution that does not apply, a batch that the
+            devices of the mesh do not divide.
         OSError: if the folder cannot be written.
     """
     task = meta_task(
@@ -204,7 +259,15 @@ def meta_train(
         target=target,
         steps=steps,
         count=count,
-        mesh=mesh,
+        mesh=_mesh(execution),
         initial=initial,
+        validate_by=validate_by,
     )
-    return train(task, config, folder, description=description, resume=resume, progress=progress)
+    return train(
+        task,
+        config,
+        checkpoint,
+        description=description,
+        progress=progress,
+        time_limit=time_limit,
+    )

@@ -23,7 +23,7 @@ class Way(struct.PyTreeNode):
 
     Attributes:
         state: of the refiner.
-        first: f(x₀), of what is trained.
+        first: f(x₀), of the loss that is trained.
         moved: squared length of the last step.
     """
 
@@ -37,7 +37,7 @@ class Trajectory(struct.PyTreeNode):
 
     The mean over steps of h(f(x_t)) + penalty·‖x_t − x_{t−1}‖², h being the identity (Andrychowicz
     et al. 2016, arXiv:1606.04474, eq. 3), the logarithm, so that no task outweighs the others, or
-    division by f(x₀). Objectives that offer ``draw(key)`` show another minibatch in each step. The
+    division by f(x₀). Objectives with ``draw(key)`` show another minibatch in each step. The
     guard of a `LearnedUpdate` is off: a refused step teaches nothing.
 
     Attributes:

@@ -11,7 +11,15 @@ from jaxtyping import PRNGKeyArray, PyTree
 from refinejax._core import Scalar
 from refinejax.learned.masked import Masked, masked_gradient
 from refinejax.meta.estimator import Estimator, Metrics, over_devices
-from refinejax.meta.lanes import Lane, check_window, finish, new_lane, renew, run_window, stagger
+from refinejax.meta.lanes import (
+    Episode,
+    check_window,
+    finish,
+    new_episode,
+    renew,
+    run_window,
+    stagger,
+)
 
 
 class TruncatedUnroll(Estimator):
@@ -47,20 +55,20 @@ class TruncatedUnroll(Estimator):
                 f"parts: expected a divisor of the {self.lanes} lanes, got {self.parts}"
             )
 
-    def begin(self, meta: PyTree, key: PRNGKeyArray) -> Lane:
+    def begin(self, meta: PyTree, key: PRNGKeyArray) -> Episode:
         """Return lanes whose first episodes end at different times."""
 
-        def one(key: PRNGKeyArray) -> Lane:
+        def one(key: PRNGKeyArray) -> Episode:
             first, second, third = jax.random.split(key, 3)
-            lane = new_lane(self.inner, self.window, first, (), ())
+            lane = new_episode(self.inner, self.window, first, (), ())
             lane = lane.replace(state=self.inner.begin(meta, lane.task, second))
             return stagger(lane, self.window, third)
 
         return over_devices(jax.vmap(one)(jax.random.split(key, self.lanes)), self.mesh)
 
     def update(
-        self, meta: PyTree, memory: Lane, key: PRNGKeyArray
-    ) -> tuple[Scalar, PyTree, Lane, Metrics]:
+        self, meta: PyTree, memory: Episode, key: PRNGKeyArray
+    ) -> tuple[Scalar, PyTree, Episode, Metrics]:
         """Advance all lanes by a window; begin new tasks where episodes have ended."""
         keys = jax.random.split(key, self.lanes)
         lanes = jax.vmap(lambda lane, key: renew(self.inner, self.window, lane, key))(memory, keys)
@@ -71,11 +79,11 @@ class TruncatedUnroll(Estimator):
         """Return means over the windows of whole episodes, all of the horizon."""
         inner = self.inner
 
-        def one(task: Any, key: PRNGKeyArray) -> Lane:
+        def one(task: Any, key: PRNGKeyArray) -> Episode:
             state = inner.begin(meta, task, key)
-            return Lane(task, key, jnp.int32(0), jnp.int32(inner.horizon), state)
+            return Episode(task, key, jnp.int32(0), jnp.int32(inner.horizon), state)
 
-        def step(lanes: Lane, _: None) -> tuple[Lane, Any]:
+        def step(lanes: Episode, _: None) -> tuple[Episode, Any]:
             found, lanes = self._advance(meta, lanes, keys.shape[0])
             return lanes, (found.loss, found.gradient)
 
@@ -83,8 +91,8 @@ class TruncatedUnroll(Estimator):
         found = jax.lax.scan(step, jax.vmap(one)(tasks, keys), length=windows)[1]
         return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)
 
-    def _advance(self, meta: PyTree, lanes: Lane, parts: int) -> tuple[Masked, Lane]:
-        def loss(meta: Any, lane: Lane) -> tuple[Scalar, Any]:
+    def _advance(self, meta: PyTree, lanes: Episode, parts: int) -> tuple[Masked, Episode]:
+        def loss(meta: Any, lane: Episode) -> tuple[Scalar, Any]:
             state, value = run_window(self.inner, meta, lane, lane.state, self.window)
             return value, state
 

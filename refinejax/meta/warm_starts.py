@@ -9,6 +9,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
+from refinejax._checks import check_seconds
+from refinejax._deadline import Deadline
+from refinejax._progress import ProgressBar
+
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ALL_SIGNS, _DRAWS = 12, 4096  # up to so many tasks all signs are tried, else so many draws
 Judge = Callable[[PyTree, int], Any]
@@ -85,6 +89,8 @@ def fit_warm_starts(
     neighbors: int = 5,
     weights: Sequence[float] = WEIGHTS,
     level: float = 0.025,
+    progress: bool = False,
+    time_limit: float | None = None,
 ) -> WarmStarts:
     """Choose by held-out gain how far starts are to be moved to the solutions of similar tasks.
 
@@ -97,7 +103,7 @@ def fit_warm_starts(
     chose the weight, and as such on the high side.
 
     Args:
-        features: what is known of each solved task beforehand, shape (n, d).
+        features: numbers known of each solved task beforehand, shape (n, d).
         solutions: of each, pytrees of the same structure; sizes of leaves may differ.
         cold: where each would begin without help, like its solution.
         judge: ``judge(start, i)`` → loss of task ``i`` begun at ``start``: at once, or after a few
@@ -106,11 +112,18 @@ def fit_warm_starts(
         neighbors: how many are averaged.
         weights: to choose from; 0 is always among them.
         level: of the test, above 0 and below 1.
+        progress: draw a progress bar on stderr, a step for each task held out.
+        time_limit: seconds after which no further task is held out (Ctrl-C does the same): the
+            weight is chosen by those that were, and all solutions are used. None for no limit.
+
+    Returns:
+        The warm starts.
 
     Raises:
         ValueError: for fewer than 3 tasks or as many neighbors as tasks, features that are not
             finite, lists that do not match, or another level.
     """
+    check_seconds("time_limit", time_limit)
     if not 0 < level < 1:
         raise ValueError(f"level: expected a chance between 0 and 1, got {level!r}")
     known = _features(features, len(solutions), len(cold), neighbors)
@@ -121,12 +134,15 @@ def fit_warm_starts(
     scaled = jnp.asarray(known) / scale
     warm = WarmStarts(scaled, scale, padded, where, 0.0, 0.0, 0.0, neighbors)
     tried = np.array(sorted({0.0, *(float(w) for w in weights)}))
-    losses = np.array(
-        [
-            [float(judge(_held_out(warm, i, known[i], start, w), i)) for w in tried]
-            for i, start in enumerate(cold)
-        ]
-    )
+    losses = np.empty((0, len(tried)))
+    bar = ProgressBar("holding out", len(cold), shown=progress)
+    with Deadline(time_limit) as deadline, bar:
+        for i, start in enumerate(cold):
+            if deadline.status() is not None:
+                break
+            row = [float(judge(_held_out(warm, i, known[i], start, w), i)) for w in tried]
+            losses = np.vstack([losses, row])
+            bar.draw(i + 1, "")
     weight, gain, error = choose(tried, losses, level)
     return warm.replace(weight=weight, gain=gain, gain_error=error)
 
@@ -146,7 +162,7 @@ def choose(
     there = np.isfinite(losses[:, cold])
     usable = np.all(np.isfinite(losses[there]), axis=0)
     gains = losses[there][:, [cold]] - losses[there][:, usable]
-    if len(gains) < 2:
+    if len(gains) < 2:  # also where the time was up at once
         return 0.0, 0.0, float("nan")
     best = int(np.argmax(gains.mean(axis=0)))
     error = float(gains[:, best].std(ddof=1) / np.sqrt(len(gains)))
@@ -172,7 +188,13 @@ def _chance(gains: np.ndarray, best: int) -> float:
 def neighbors(
     features: Float[Array, "n d"], point: Float[Array, " d"], count: int
 ) -> tuple[Array, Array]:
-    """Return indices of the nearest, shape (count,), and their shares, which add up to 1."""
+    """Return the indices of the nearest, shape (count,), and their shares, whose sum is 1.
+
+    Args:
+        features: shape (n, d).
+        point: shape (d,).
+        count: how many; static.
+    """
     squared = jnp.sum((features - point) ** 2, axis=1)
     nearest = jnp.argsort(squared)[:count]
     distance = jnp.sqrt(squared[nearest])
@@ -228,7 +250,11 @@ def _features(features: Any, solved: int, cold: int, count: int) -> np.ndarray:
 
 
 def check_all_alike(solutions: Sequence[PyTree], cold: Sequence[PyTree]) -> None:
-    """Insist on pytrees of one structure, whose leaves have as many axes.
+    """Raise `ValueError` unless all have the structure of the first, and leaves as many axes.
+
+    Args:
+        solutions: of the tasks.
+        cold: their cold starts.
 
     Raises:
         ValueError: names the one that differs.
@@ -239,7 +265,12 @@ def check_all_alike(solutions: Sequence[PyTree], cold: Sequence[PyTree]) -> None
 
 
 def check_alike(name: str, tree: PyTree, stacked: PyTree) -> None:
-    """Insist on the structure and numbers of axes of stacked params.
+    """Raise `ValueError` unless params have the structure and axes of stacked ones.
+
+    Args:
+        name: of the argument.
+        tree: params of one task.
+        stacked: params of many.
 
     Raises:
         ValueError: names what differs.

@@ -25,6 +25,9 @@ def scaled_kernel(gain: float = 1.0) -> Any:
 
     The fan-in is the number of entries that go into an output, all axes of a kernel but the last
     (LeCun et al. 1998, Efficient BackProp, eq. 16).
+
+    Args:
+        gain: standard deviation times √(fan-in).
     """
 
     def initializer(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -35,7 +38,15 @@ def scaled_kernel(gain: float = 1.0) -> Any:
 
 
 def drawn(weights: Any, key: PRNGKeyArray) -> Any:
-    """Multiply kernels, which hold standard deviations, by standard normal numbers."""
+    """Multiply kernels, which hold standard deviations, by standard normal numbers.
+
+    Args:
+        weights: of a network, whose kernels hold standard deviations.
+        key: of the random numbers.
+
+    Returns:
+        The weights, with random kernels.
+    """
     found, structure = jax.tree_util.tree_flatten_with_path(weights)
     chosen = [jax.tree_util.keystr(path).endswith(f"['{_RANDOM}']") for path, _ in found]
     sizes = [leaf.size if random else 0 for (_, leaf), random in zip(found, chosen, strict=True)]
@@ -146,15 +157,24 @@ class Head(nnx.Module):
 
 
 def pooled(x: Float[Array, "h w c"], pool: str) -> Float[Array, " n"]:
-    """Return the numbers of all pixels, or their means over the pixels."""
+    """Return the numbers of all pixels, or their means over the pixels.
+
+    Args:
+        x: (H, W, C).
+        pool: "flatten" or "mean".
+    """
     return x.ravel() if pool == "flatten" else jnp.mean(x, (0, 1))
 
 
 def check_shape(shape: tuple[int, int, int], sizes: dict[str, int]) -> None:
-    """Insist on images and on sizes of 1 or more.
+    """Raise `ValueError` unless all sizes are 1 or more.
+
+    Args:
+        shape: (H, W, C).
+        sizes: other sizes by name.
 
     Raises:
-        ValueError: names what is not.
+        ValueError: names the size that is not.
     """
     if min(shape) < 1:
         raise ValueError(f"shape: expected (H, W, C) of 1 or more each, got {shape}")
@@ -164,7 +184,12 @@ def check_shape(shape: tuple[int, int, int], sizes: dict[str, int]) -> None:
 
 
 def check_widths(widths: tuple[int, ...], groups: int, pool: str) -> None:
-    """Insist on widths that can be normalized in groups, and on a pool that is known.
+    """Raise `ValueError` unless groups divide the widths and the pool is known.
+
+    Args:
+        widths: channels of each stage.
+        groups: of channels, for `GroupNorm`.
+        pool: "flatten" or "mean".
 
     Raises:
         ValueError: names what does not fit.

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from refinejax._core import Scalar
-from refinejax.physics.phase import wrapped_difference
 
 
 def standardized_mse(
@@ -52,7 +51,7 @@ def gaussian_nll(
         mean(½·(p − μ)²/σ² + ½·log 2πσ²)
 
     (Nix and Weigend 1994; Lakshminarayanan et al. 2017, eq. 1). With β > 0 each term is weighed by
-    σ^2β, held constant: at β = 1 the gradient with respect to μ is that of the squared error, and
+    σ^2β, held constant: at β = 1 the gradient in μ equals the gradient of the squared error, and
     samples that are uncertain at first are learned too (Seitzer et al. 2022, On the Pitfalls of
     Heteroscedastic Uncertainty Estimation, eq. 4; they advise ½).
 
@@ -65,46 +64,6 @@ def gaussian_nll(
     weight = jax.lax.stop_gradient(jnp.exp(beta * log_variance))
     terms = (target - mean) ** 2 * jnp.exp(-log_variance) + log_variance + math.log(2 * math.pi)
     return 0.5 * jnp.mean(weight * terms)
-
-
-def physics_consistency(
-    prediction: Float[Array, "..."], observation: Float[Array, "..."]
-) -> Scalar:
-    """Return the mean squared error of the channels cos φ and sin φ, over the pixels observed.
-
-        mean(½·((cos φ̂ − cos φ)² + (sin φ̂ − sin φ)²)) = mean(1 − cos(φ̂ − φ))
-
-    Blind to whole turns: 0 for the same phase, 1 for phases that have nothing to do with each
-    other, 2 for opposite ones. 0 where nothing was observed.
-
-    Args:
-        prediction: φ̂, wrapped or not [rad].
-        observation: φ, wrapped or not [rad]; NaN is missing.
-    """
-    seen = ~jnp.isnan(observation)
-    difference = wrapped_difference(prediction, jnp.where(seen, observation, 0))
-    terms = jnp.where(seen, 1 - jnp.cos(difference), 0)
-    return jnp.sum(terms) / jnp.maximum(jnp.sum(seen), 1)
-
-
-def slope_consistency(
-    prediction: Float[Array, "rows columns"], observation: Float[Array, "rows columns"]
-) -> Scalar:
-    """Return the `physics_consistency` of the differences of neighboring pixels, along both axes.
-
-    Where a phase runs through many turns, that of the phase itself has a minimum for every fringe,
-    and a gradient a thousand times that of an error in the params, which points anywhere. Slopes
-    are free of the fringes.
-
-    Args:
-        prediction: a phase map, wrapped or not [rad].
-        observation: likewise; NaN is missing.
-    """
-    across, down = (
-        physics_consistency(jnp.diff(prediction, axis=axis), jnp.diff(observation, axis=axis))
-        for axis in (1, 0)
-    )
-    return (across + down) / 2
 
 
 def curriculum(step: Any, start: Any, end: Any) -> Scalar:
@@ -128,6 +87,6 @@ def at_scale(prediction: Float[Array, " n"], target: Float[Array, " n"], index: 
     Args:
         prediction: p̂; p̂[index] is not 0.
         target: p.
-        index: the param that fixes the scale (the wavelength of a lens).
+        index: the param that fixes the scale.
     """
     return prediction * (target[index] / prediction[index])

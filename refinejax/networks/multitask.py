@@ -15,7 +15,7 @@ from refinejax.networks.network import Network
 
 
 class Task(NamedTuple):
-    """What one head predicts.
+    """The quantity that one head predicts.
 
     Attributes:
         name: of the head.
@@ -76,15 +76,30 @@ class MultiTaskNet(nnx.Module):
         self.decoder = MLP(latent, back, inputs, rngs=rngs) if config.decoder else None
 
     def encode(self, x: Float[Array, "... n"]) -> Float[Array, "... z"]:
-        """Return the latent, each number between −1 and 1."""
+        """Return the latent, each number between −1 and 1.
+
+        Args:
+            x: (…, D), standardized.
+        """
         return jnp.tanh(self.encoder(x))
 
     def outputs(self, z: Float[Array, "... z"]) -> list[Array]:
-        """Return what each head says, standardized."""
+        """Return the output of each head, standardized.
+
+        Args:
+            z: (…, Z).
+        """
         return [head(z) for head in self.heads]
 
     def decode(self, z: Float[Array, "... z"]) -> Float[Array, "... n"]:
-        """Return the standardized input."""
+        """Return the standardized input.
+
+        Args:
+            z: (…, Z).
+
+        Raises:
+            ValueError: if the model has no decoder.
+        """
         if self.decoder is None:
             raise ValueError("decoder: this model has none")
         return self.decoder(z)
@@ -104,7 +119,7 @@ class MultiTaskModel(struct.PyTreeNode):
         lower: least descriptors of the training data, shape (D,).
         upper: greatest, shape (D,).
         means: of each head of numbers without bounds, by name.
-        scales: likewise, standard deviations.
+        scales: standard deviations of the same heads, by name.
         columns: names of the descriptors; static.
         tasks: what the heads predict; static.
         decodes: whether there is a decoder; static.
@@ -130,7 +145,7 @@ class MultiTaskModel(struct.PyTreeNode):
         """Return the latent of an input.
 
         Args:
-            x: inputs in the units of the data, of shape (…, D).
+            x: (…, D), in the units of the descriptors.
         """
         scaled = (x - self.input_mean) / self.input_scale
         return self.network.call("encode", scaled.astype(x.dtype))
@@ -139,7 +154,7 @@ class MultiTaskModel(struct.PyTreeNode):
         """Return the input of a latent.
 
         Args:
-            z: latents, of shape (…, z).
+            z: (…, Z).
         """
         return self.input_mean + self.input_scale * self.network.call("decode", z)
 
@@ -147,7 +162,7 @@ class MultiTaskModel(struct.PyTreeNode):
         """Return the outputs of all heads for a latent, numbers of width 1 without an axis.
 
         Args:
-            z: latents, of shape (…, z).
+            z: (…, Z).
         """
         outputs = self.network.call("outputs", z)
         return {t.name: self._units(t, y) for t, y in zip(self.tasks, outputs, strict=True)}
@@ -172,7 +187,7 @@ def build_multitask(config: Mapping[str, Any], key: PRNGKeyArray) -> MultiTaskMo
         key: for the weights.
 
     Raises:
-        ValueError: names what is unknown or does not fit.
+        ValueError: names the key that is unknown or does not fit.
     """
     rest = dict(config)
     tasks = read_tasks(rest.pop("numbers", {}), rest.pop("classes", {}))
@@ -196,6 +211,13 @@ def build_multitask(config: Mapping[str, Any], key: PRNGKeyArray) -> MultiTaskMo
 
 def read_tasks(numbers: Mapping[str, Any], classes: Mapping[str, Any]) -> tuple[Task, ...]:
     """Read the tasks from the two tables of a configuration.
+
+    Args:
+        numbers: name → width, or {"width", "lower", "upper"}.
+        classes: name → names of the classes.
+
+    Returns:
+        The tasks, numbers first.
 
     Raises:
         ValueError: if there are none, one has two meanings, or one has a single class.

@@ -22,13 +22,13 @@ class Network(struct.PyTreeNode):
 
     @classmethod
     def of(cls, module: nnx.Module) -> "Network":
-        """Take a module apart.
+        """Split a module into weights and structure.
 
         Args:
-            module: a module of flax.nnx, with its weights.
+            module: a module of `nnx.Param` variables.
 
         Returns:
-            The module as a pytree.
+            The network.
 
         Raises:
             ValueError: if it holds variables other than `nnx.Param`.
@@ -55,6 +55,6 @@ class Network(struct.PyTreeNode):
             args: its arguments.
 
         Returns:
-            The method's result.
+            What the method returns.
         """
         return getattr(nnx.merge(self.graph, self.weights, copy=True), method)(*args)

@@ -16,7 +16,7 @@ _PRIOR = math.log(1 / 12)  # log variance of a uniform distribution of width 1
 _LOG_VARIANCES = (2 * math.log(1e-4), 2 * math.log(1.0))
 
 
-class Box(NamedTuple):
+class OutputSpace(NamedTuple):
     """A `ParameterSpace` of plain numbers: what a predictor does not learn; static.
 
     Attributes:
@@ -50,7 +50,7 @@ class Moments(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What is predicted from an observation.
+    """A prediction from one observation.
 
     Attributes:
         params: within the bounds.
@@ -66,9 +66,9 @@ class Predictor(struct.PyTreeNode):
 
     The network gives means and log variances (or means alone, beside log variances that are the
     same for all observations) in the unit coordinates of the bounds. They are not squeezed into the
-    bounds, where a sigmoid would have no gradient: a squared error or a likelihood is that of a
-    plain regression. Only what is handed out is clipped; not the mean of a truncated distribution,
-    as a mean that was learned from params within the bounds knows of them.
+    bounds, where a sigmoid would have no gradient: a squared error or a likelihood is the one of
+    a plain regression. Only the prediction that is returned is clipped; it is not the mean of a
+    truncated distribution, as a mean that was learned from params within the bounds knows of them.
 
     An ensemble is a leading axis of the weights: a mixture of normal distributions of equal weight
     (Lakshminarayanan et al. 2017, Simple and Scalable Predictive Uncertainty Estimation Using Deep
@@ -84,7 +84,7 @@ class Predictor(struct.PyTreeNode):
     network: Network
     log_variance: Float[Array, "m n"] | None
     features: Any
-    box: Box = struct.field(pytree_node=False)
+    box: OutputSpace = struct.field(pytree_node=False)
 
     def __post_init__(self) -> None:
         """Let a plain function stand for a pytree."""
@@ -118,11 +118,11 @@ class Predictor(struct.PyTreeNode):
         return Moments(mean, _bounded(free + jnp.asarray(_PRIOR, outputs.dtype)))
 
     def predict(self, observation: Any, context: Array | None = None) -> Prediction:
-        """Return mean and standard deviation of the mixture. Arguments as in `moments`.
+        """Return mean and standard deviation of the mixture, clipped to the bounds.
 
         Args:
-            observation: one, as the features take it.
-            context: numbers beside it, such as the wavelength [µm].
+            observation: of one sample.
+            context: as in `moments`.
         """
         whole = mixture(self.moments(observation, context))
         params = self.space.from_unit(whole.mean)
@@ -173,6 +173,9 @@ def mixture(moments: Moments) -> Moments:
         μ* = mean(μ),   σ*² = mean(σ² + μ²) − μ*² = mean(σ²) + mean((μ − μ*)²)
 
     (Lakshminarayanan et al. 2017, §2.4; the second form has no cancellation.)
+
+    Args:
+        moments: of each member, with a leading axis.
     """
     mean = jnp.mean(moments.mean, 0)
     inside = jnp.mean(jnp.exp(moments.log_variance), 0)

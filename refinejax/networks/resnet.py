@@ -33,7 +33,7 @@ class ResNetConfig:
         widths: channels of each stage; each after the first halves rows and columns.
         depth: residual blocks of a stage.
         kernel: pixels along each side of the convolutions.
-        stem_kernel: likewise, of the first.
+        stem_kernel: pixels along each side of the first convolution.
         stem_stride: of the first.
         modes: of a `FourierLayer` after the first; 0 for none.
         groups: of channels, for `GroupNorm`.
@@ -121,6 +121,10 @@ class Block(nnx.Module):
 
 def build_resnet(config: Mapping[str, Any], key: PRNGKeyArray) -> Network:
     """Return a `ResNet` of the sizes of a `ResNetConfig`, with random weights.
+
+    Args:
+        config: keys of `ResNetConfig`.
+        key: of the weights.
 
     Raises:
         ValueError: for unknown keys and sizes that do not fit.

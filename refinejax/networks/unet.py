@@ -126,6 +126,10 @@ def _halved(x: Float[Array, "h w c"]) -> Float[Array, "k l c"]:
 def build_unet(config: Mapping[str, Any], key: PRNGKeyArray) -> Network:
     """Return a `UNetEncoder` of the sizes of a `UNetConfig`, with random weights.
 
+    Args:
+        config: keys of `UNetConfig`.
+        key: of the weights.
+
     Raises:
         ValueError: for unknown keys and sizes that do not fit.
     """

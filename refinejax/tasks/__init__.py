@@ -1,4 +1,4 @@
-"""Distributions of tasks, to learn from."""
+"""Task distributions: problems of a kind, to learn from, and their names in configurations."""
 
 from refinejax.tasks.augmented import Augmented as Augmented
 from refinejax.tasks.classification import Classification as Classification
@@ -9,6 +9,8 @@ from refinejax.tasks.distribution import JudgedTasks as JudgedTasks
 from refinejax.tasks.distribution import Split as Split
 from refinejax.tasks.distribution import TaskDistribution as TaskDistribution
 from refinejax.tasks.least_squares import LeastSquaresTasks as LeastSquaresTasks
+from refinejax.tasks.names import task_distribution as task_distribution
+from refinejax.tasks.names import task_names as task_names
 from refinejax.tasks.noisy_quadratics import NoisyQuadratics as NoisyQuadratics
 from refinejax.tasks.quadratics import Quadratics as Quadratics
 from refinejax.tasks.rastrigins import Rastrigins as Rastrigins

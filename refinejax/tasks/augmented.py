@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from refinejax._core import Scalar
 from refinejax._trees import broadcast_like, offer
 from refinejax.problems.normal import Normal, curvature, normal_equations
-from refinejax.tasks.distribution import judge
+from refinejax.tasks.distribution import Number, judge
 
 
 class Scaled(struct.PyTreeNode):
@@ -63,7 +63,7 @@ class Scaled(struct.PyTreeNode):
 
     @property
     def curvature(self) -> Any:
-        """Products with the matrix of ``normal``, likewise."""
+        """Products with the matrix of ``normal``, if f has it or a residual; else None."""
         if offer(self.objective, "curvature") is None and offer(self.objective, "residual") is None:
             return None
 
@@ -88,7 +88,11 @@ class Scaled(struct.PyTreeNode):
         )
 
     def draw(self, key: PRNGKeyArray) -> "Scaled":
-        """Return it with a minibatch, where ``objective`` has such."""
+        """Return it with a minibatch, where ``objective`` has such.
+
+        Args:
+            key: of the minibatch.
+        """
         draw = offer(self.objective, "draw")
         return self if draw is None else self.replace(objective=draw(key))
 
@@ -108,8 +112,8 @@ class Augmented(struct.PyTreeNode):
     """
 
     tasks: Any
-    params: Any = 3.0
-    loss: Any = 0.0
+    params: Number = 3.0
+    loss: Number = 0.0
 
     def sample(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree, Scalar]:
         """Draw a task, c and s."""

@@ -41,7 +41,11 @@ class Classification(struct.PyTreeNode):
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
     def draw(self, key: PRNGKeyArray) -> "Classification":
-        """Return it with another minibatch of the same size."""
+        """Return it with another minibatch of the same size.
+
+        Args:
+            key: of the rows.
+        """
         return self.replace(rows=jax.random.choice(key, self.pool, self.rows.shape))
 
 

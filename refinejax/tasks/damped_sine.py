@@ -8,7 +8,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from refinejax._checks import check_positive
 from refinejax.problems.inverse import InverseProblem
+from refinejax.tasks.distribution import Number
 
 NAMES = ("amplitude", "decay", "frequency", "phase", "offset")
 MEAN = np.array([1.0, 0.2, 2.0, 0.0, 0.0], np.float32)
@@ -17,7 +19,12 @@ SPAN = 10.0
 
 
 def damped_sine(params: Float[Array, "5"], times: Float[Array, " m"]) -> Float[Array, " m"]:
-    """Return a·exp(−γt)·sin(ωt + φ) + c for params (a, γ, ω, φ, c), dimensionless."""
+    """Return a·exp(−γt)·sin(ωt + φ) + c, dimensionless.
+
+    Args:
+        params: (a, γ, ω, φ, c), shape (5,).
+        times: t, shape (m,).
+    """
     amplitude, decay, frequency, phase, offset = params
     return amplitude * jnp.exp(-decay * times) * jnp.sin(frequency * times + phase) + offset
 
@@ -27,7 +34,7 @@ class Sine(struct.PyTreeNode):
 
     Attributes:
         truth: its params, shape (5,).
-        observation: what is observed at times from 0 to 10, shape (m,).
+        observation: at times from 0 to 10, shape (m,).
         noise: its standard deviation.
     """
 
@@ -37,7 +44,7 @@ class Sine(struct.PyTreeNode):
 
 
 class DampedSines(struct.PyTreeNode):
-    """Damped sines under noise, with starts off by a share of what is known beforehand.
+    """Damped sines under noise, with starts off by a share of the standard deviations.
 
     Params are normal, with means (1, 0.2, 2, 0, 0) and standard deviations σ = (0.3, 0.05, 0.5, 1,
     0.5); a start is the truth plus ``error``·σ times normal numbers. The window holds three periods
@@ -48,12 +55,19 @@ class DampedSines(struct.PyTreeNode):
         error: of the starts, as a share of σ.
         width: factor on σ.
         count: m, observations in [0, 10]; static.
+
+    Raises:
+        ValueError: for a count below 1.
     """
 
-    noise: Any = 0.05
-    error: Any = 0.6
-    width: Any = 1.0
+    noise: Number = 0.05
+    error: Number = 0.6
+    width: Number = 1.0
     count: int = struct.field(pytree_node=False, default=64)
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        check_positive("count", self.count)
 
     def sample(self, key: PRNGKeyArray) -> Sine:
         """Draw a damped sine and its noise."""

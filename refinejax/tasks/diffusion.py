@@ -1,4 +1,4 @@
-"""Diffusion in one dimension: conductivities to be found from what is left of a heat pulse."""
+"""Diffusion in one dimension: conductivities from the remains of a heat pulse."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax.problems.inverse import InverseProblem
+from refinejax.tasks.distribution import Number
 
 
 def diffuse(
@@ -23,6 +24,9 @@ def diffuse(
         heat: u at first, shape (n,).
         time: until when.
         steps: of time.
+
+    Returns:
+        u at the time, shape (n,).
     """
     n = heat.shape[0]
     k = jnp.exp(log_conductivity)
@@ -44,7 +48,7 @@ MIDDLE = -3.0  # mean of log k
 
 
 class HeatData(struct.PyTreeNode):
-    """What is known of one rod.
+    """Truth and data of one rod.
 
     Attributes:
         truth: log k of its parts, shape (parts,).
@@ -78,9 +82,9 @@ class Diffusions(struct.PyTreeNode):
         ValueError: if the cells cannot be divided into so many parts.
     """
 
-    contrast: Any = 0.7
-    noise: Any = 0.005
-    time: Any = 0.3
+    contrast: Number = 0.7
+    noise: Number = 0.005
+    time: Number = 0.3
     parts: int = struct.field(pytree_node=False, default=4)
     cells: int = struct.field(pytree_node=False, default=32)
     steps: int = struct.field(pytree_node=False, default=16)
@@ -106,7 +110,12 @@ class Diffusions(struct.PyTreeNode):
     def predict(
         self, params: Float[Array, " parts"], context: tuple[Float[Array, " n"], Any]
     ) -> Float[Array, " n"]:
-        """Return u in the end."""
+        """Return u in the end.
+
+        Args:
+            params: log k of each part, shape (parts,).
+            context: heat at first, shape (n,), and the time.
+        """
         heat, time = context
         spread = jnp.repeat(params, self.cells // self.parts)
         return diffuse(spread, heat, time, self.steps)

@@ -6,6 +6,7 @@ import jax
 from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
 
+Number = float | jax.Array  # a leaf; a configuration gives it as a number
 STREAMS = {"train": 0, "validation": 1, "test": 2}
 
 
@@ -23,7 +24,7 @@ class TaskDistribution(Protocol):
         ...
 
     def objective(self, task: PyTree) -> Any:
-        """Return what is minimized."""
+        """Return the objective to be minimized."""
         ...
 
     def initial(self, task: PyTree, key: PRNGKeyArray) -> PyTree:
@@ -36,7 +37,7 @@ class JudgedTasks(TaskDistribution, Protocol):
     """Problems whose solution is judged by another loss than the one that is minimized.
 
     Few-shot learning: `objective` is the loss on the support set, `query` that on the query set.
-    Sparse recovery: `objective` is that of the lasso, `query` the distance from the truth.
+    Sparse recovery: `objective` is the lasso, `query` the distance from the truth.
     """
 
     def query(self, task: PyTree) -> Any:
@@ -73,7 +74,7 @@ class Split(struct.PyTreeNode):
         return self.tasks.sample(jax.random.fold_in(key, STREAMS[self.part]))
 
     def objective(self, task: PyTree) -> Any:
-        """Return what is minimized."""
+        """Return the objective to be minimized."""
         return self.tasks.objective(task)
 
     def initial(self, task: PyTree, key: PRNGKeyArray) -> PyTree:
@@ -86,6 +87,11 @@ class Split(struct.PyTreeNode):
 
 
 def judge(tasks: Any, task: PyTree) -> Any:
-    """Return what params are judged by: ``tasks.query(task)``, or else the objective."""
+    """Return the loss that params are judged by: ``tasks.query(task)``, or the objective.
+
+    Args:
+        tasks: a task distribution.
+        task: one of its tasks.
+    """
     query = getattr(tasks, "query", tasks.objective)
     return query(task)

@@ -1,13 +1,12 @@
 """Random linear least-squares problems."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax.problems.inverse import InverseProblem
+from refinejax.tasks.distribution import Number
 
 
 class LinearData(struct.PyTreeNode):
@@ -35,8 +34,8 @@ class LeastSquaresTasks(struct.PyTreeNode):
         rows, columns: m and n; static.
     """
 
-    noise: Any = 0.1
-    condition: Any = 10.0
+    noise: Number = 0.1
+    condition: Number = 10.0
     rows: int = struct.field(pytree_node=False, default=20)
     columns: int = struct.field(pytree_node=False, default=10)
 

@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._core import Scalar
+from refinejax.tasks.distribution import Number
 
 
 class NoisyQuadratic(struct.PyTreeNode):
@@ -28,7 +29,11 @@ class NoisyQuadratic(struct.PyTreeNode):
         return jnp.sum(self.curvature * (params - self.center) ** 2) / 2
 
     def draw(self, key: PRNGKeyArray) -> "NoisyQuadratic":
-        """Return it as a minibatch shows it."""
+        """Return it as a minibatch shows it.
+
+        Args:
+            key: of the minimum.
+        """
         return self.replace(center=self.noise * jax.random.normal(key, self.center.shape))
 
 
@@ -45,8 +50,8 @@ class NoisyQuadratics(struct.PyTreeNode):
         size: n; static.
     """
 
-    noise: Any = 0.5
-    condition: Any = 10.0
+    noise: Number = 0.5
+    condition: Number = 10.0
     size: int = struct.field(pytree_node=False, default=5)
 
     def sample(self, key: PRNGKeyArray) -> NoisyQuadratic:
@@ -71,6 +76,10 @@ class NoisyQuadratics(struct.PyTreeNode):
         """Return E of the mean loss over steps of x ← x − rate·∇, in closed form.
 
         E xᵢ² ← (1 − rate·hᵢ)² E xᵢ² + rate² hᵢ² σ², from 1 (Wu et al. 2018, equations 5 and 6).
+
+        Args:
+            rate: of gradient descent.
+            steps: how many.
         """
         curvature = self.sample(jax.random.key(0)).curvature
         shrink = (1 - rate * curvature) ** 2

@@ -1,13 +1,12 @@
 """Random quadratics: the first test of learned optimizers."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._core import Scalar
+from refinejax.tasks.distribution import Number
 
 LAWS = ("normal", "uniform")
 
@@ -44,7 +43,7 @@ class Quadratics(struct.PyTreeNode):
         ValueError: for an unknown law.
     """
 
-    scale: Any = 1.0
+    scale: Number = 1.0
     size: int = struct.field(pytree_node=False, default=10)
     law: str = struct.field(pytree_node=False, default="normal")
 

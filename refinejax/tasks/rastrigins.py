@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._core import Scalar
+from refinejax.tasks.distribution import Number
 
 
 class Rastrigin(struct.PyTreeNode):
@@ -40,7 +41,7 @@ class Rastrigins(struct.PyTreeNode):
         size: n; static.
     """
 
-    height: Any = 10.0
+    height: Number = 10.0
     size: int = struct.field(pytree_node=False, default=2)
 
     def sample(self, key: PRNGKeyArray) -> Rastrigin:

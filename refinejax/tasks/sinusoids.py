@@ -9,11 +9,12 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._core import Scalar
+from refinejax.tasks.distribution import Number
 
 REACH = 5.0  # inputs are in [−5, 5]
 
 
-class Curve(struct.PyTreeNode):
+class SinusoidTask(struct.PyTreeNode):
     """Points of one sinusoid.
 
     Attributes:
@@ -56,13 +57,13 @@ class Sinusoids(struct.PyTreeNode):
         hidden: widths; static.
     """
 
-    amplitude: tuple[Any, Any] = (0.1, 5.0)
-    phase: tuple[Any, Any] = (0.0, jnp.pi)
+    amplitude: tuple[Number, Number] = (0.1, 5.0)
+    phase: tuple[Number, Number] = (0.0, jnp.pi)
     shots: int = struct.field(pytree_node=False, default=10)
     queries: int = struct.field(pytree_node=False, default=10)
     hidden: tuple[int, ...] = struct.field(pytree_node=False, default=(40, 40))
 
-    def sample(self, key: PRNGKeyArray) -> Curve:
+    def sample(self, key: PRNGKeyArray) -> SinusoidTask:
         """Draw a sinusoid and points of it."""
         one, two, three = jax.random.split(key, 3)
         a, phase = (
@@ -73,17 +74,17 @@ class Sinusoids(struct.PyTreeNode):
         x = jax.random.uniform(three, (count,), minval=-REACH, maxval=REACH)
         y = a * jnp.sin(x - phase)
         k = self.shots
-        return Curve((x[:k], y[:k]), (x[k:], y[k:]))
+        return SinusoidTask((x[:k], y[:k]), (x[k:], y[k:]))
 
-    def objective(self, task: Curve) -> Regression:
+    def objective(self, task: SinusoidTask) -> Regression:
         """Return the loss on the support set."""
         return Regression(*task.support)
 
-    def query(self, task: Curve) -> Regression:
+    def query(self, task: SinusoidTask) -> Regression:
         """Return the loss on the query set."""
         return Regression(*task.query)
 
-    def initial(self, task: Curve, key: PRNGKeyArray) -> dict[str, Any]:
+    def initial(self, task: SinusoidTask, key: PRNGKeyArray) -> dict[str, Any]:
         """Return random weights: kernels by Glorot and Bengio (2010), biases 0."""
         del task
         sizes = list(itertools.pairwise((1, *self.hidden, 1)))
@@ -93,7 +94,15 @@ class Sinusoids(struct.PyTreeNode):
 
 
 def network(params: dict[str, Any], x: Float[Array, " k"]) -> Float[Array, " k"]:
-    """Apply the layers, with rectified linear units between them."""
+    """Apply the layers, with rectified linear units between them.
+
+    Args:
+        params: {"body": layers, "head": layer}.
+        x: inputs, shape (k,).
+
+    Returns:
+        Outputs, shape (k,).
+    """
     h = x[:, None]
     for layer in params["body"]:
         h = jax.nn.relu(h @ layer["kernel"] + layer["bias"])

@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._core import Scalar
+from refinejax.tasks.distribution import Number
 
 
 class Lasso(struct.PyTreeNode):
@@ -61,9 +62,9 @@ class Lassos(struct.PyTreeNode):
         rows, columns: m and n; static.
     """
 
-    weight: Any = 0.005
-    density: Any = 0.1
-    noise: Any = 0.0
+    weight: Number = 0.005
+    density: Number = 0.1
+    noise: Number = 0.0
     rows: int = struct.field(pytree_node=False, default=25)
     columns: int = struct.field(pytree_node=False, default=50)
 
@@ -96,9 +97,9 @@ class SparseRecovery(struct.PyTreeNode):
     """
 
     matrix: Float[Array, "m n"]
-    weight: Any = 0.1
-    density: Any = 0.1
-    noise: Any = 0.0
+    weight: Number = 0.1
+    density: Number = 0.1
+    noise: Number = 0.0
 
     def sample(self, key: PRNGKeyArray) -> Lasso:
         """Draw x* and the noise; A, which all share, is not copied."""
@@ -120,7 +121,13 @@ class SparseRecovery(struct.PyTreeNode):
 
 
 def dictionary(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, "m n"]:
-    """Return a normal matrix whose columns are scaled to length 1."""
+    """Return a normal matrix whose columns are scaled to length 1.
+
+    Args:
+        key: of the random numbers.
+        rows: m.
+        columns: n.
+    """
     matrix = jax.random.normal(key, (rows, columns))
     return matrix / jnp.linalg.norm(matrix, axis=0)
 

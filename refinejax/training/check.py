@@ -1,4 +1,4 @@
-"""Complaints about what a task returns, made while it is traced, where they cost nothing."""
+"""Checks of the return values of a task, made while it is traced, where they cost nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,14 @@ RESERVED = ("step", "loss", "grad_norm", "learning_rate", "skipped", "rate")
 
 
 def firm(tree: Any) -> Any:
-    """Make every leaf an array of its dtype, also where it was a Python number or like one."""
+    """Make every leaf an array of its dtype, also where it was a Python number or like one.
+
+    Args:
+        tree: a pytree of arrays and numbers.
+
+    Returns:
+        The same numbers as arrays, none of them weakly typed.
+    """
 
     def leaf(x: Any) -> Any:
         x = x if hasattr(x, "dtype") else jnp.asarray(x)
@@ -21,7 +28,13 @@ def firm(tree: Any) -> Any:
 
 
 def alike(new: Any, old: Any, name: str, *, cast: bool = False) -> Any:
-    """Return ``new`` with the types of ``old``, which it must have (its dtypes only by ``cast``).
+    """Return ``new`` with the dtypes of ``old``, whose structure and shapes it must have.
+
+    Args:
+        new: a pytree.
+        old: the pytree it must be like.
+        name: of the pytree, in errors.
+        cast: whether other dtypes are cast; if not, they are refused.
 
     Raises:
         ValueError: if it has another structure, or a leaf another shape or dtype; names the leaf.
@@ -43,7 +56,11 @@ def alike(new: Any, old: Any, name: str, *, cast: bool = False) -> Any:
 
 
 def check_grad(grad: Any, weights: Any) -> None:
-    """Insist on a gradient with the structure and shapes of the weights.
+    """Raise `ValueError` unless a gradient has the structure and shapes of the weights.
+
+    Args:
+        grad: a gradient.
+        weights: the weights.
 
     Raises:
         ValueError: if it has others; names the leaf.
@@ -52,7 +69,11 @@ def check_grad(grad: Any, weights: Any) -> None:
 
 
 def check_scalars(numbers: Any, method: str) -> None:
-    """Insist on a dict of single real numbers.
+    """Raise `ValueError` unless the numbers are a dict of real scalars.
+
+    Args:
+        numbers: returned by a task.
+        method: that returned them.
 
     Raises:
         ValueError: if it is none; names the number.
@@ -70,7 +91,10 @@ def check_scalars(numbers: Any, method: str) -> None:
 
 
 def check_metrics(metrics: Any) -> None:
-    """Insist on numbers for the log whose names are not taken.
+    """Raise `ValueError` unless the metrics are real scalars whose names are free.
+
+    Args:
+        metrics: numbers for the log.
 
     Raises:
         ValueError: if one is no single number, or its name is taken.

@@ -24,8 +24,8 @@ class TrainingConfig:
         warmup: steps in which the learning rate rises linearly.
         weight_decay: for the optimizers that have one: adamw, lamb, lion.
         clip: the largest global norm of a gradient; longer ones are shortened. 0: none are.
-        average: decay of an exponential moving average of the weights, which then is what is
-            validated and returned; (1 + t) / (10 + t) after t steps as long as that is less.
+        average: decay of an exponential moving average of the weights, which then is validated and
+            returned; (1 + t) / (10 + t) after t steps as long as that is less.
             0: no average.
         validate_every: steps between validations; there is one before the first step and one after
             the last in any case. 0: only those.
@@ -88,7 +88,7 @@ class TrainingConfig:
         """Take the settings from a table, such as TOML gives; those left out have their defaults.
 
         Args:
-            table: names and values.
+            table: settings by name.
 
         Returns:
             The settings.

@@ -12,10 +12,10 @@ from refinejax._files import write_text
 from refinejax.experiments.jsonl import read_lines
 
 
-class Log:
+class TrainingLog:
     """Tables of numbers, each with a step, in ascending order.
 
-    What is not finite is ``null`` in the file, and NaN here.
+    A number that is not finite is ``null`` in the file, and NaN here.
 
     Args:
         path: of the file; None for none.
@@ -41,7 +41,11 @@ class Log:
             raise OSError(f"folder: cannot write {path} ({error}); name another") from error
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Note a line; `flush` writes it."""
+        """Add a line; `flush` writes it.
+
+        Args:
+            line: numbers by name, with a "step".
+        """
         self.lines.append({name: _number(value) for name, value in line.items()})
         if self.path is not None:
             self.waiting.append(_text(self.lines[-1]))

@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from refinejax._core import Status
 from refinejax.checkpoint import Checkpoints
 from refinejax.learned.schedules import learning_rate
 from refinejax.training.config import TrainingConfig
-from refinejax.training.log import Log
+from refinejax.training.log import TrainingLog
 from refinejax.training.memory import peak_memory
 from refinejax.training.result import Trained
 from refinejax.training.state import Best, Live, Numbers, Recipe
@@ -26,15 +25,20 @@ from refinejax.training.task import fingerprint
 _CALL_SECONDS = 0.5  # how long the host waits for the device before it draws and listens
 
 
-class Run:
+class TrainingRun:
     """A training under way: see `refinejax.training.train` for the arguments.
 
     Between calls it is at a step whose validation and checkpoint, where they are due, are done.
+
+    Attributes:
+        live: the state on the device.
+        best: the best weights so far.
+        log: the log.
     """
 
     live: Live
     best: Best
-    log: Log
+    log: TrainingLog
 
     def __init__(
         self,
@@ -60,18 +64,17 @@ class Run:
                 self.folder / "checkpoints", keep=config.keep, config=told
             )
 
-    def begin(self, *, resume: bool) -> None:
-        """Start, or take up the newest checkpoint; compile."""
-        if self.checkpoints is not None and self.checkpoints.steps and not resume:
-            raise ValueError(
-                f"folder: {self.folder} holds a training up to step {self.checkpoints.steps[-1]}; "
-                "go on with resume=True, or name another folder"
-            )
+    def begin(self) -> None:
+        """Start, or go on from the newest checkpoint; compile.
+
+        Raises:
+            ValueError: if the folder holds another training.
+        """
         self.live = start(self.task, self.numbers, self.keys[0], recipe=self.recipe)
         first = jax.tree.map(jnp.copy, self.live.current())  # as `live` is donated
         self.best = Best(first, float("inf"), 0, 0)
-        if not (resume and self._restore()):
-            self.log = Log(self._log_path())
+        if not self._restore():
+            self.log = TrainingLog(self._log_path())
             self._validate()
             self.save()
         if self.status is Status.RUNNING:
@@ -86,14 +89,13 @@ class Run:
         except FileNotFoundError:  # interrupted before there was one
             return False
         if state["task"] != self.mark:
-            warnings.warn(
-                f"task: its numbers are not those that the training in {self.folder} began with; "
-                "it goes on with the new ones",
-                stacklevel=4,
+            raise ValueError(
+                f"checkpoint: {self.folder} holds the training of a task with other numbers, up to "
+                f"step {self.saved}; use another folder, or delete this one"
             )
         self.live, self.best, self.step = state["live"], state["best"], self.saved
         self.skipped, self.status = int(self.live.skipped), Status(state["status"])
-        self.log = Log(self._log_path(), upto=self.saved)
+        self.log = TrainingLog(self._log_path(), upto=self.saved)
         self.begun -= max((line.get("seconds", 0.0) for line in self.log.lines), default=0.0)
         return True
 
@@ -110,7 +112,7 @@ class Run:
         }
 
     def go_on(self) -> None:
-        """Take some steps, and do what is due after them."""
+        """Take some steps, then validate, log and save where that is due."""
         config = self.config
         self._advance(self._room())
         lost = int(self.live.lost) >= config.give_up
@@ -186,9 +188,21 @@ class Run:
             self.checkpoints.save(self.step, self._state())
             self.saved = self.step
 
-    def trained(self) -> Trained:
-        """Return what came of it."""
-        status = Status.STOPPED if self.status is Status.RUNNING else self.status
+    def note(self) -> str:
+        """Return rate, losses and skipped steps, for the progress bar."""
+        skipped = f"  {self.skipped} skipped" if self.skipped else ""
+        return f"{self.rate:.3g}/s  loss {self.loss:.4g}  best {self.best.loss:.4g}{skipped}"
+
+    def trained(self, ended: Status | None) -> Trained:
+        """Return the outcome.
+
+        Args:
+            ended: why the host ended a training that could go on; None if it did not.
+
+        Returns:
+            The best weights by validation, and how the training ended.
+        """
+        status = ended if self.status is Status.RUNNING and ended is not None else self.status
         best = self.best
         return Trained(
             best.weights, best.loss, best.step, self.step, status, self.skipped, self.log.lines

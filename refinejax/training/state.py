@@ -11,7 +11,7 @@ from refinejax.training.config import TrainingConfig
 
 
 class Recipe(NamedTuple):
-    """What is compiled in: of the settings, and the structure of the task.
+    """The settings that are compiled in, and the structure of the task.
 
     Attributes:
         optimizer, schedule: by name.
@@ -30,13 +30,32 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, config: TrainingConfig, task: Any) -> "Recipe":
-        """Take it from the settings and the task."""
+        """Take it from the settings and the task.
+
+        Args:
+            config: the settings.
+            task: to be trained.
+
+        Returns:
+            The recipe.
+        """
         structure = hash(jax.tree.structure(task))
         return cls(config.optimizer, config.schedule, config.average > 0, structure)
 
 
 class Numbers(struct.PyTreeNode):
-    """The other settings, as leaves: new ones do not compile anew. ``clip`` is ∞ for none."""
+    """The other settings of a `TrainingConfig`, as leaves: new numbers do not compile anew.
+
+    Attributes:
+        learning_rate: at its highest.
+        weight_decay: see `TrainingConfig`.
+        clip: largest norm of a gradient; ∞ for no limit.
+        average: decay of the average; 0 for none.
+        steps: of the training.
+        warmup: steps in which the learning rate rises.
+        give_up: steps in a row without a finite gradient before the training ends.
+        log_every: steps between lines in the log.
+    """
 
     learning_rate: Any
     weight_decay: Any
@@ -49,7 +68,14 @@ class Numbers(struct.PyTreeNode):
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Numbers":
-        """Take them from the settings."""
+        """Take them from the settings.
+
+        Args:
+            config: the settings.
+
+        Returns:
+            The numbers.
+        """
         return cls(
             learning_rate=jnp.asarray(config.learning_rate),
             weight_decay=jnp.asarray(config.weight_decay),
@@ -83,7 +109,7 @@ class Live(struct.PyTreeNode):
 
     Attributes:
         step: steps begun, also those skipped.
-        weights: what is trained.
+        weights: under training.
         optimizer: its state.
         average: of the weights, in float32 or better; None without.
         memory: of the estimator of the gradient.

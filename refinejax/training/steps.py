@@ -21,7 +21,14 @@ Rows = dict[str, Shaped[Array, " rows"]]
 
 @functools.partial(jax.jit, static_argnames="recipe")
 def start(task: Any, numbers: Numbers, key: PRNGKeyArray, *, recipe: Recipe) -> Live:
-    """Return where a training begins."""
+    """Return the state in which a training begins.
+
+    Args:
+        task: to be trained.
+        numbers: settings that are leaves.
+        key: of the random numbers.
+        recipe: settings that are compiled in; static.
+    """
     first, second = jax.random.split(key)
     weights = firm(check_params(task.init(first), "weights"))
     memory = firm(task.begin(weights, second))
@@ -50,6 +57,14 @@ def advance(
 
     How many is a number and not a size: all calls run the same program, so that where a training
     is interrupted does not change what it computes.
+
+    Args:
+        task: to be trained.
+        numbers: settings that are leaves.
+        live: where the training is.
+        key: of the random numbers.
+        count: how many steps, a number: it does not compile anew.
+        recipe: settings that are compiled in; static.
 
     Returns:
         where it stands, the lines for the log, and how many there are.
@@ -83,7 +98,17 @@ def advance(
 def validate(
     task: Any, live: Live, key: PRNGKeyArray, *, recipe: Recipe
 ) -> tuple[dict[str, Any], Any]:
-    """Return the numbers of a validation, and the weights they hold for."""
+    """Return the numbers of a validation, and the weights they hold for.
+
+    Args:
+        task: to be trained.
+        live: where the training is.
+        key: of the held-out data.
+        recipe: settings that are compiled in; static.
+
+    Raises:
+        ValueError: if the numbers are not real scalars, or have no "loss".
+    """
     del recipe
     weights = live.current()
     numbers = task.validate(weights, key)
@@ -163,7 +188,7 @@ def _mix(average: Any, weights: Any, decay: Any) -> Any:
 
 
 def _memory(task: Any, finite: Any, memory: Any, live: Live, key: PRNGKeyArray) -> Any:
-    """Begin the memory anew after a step that was skipped: what is not finite may be in it."""
+    """Begin the memory anew after a step that was skipped, as it may hold NaN."""
     if not jax.tree.leaves(memory):
         return memory
     renew = getattr(task, "renew", None)

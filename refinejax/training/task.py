@@ -1,4 +1,4 @@
-"""What is trained: the protocol."""
+"""The protocol of a task that can be trained."""
 
 from typing import Any, Protocol
 
@@ -47,7 +47,10 @@ class TrainingTask(Protocol):
 
 
 def check_task(task: Any) -> None:
-    """Insist on a task, before it is traced.
+    """Raise `ValueError` unless it is a `TrainingTask`, before it is traced.
+
+    Args:
+        task: to be checked.
 
     Raises:
         ValueError: if it lacks a method, or is no pytree of arrays and numbers.
@@ -61,12 +64,16 @@ def check_task(task: Any) -> None:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
             raise ValueError(
                 f"task{jax.tree_util.keystr(path)}: expected arrays and numbers as leaves, got "
-                f"{type(leaf).__name__}; make the task a flax.struct.PyTreeNode, and what is no "
-                "number a field with pytree_node=False"
+                f"{type(leaf).__name__}; make the task a flax.struct.PyTreeNode, and all else a "
+                "field with pytree_node=False"
             )
 
 
 def fingerprint(task: Any) -> int:
-    """Return a number that tells tasks with other leaves apart: 64 bits of their SHA-256."""
+    """Return a number that tells tasks with other leaves apart: 64 bits of their SHA-256.
+
+    Args:
+        task: whose leaves are hashed.
+    """
     parts = [as_numpy(leaf) for leaf in jax.tree.leaves(task)]
     return int(hash_parts(parts)[:16], 16)

@@ -14,13 +14,12 @@ from refinejax.learned import (
     Imitation,
     LearnedDamping,
     LearnedUpdate,
-    Phasors,
-    Unrolled,
     UpdateConfig,
     builder,
 )
-from refinejax.learned.masked import masked_mean_gradient
-from refinejax.learned.unrolled import trajectory
+from refinejax.learned.masked import masked_gradient
+from refinejax.meta import FullUnroll, Trajectory, meta_task
+from refinejax.meta.inner import scores
 from refinejax.networks import Network
 from refinejax.tasks.damped_sine import DampedSines, damped_sine
 
@@ -101,7 +100,8 @@ def test_no_update_makes_anything_worse_wherever_it_starts_and_however_bad_it_is
     wild = jax.tree.map(lambda w: 30 * w, refiner)
     far = DampedSines(error=jnp.array(20.0), count=16)
     keys = jax.random.split(jax.random.key(1), 16)
-    losses = jax.vmap(lambda k: trajectory(wild, far, k, 12))(keys)
+    inner = Trajectory(far, CELLS[cell])
+    losses = jax.vmap(lambda k: scores(inner, wild, k, 12)[1:])(keys)
     assert np.all(np.isfinite(losses))
     assert np.all(np.diff(losses, axis=1) <= 0)
     assert np.any(losses[:, -1] < losses[:, 0])
@@ -170,40 +170,6 @@ def test_a_refused_step_is_halved_until_it_helps():
     np.testing.assert_allclose(found.trace[:, 0], [0, 0, 0, 0, 0, 1.0])
 
 
-def test_phasors_of_a_ramp():
-    u, v = jnp.meshgrid(jnp.arange(17.0), jnp.arange(17.0))
-    ramp = 0.4 + 1.1 * u - 0.3 * v
-    flat = Phasors(4)(jnp.full((17, 17), 0.4))
-    np.testing.assert_allclose(flat[..., 0], np.cos(0.4), atol=3e-4)
-    np.testing.assert_allclose(flat[..., 1], np.sin(0.4), atol=3e-4)
-    seen = Phasors(4)(ramp - 2 * jnp.pi * jnp.round(ramp / (2 * jnp.pi)))
-    expected = [np.cos(1.1), np.sin(1.1), np.cos(0.3), -np.sin(0.3)]
-    np.testing.assert_allclose(seen[..., 2:], np.broadcast_to(expected, (4, 4, 4)), atol=3e-4)
-
-
-def test_phasors_say_what_is_wrong():
-    with pytest.raises(ValueError, match="across: expected 1"):
-        Phasors(0)
-    with pytest.raises(ValueError, match="8 blocks across need 9 pixels"):
-        Phasors(8)(jnp.zeros((8, 8)))
-
-
-def test_an_update_reads_the_residual_map():
-    refiner = UpdateConfig(2, width=8, slope=False, blocks=3)(jax.random.key(0))
-    problem = InverseProblem(plane, plane(jnp.array([0.3, -0.2])))
-    state = refiner.init(problem, jnp.array([0.1, -0.1]), jax.random.key(0))
-    np.testing.assert_array_equal(
-        state.memory.reading.map, Phasors(3)(problem.residual(jnp.array([0.1, -0.1])))
-    )
-    with pytest.raises(ValueError, match="has no residual"):
-        run(refiner, lambda x: jnp.sum(x**2), jnp.zeros(2), num_steps=1)
-
-
-def plane(params):
-    axis = jnp.linspace(-1, 1, 7)
-    return params[0] * axis + params[1] * axis[:, None]
-
-
 def test_builders_go_by_name_and_name_what_is_wrong():
     assert isinstance(ARCHITECTURES["damping"]({"hidden": [4]}, jax.random.key(0)), LearnedDamping)
     assert builder("update", {"params": 2}) == builder("update", {"params": 2})
@@ -222,15 +188,17 @@ def test_parts_that_are_not_finite_are_left_out():
     def loss(weights, key):
         x = jax.random.normal(key)
         lost = jax.random.key_data(key)[1] == bad
-        return jnp.where(lost, jnp.nan, 1.0) * (weights * x) ** 2
+        return jnp.where(lost, jnp.nan, 1.0) * (weights * x) ** 2, x
 
-    value, gradient, share = masked_mean_gradient(loss, jnp.array(2.0), keys, 4)
+    found = masked_gradient(loss, jnp.array(2.0), keys, 4)
+    value, gradient, share = found.loss, found.gradient, np.mean(found.kept)
+    np.testing.assert_array_equal(found.aux, jax.vmap(jax.random.normal)(keys))
     x = np.asarray(jax.vmap(jax.random.normal)(keys))[[0, 1, 2, 6, 7, 8, 9, 10, 11]]
     np.testing.assert_allclose(value, np.mean(4 * x**2), rtol=1e-5)
     np.testing.assert_allclose(gradient, np.mean(4 * x**2), rtol=1e-5)
     assert share == 0.75
     with pytest.raises(ValueError, match="12 tasks cannot be divided into 5"):
-        masked_mean_gradient(loss, jnp.array(2.0), keys, 5)
+        masked_gradient(loss, jnp.array(2.0), keys, 5)
 
 
 def imitation(**options):
@@ -257,20 +225,22 @@ def test_examples_are_the_teachers_way_and_repeat_with_the_key():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["imitation", "unrolled"])
 def test_training_lowers_what_is_trained(kind):
-    unrolled = Unrolled(TASKS, UpdateConfig(5, width=8, depth=1), 2, 8, 4, held_out=32)
+    inner = Trajectory(TASKS, UpdateConfig(5, width=8, depth=1), horizon=2)
+    unrolled = meta_task(FullUnroll(inner, batch=8, parts=4), count=32, validate_by="log_last")
     task = unrolled if kind == "unrolled" else imitation(held_out=32)
     optimizer = optax.adam(1e-2)
 
     @jax.jit
     def train(weights):
         def step(carry, key):
-            weights, state = carry
-            _, gradient, _, notes = task.loss_and_grad(weights, (), 0, key)
+            weights, memory, state = carry
+            _, gradient, memory, notes = task.loss_and_grad(weights, memory, 0, key)
             updates, state = optimizer.update(gradient, state)
-            return (optax.apply_updates(weights, updates), state), notes["finite"]
+            return (optax.apply_updates(weights, updates), memory, state), notes["finite"]
 
         keys = jax.random.split(jax.random.key(1), 60)
-        carry, finite = jax.lax.scan(step, (weights, optimizer.init(weights)), keys)
+        first = (weights, task.begin(weights, keys[0]), optimizer.init(weights))
+        carry, finite = jax.lax.scan(step, first, keys)
         return carry[0], finite
 
     first = task.init(jax.random.key(0))

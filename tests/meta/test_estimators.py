@@ -1,5 +1,7 @@
 """Estimators of the meta-gradient against the exact one, over windows of every length."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from flax import struct
 
 from refinejax import Gradient
+from refinejax.learned import DampingConfig, LearnedUpdate, UpdateConfig
 from refinejax.meta import (
     Antithetic,
     FullUnroll,
@@ -19,6 +22,7 @@ from refinejax.meta import (
 )
 from refinejax.meta.inner import FirstOrder, draw_length, mean_length
 from refinejax.tasks.augmented import Augmented
+from refinejax.tasks.damped_sine import DampedSines
 from refinejax.tasks.noisy_quadratics import NoisyQuadratics
 from refinejax.tasks.quadratics import Quadratics
 
@@ -336,7 +340,7 @@ def test_a_loss_of_the_last_step_alone(episodes):
         state = INNER.advance(META, tasks[0], state, jax.random.fold_in(run, t))
     found = call(FullUnroll(last, segment=4), META, tasks[:1], keys[:1])[0]
     np.testing.assert_allclose(found, INNER.loss(META, tasks[0], state, 9), rtol=1e-5)
-    with pytest.raises(ValueError, match="window: the loss is that of the last step alone"):
+    with pytest.raises(ValueError, match="window: only the last step has a loss"):
         pes(last, window=5)
 
 
@@ -421,3 +425,49 @@ def test_trajectories_are_those_of_the_refiner():
     ):
         found = call(FullUnroll(inner), meta, tasks_, KEY[None])[0]
         np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+class WithStart(struct.PyTreeNode):
+    """A distribution whose tasks carry their start, so that a plain loop can begin there too."""
+
+    tasks: Any
+
+    def sample(self, key):
+        one, two = jax.random.split(key)
+        task = self.tasks.sample(one)
+        return task, self.tasks.initial(task, two)
+
+    def objective(self, task):
+        return self.tasks.objective(task[0])
+
+    def initial(self, task, key):
+        return task[1]
+
+
+@pytest.mark.parametrize("build", [UpdateConfig(5, width=8, depth=1), DampingConfig(5, (8,))])
+def test_a_trajectory_in_logs_is_the_mean_log_loss_of_a_plain_loop_without_the_guard(build):
+    """Andrychowicz et al. 2016, eq. 3, with logarithms: mean over k of log L(x_k)."""
+    inner = Trajectory(WithStart(DampedSines(count=16)), build, horizon=3, scale="log")
+    tasks = jax.vmap(inner.sample)(jax.random.split(KEY, 8))
+
+    def mean(meta):
+        free = meta.replace(guarded=False) if isinstance(meta, LearnedUpdate) else meta
+        logs = []
+        for i in range(8):
+            task, start = jax.tree.map(lambda leaf, i=i: leaf[i], tasks)
+            objective = inner.tasks.objective((task, start))
+            state = free.init(objective, start, KEY)
+            for _ in range(3):
+                state = free.step(objective, state, KEY)
+                logs.append(jnp.log(state.loss))
+        return jnp.mean(jnp.stack(logs))
+
+    weights = build(jax.random.key(1))
+    expected, slope = jax.jit(jax.value_and_grad(mean))(weights)
+    for parts in (1, 4):
+        estimator = FullUnroll(inner, batch=8, parts=parts)
+        found, gradient = call(estimator, weights, tasks, jax.random.split(KEY, 8))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        largest = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(slope))
+        for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(slope), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4 * largest)

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from refinejax import Gradient, Status, cli
-from refinejax.apps.training import plan_meta
-from refinejax.learned import RuleConfig, UpdateConfig
+from refinejax import Execution, Gradient, Status, cli
+from refinejax.apps.metalens.tasks import LensTasks
+from refinejax.learned import Imitation, RuleConfig, UpdateConfig
 from refinejax.meta import (
     Antithetic,
     Curriculum,
@@ -28,6 +28,7 @@ from refinejax.meta import (
     traces,
 )
 from refinejax.meta.convergence import mean_score
+from refinejax.meta.plans import plan_refiner
 from refinejax.meta.training import MetaTraining
 from refinejax.models import load_model
 from refinejax.tasks.distribution import Split
@@ -96,7 +97,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit_with_its_episodes(make, tmp
     whole = meta_train(estimator, config(**settings), tmp_path / "whole", count=4)
     for step in ("6", "9"):
         shutil.rmtree(tmp_path / "whole" / "checkpoints" / step)
-    again = meta_train(estimator, config(**settings), tmp_path / "whole", count=4, resume=True)
+    again = meta_train(estimator, config(**settings), tmp_path / "whole", count=4)
     for a, b in zip(*(jax.tree.leaves(t.weights) for t in (whole, again)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert [line["loss"] for line in whole.history if "loss" in line] == [
@@ -148,6 +149,8 @@ def test_what_diverges_counts_as_ten_times_the_start_in_a_mean():
     scores = jnp.array([[2.0, 1.0, 4.0], [1.0, 30.0, jnp.nan]])
     np.testing.assert_allclose(mean_score(scores, "plain"), (1 + 4 + 10 + 10) / 4)
     np.testing.assert_allclose(mean_score(scores, "relative"), (0.5 + 2 + 10 + 10) / 4)
+    np.testing.assert_allclose(mean_score(scores, "last"), (4 + 10) / 2)
+    np.testing.assert_allclose(mean_score(scores, "log_last"), np.log([4, 10]).mean(), rtol=1e-6)
     np.testing.assert_allclose(mean_score(scores, "log"), np.mean(np.log([1, 4, 10, 10])))
     np.testing.assert_allclose(mean_score(scores, "last"), (4 + 10) / 2)
 
@@ -290,7 +293,7 @@ def test_a_rule_is_trained_by_the_command_and_loaded_into_a_loop_of_optax(tmp_pa
     text = CONFIG.replace('"pes"', '"full"').replace("units = 1.0", "parts = 1")
     (tmp_path / "config.toml").write_text(text.replace("steps = 2", "steps = 1"))
     arguments = ["--config", str(tmp_path / "config.toml"), "--output", str(tmp_path / "out")]
-    assert cli.main(["train", "meta", *arguments]) == 0
+    assert cli.main(["train", "refiner", *arguments]) == 0
     model = load_model(tmp_path / "out" / "model")
     assert model.architecture == "rule"
     optimizer = model.value.optimizer()
@@ -302,7 +305,7 @@ def test_a_rule_is_trained_by_the_command_and_loaded_into_a_loop_of_optax(tmp_pa
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ('"quadratics"', '"cubics"', "task.problems: expected one of quadratics, uniform_"),
+        ('"quadratics"', '"cubics"', "task.problems: expected one of quadratics, noisy_"),
         ('"pes"', '"bptt"', "task.estimator: expected one of full, truncated, pes, nres, es"),
         ("window = 2", "window = 3", "window: expected a divisor of the horizon of 4"),
         ("batch = 4", "batch = 0", "task.batch: expected 1 or more, got 0"),
@@ -311,15 +314,48 @@ def test_a_rule_is_trained_by_the_command_and_loaded_into_a_loop_of_optax(tmp_pa
 )
 def test_a_configuration_that_does_not_fit_is_named(old, new, match):
     with pytest.raises(ValueError, match=match):
-        plan_meta(tomllib.loads(CONFIG.replace(old, new)))
+        plan_refiner(tomllib.loads(CONFIG.replace(old, new)))
 
 
 @pytest.mark.parametrize("estimator", ["full", "truncated", "nres", "es"])
 def test_every_estimator_can_be_configured(estimator):
     text = CONFIG.replace('"pes"', f'"{estimator}"').replace("batch = 4", "batch = 8")
-    task = plan_meta(tomllib.loads(text)).task
+    task = plan_refiner(tomllib.loads(text)).task
     kind = {"full": FullUnroll, "truncated": TruncatedUnroll}.get(estimator, Antithetic)
     assert isinstance(task.estimator, kind)
+
+
+def test_the_table_of_a_distribution_builds_it_with_its_own_types():
+    text = CONFIG.replace('"quadratics"', '"lenses"').replace("units = 1.0", "")
+    text += "[task.distribution]\nsize = 40\nerror = [0.1, 0.3]\ncomponents = ['grain']\n"
+    tasks = plan_refiner(tomllib.loads(text)).task.estimator.inner.tasks.tasks
+    assert isinstance(tasks, LensTasks)
+    assert (tasks.size, tasks.error) == (40, (0.1, 0.3))
+    for old, new, match in (
+        ("size = 40", "size = 20", "size: expected 33 pixels"),
+        ("[0.1, 0.3]", "[0.3, 0.1]", "error: expected two positive numbers, least and largest"),
+        ("[0.1, 0.3]", "0.1", "task.distribution.error: expected a list of 2 float"),
+        ("size = 40", "sise = 40", "task.distribution.sise: no such key; did you mean size"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            plan_refiner(tomllib.loads(text.replace(old, new)))
+
+
+def test_imitation_is_an_estimator_like_the_others():
+    text = CONFIG.replace('"pes"', '"imitation"').replace("units = 1.0", "parts = 2")
+    task = plan_refiner(tomllib.loads(text)).task
+    assert isinstance(task, Imitation)
+    assert (task.steps, task.batch, task.parts, task.held_out) == (4, 4, 2, 4)
+    with pytest.raises(ValueError, match=r"task\.parts: expected a divisor of the batch of 4"):
+        plan_refiner(tomllib.loads(text.replace("parts = 2", "parts = 3")))
+
+
+def test_options_of_execution_that_do_not_apply_are_refused():
+    estimator = FullUnroll(Trajectory(Quadratics(size=2), rate, horizon=2), batch=2)
+    with pytest.raises(ValueError, match=r"execution: .*takes mesh alone, got lanes=4"):
+        meta_train(estimator, config(steps=1), execution=Execution(lanes=4))
+    with pytest.raises(ValueError, match="validate_by: expected one of plain, log"):
+        meta_train(estimator, config(steps=1), validate_by="median")
 
 
 def test_a_refused_step_teaches_when_trained_and_is_refused_when_used():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
+from refinejax import Status
+from refinejax._deadline import Deadline
 from refinejax.meta import WarmStarts, fit_warm_starts
 from refinejax.meta.warm_starts import choose
 
@@ -140,3 +142,39 @@ def test_bad_input_is_named():
     mixed = [np.zeros(3), np.zeros((3, 1)), *centers[2:]]
     with pytest.raises(ValueError, match=r"solutions\[1\]: expected a leaf with 1 axes"):
         fit_warm_starts(features, mixed, list(centers), lambda x, i: 0.0, neighbors=2)
+
+
+def test_a_time_limit_chooses_by_the_tasks_that_were_held_out(monkeypatch):
+    features, centers = family(40, True, RNG)
+    status, asked = Deadline.status, []
+
+    def after_twenty(self):
+        asked.append(1)
+        return status(self) if len(asked) <= 20 else Status.TIME_LIMIT
+
+    monkeypatch.setattr(Deadline, "status", after_twenty)
+    warm = fitted(features, centers, weights=(1.0,))
+    assert warm.weight == 1
+    assert len(warm.features) == 40
+    losses = []
+    for i in range(20):
+        moved = _alone(features, centers, i)
+        losses.append(np.sum(centers[i] ** 2) - np.sum((moved - centers[i]) ** 2))
+    np.testing.assert_allclose(warm.gain, np.mean(losses), rtol=1e-4)
+
+
+def _alone(features, centers, i):
+    others = np.arange(len(features)) != i
+    theirs = KNeighborsRegressor(5, weights="distance").fit(
+        features[others] / features.std(0), centers[others]
+    )
+    return theirs.predict(features[i : i + 1] / features.std(0))[0]
+
+
+def test_where_the_time_is_up_at_once_starts_stay_cold_and_progress_is_drawn(capfd):
+    features, centers = family(8, True, RNG)
+    warm = fitted(features, centers, time_limit=0.0, progress=True)
+    assert warm.weight == 0
+    assert "holding out" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="time_limit: expected seconds"):
+        fitted(features, centers, time_limit="1h")

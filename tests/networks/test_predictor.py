@@ -10,8 +10,9 @@ import pytest
 import scipy.stats
 from flax import struct
 
-from refinejax.networks import ARCHITECTURES, Predictor
-from refinejax.networks.predictor import Box, Moments, mixture
+from refinejax.apps.metalens.architecture import build_predictor
+from refinejax.networks import Predictor
+from refinejax.networks.predictor import Moments, OutputSpace, mixture
 
 SIZE = 12
 CONFIG = {
@@ -38,13 +39,13 @@ def told(mean, log_variance):
     """A predictor of these moments, shape (members, 2) in unit coordinates."""
     prior = np.log(1 / 12)
     outputs = jnp.concatenate([mean - 0.5, log_variance - prior], -1)
-    box = Box(("a", "b"), (-1.0, 10.0), (3.0, 20.0), ("µm", ""))
+    box = OutputSpace(("a", "b"), (-1.0, 10.0), (3.0, 20.0), ("µm", ""))
     return Predictor(Told(outputs), None, jnp.ravel, box)
 
 
 @functools.cache
 def builder(**more):
-    return jax.jit(lambda key: ARCHITECTURES["predictor"]({**CONFIG, **more}, key))
+    return jax.jit(lambda key: build_predictor({**CONFIG, **more}, key))
 
 
 def build(seed=0, **more):
@@ -187,7 +188,7 @@ def test_all_leaves_are_learned_and_the_rest_is_static():
     assert jax.tree.structure(a) == jax.tree.structure(b)
     assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(a))
     plain = json.loads(json.dumps(CONFIG))
-    remade = jax.eval_shape(lambda key: ARCHITECTURES["predictor"](plain, key), jax.random.key(0))
+    remade = jax.eval_shape(lambda key: build_predictor(plain, key), jax.random.key(0))
     assert jax.tree.structure(remade) == jax.tree.structure(a)
 
 
@@ -214,4 +215,4 @@ def test_a_context_goes_to_the_network():
 )
 def test_configs_that_do_not_fit_are_refused(more, message):
     with pytest.raises(ValueError, match=message):
-        ARCHITECTURES["predictor"]({**CONFIG, **more}, jax.random.key(0))
+        build_predictor({**CONFIG, **more}, jax.random.key(0))

@@ -13,13 +13,13 @@ from refinejax.apps.metalens.learned import LearnedSlopes
 from refinejax.apps.metalens.problem import exact_problem
 from refinejax.apps.metalens.tasks import LensTasks
 from refinejax.apps.metalens.train import PredictorTask
-from refinejax.apps.training import train_model
 from refinejax.learned import LearnedUpdate
 from refinejax.models import load_model, pretrained
 from refinejax.physics.metalens.lens import LOWER, UPPER, phase
 from refinejax.physics.noise import COMPONENTS, PhaseNoise
 from refinejax.refiners import LevenbergMarquardt
 from refinejax.tasks.damped_sine import DampedSines
+from refinejax.training.plans import train_model
 
 CONFIG = """\
 [training]
@@ -29,12 +29,14 @@ log_every = 1
 learning_rate = 0.01
 
 [task]
-problems = "damped_sine"
+problems = "damped_sines"
 horizon = 2
 batch = 4
 parts = 2
 held_out = 8
-size = 16
+
+[task.distribution]
+count = 16
 
 [refiner]
 architecture = "update"
@@ -67,7 +69,7 @@ def test_a_trained_model_loads_and_refines(trained):
     assert isinstance(model.value, LearnedUpdate)
     assert model.architecture == "update"
     assert model.config == {"params": 5, "width": 4, "depth": 1}
-    assert model.provenance["configuration"]["task"]["problems"] == "damped_sine"
+    assert model.provenance["configuration"]["task"]["problems"] == "damped_sines"
     assert model.provenance["steps"] == 6
     assert np.isfinite(model.provenance["validation"]["validation_loss"])
     tasks = DampedSines(count=16)
@@ -84,29 +86,31 @@ def test_the_log_has_a_line_for_each_step(trained):
     assert all(line["finite"] == 1 for line in steps if "finite" in line)
 
 
-def test_resume_of_what_is_done_gives_the_same_and_another_config_is_refused(trained, capsys):
+def test_a_rerun_of_what_is_done_gives_the_same_and_another_config_is_refused(trained, capsys):
     arguments = ["train", "refiner", "--output", str(trained / "out"), "--config"]
     before = load_model(trained / "out" / "model").value
-    assert cli.main([*arguments, str(trained / "config.toml"), "--resume", "--json"]) == 0
+    assert cli.main([*arguments, str(trained / "config.toml"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["status"] == "MAX_STEPS"
     assert said["step"] == 6
     jax.tree.map(np.testing.assert_array_equal, before, load_model(trained / "out" / "model").value)
     other = trained / "other.toml"
     other.write_text(CONFIG.replace("learning_rate = 0.01", "learning_rate = 0.02"))
-    assert cli.main([*arguments, str(other), "--resume"]) == 2
+    assert cli.main([*arguments, str(other)]) == 2
     assert "learning_rate" in capsys.readouterr().err
-    assert cli.main([*arguments, str(trained / "config.toml")]) == 2
-    assert "resume" in capsys.readouterr().err
+    smaller = trained / "smaller.toml"
+    smaller.write_text(CONFIG.replace("horizon = 2", "horizon = 1"))
+    assert cli.main([*arguments, str(smaller)]) == 2
+    assert "task.task.horizon = 2 there and 1 here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         (
-            '"damped_sine"',
+            '"damped_sines"',
             '"sines"',
-            "problems: expected one of damped_sine, metalens, got",
+            "problems: expected one of quadratics, .*damped_sines, .*lenses, got 'sines'",
         ),
         ("horizon = 2", "horizn = 2", "task.horizn: no such key; did you mean horizon"),
         ("parts = 2", "parts = 3", "expected a divisor of the batch of 4, got 3"),
@@ -116,10 +120,12 @@ def test_resume_of_what_is_done_gives_the_same_and_another_config_is_refused(tra
         ("steps = 6", "steps = ", "is not TOML"),
         ("steps = 6", "steps = -6", "steps: expected"),
         (
-            "size = 16",
-            "size = 16\nerror = [0.1, 0.2]",
-            "expected 1 positive number for",
+            "count = 16",
+            "count = 16\nerror = [0.1, 0.2]",
+            "task.distribution.error: expected a number, got",
         ),
+        ("count = 16", "count = 0", "count: expected a whole number of 1"),
+        ("count = 16", "size = 16", "task.distribution.size: no such key"),
     ],
 )
 def test_bad_configurations_are_named(tmp_path, capsys, old, new, message):

@@ -22,7 +22,7 @@ from refinejax import Status
 from refinejax.checkpoint import Checkpoints
 from refinejax.learned.schedules import learning_rate
 from refinejax.training import TrainingConfig, run, steps, train
-from refinejax.training.log import Log
+from refinejax.training.log import TrainingLog
 from refinejax.training.state import Numbers, Recipe
 
 TRACED = []
@@ -392,7 +392,7 @@ class CrashError(Exception):
 
 def crash_after(monkeypatch, calls, how):
     """Do ``how`` after some calls of the device."""
-    done, go_on = [], run.Run.go_on
+    done, go_on = [], run.TrainingRun.go_on
 
     def counted(self):
         go_on(self)
@@ -400,7 +400,7 @@ def crash_after(monkeypatch, calls, how):
         if len(done) == calls:
             how()
 
-    monkeypatch.setattr(run.Run, "go_on", counted)
+    monkeypatch.setattr(run.TrainingRun, "go_on", counted)
 
 
 def crash():
@@ -413,7 +413,7 @@ def test_a_training_that_crashed_goes_on_bit_for_bit(tmp_path, monkeypatch, call
         crash_after(crashing, calls, crash)
         with pytest.raises(CrashError):
             train(NOISY, configured(keep=2), tmp_path)
-    assert_same(train(NOISY, configured(keep=1), tmp_path, resume=True), whole())
+    assert_same(train(NOISY, configured(keep=1), tmp_path), whole())
     written = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in written] == column(whole(), "step")
 
@@ -423,10 +423,10 @@ def test_ctrl_c_ends_it_saved_and_it_goes_on_bit_for_bit(tmp_path, monkeypatch):
         crash_after(interrupting, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
         cut = train(NOISY, configured(keep=2), tmp_path)
     assert cut.status is Status.STOPPED
-    assert "resume=True" in cut.explain()
+    assert "same arguments" in cut.explain()
     assert Checkpoints(tmp_path / "checkpoints").steps[-1] == cut.step < 40
     assert cut.step not in (8, 15, 16)  # where nothing else is due
-    assert_same(train(NOISY, configured(keep=2), tmp_path, resume=True), whole())
+    assert_same(train(NOISY, configured(keep=2), tmp_path), whole())
 
 
 def test_a_training_with_all_there_is_to_remember_goes_on_bit_for_bit(tmp_path, monkeypatch):
@@ -450,7 +450,7 @@ def test_a_training_with_all_there_is_to_remember_goes_on_bit_for_bit(tmp_path, 
         with pytest.raises(CrashError):
             train(task, config, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").steps[-1] >= 16
-    assert_same(train(task, config, tmp_path, resume=True), expected)
+    assert_same(train(task, config, tmp_path), expected)
 
 
 def train_and_pause(folder, calls):
@@ -462,13 +462,13 @@ def train_and_pause(folder, calls):
 
     with pytest.MonkeyPatch.context() as pausing:
         crash_after(pausing, int(calls), pause)
-        train(NOISY, configured(keep=2), folder, resume=True)
+        train(NOISY, configured(keep=2), folder)
 
 
 def train_and_be_killed(folder, operation):
     """In a child: train, but for a kill at a file operation."""
     at_file_operation(int(operation), folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    train(NOISY, configured(keep=2), folder, resume=True)
+    train(NOISY, configured(keep=2), folder)
 
 
 def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path):
@@ -477,7 +477,7 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path):
     process.kill()
     process.communicate()
     assert 0 < Checkpoints(tmp_path / "checkpoints").steps[-1] < 40
-    assert_same(train(NOISY, configured(keep=2), tmp_path, resume=True), whole())
+    assert_same(train(NOISY, configured(keep=2), tmp_path), whole())
 
 
 @pytest.mark.slow
@@ -486,20 +486,21 @@ def test_a_training_killed_again_and_again_while_it_writes_ends_the_same(tmp_pat
         process = start(train_and_be_killed, tmp_path, operation)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == -signal.SIGKILL, errors
-    assert_same(train(NOISY, configured(keep=2), tmp_path, resume=True), whole())
+    assert_same(train(NOISY, configured(keep=2), tmp_path), whole())
 
 
 def test_a_training_that_has_ended_is_not_begun_again(tmp_path, monkeypatch):
     first = train(NOISY, configured(keep=2), tmp_path)
     assert_same(first, whole())
     monkeypatch.setattr(run, "advance", crash)
-    assert_same(train(NOISY, configured(keep=2), tmp_path, resume=True), whole())
+    assert_same(train(NOISY, configured(keep=2), tmp_path), whole())
 
 
 def test_a_folder_in_use_is_not_overwritten(tmp_path):
     train(NOISY, configured(steps=6), tmp_path)
-    with pytest.raises(ValueError, match=r"folder: .*holds a training up to step 6; go on with"):
-        train(NOISY, configured(steps=6), tmp_path)
+    for other in (Fit(noise=0.1), NOISY.replace(unfair=0.5)):
+        with pytest.raises(ValueError, match=r"checkpoint: .* other numbers, up to step 6"):
+            train(other, configured(steps=6), tmp_path)
     message = (
         r"config: .*learning_rate = 0.05 there and 0.1 here, task.name = nothing there and 'x'"
     )
@@ -509,19 +510,27 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path):
             configured(steps=6, learning_rate=0.1),
             tmp_path,
             description={"name": "x"},
-            resume=True,
         )
-    with pytest.raises(ValueError, match="resume: expected the folder"):
-        train(NOISY, configured(), resume=True)
 
 
-def test_a_task_with_other_numbers_is_warned_of(tmp_path, monkeypatch):
+def test_a_task_with_other_numbers_is_refused_and_the_first_still_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as crashing:
         crash_after(crashing, 1, crash)
         with pytest.raises(CrashError):
-            train(NOISY, configured(), tmp_path)
-    with pytest.warns(UserWarning, match="task: its numbers are not those"):
-        train(Fit(noise=0.1), configured(), tmp_path, resume=True)
+            train(NOISY, configured(keep=2), tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint: .*with other numbers.*another folder"):
+        train(Fit(noise=0.1), configured(keep=2), tmp_path)
+    assert_same(train(NOISY, configured(keep=2), tmp_path), whole())
+
+
+def test_a_time_limit_ends_it_saved_and_it_goes_on_bit_for_bit(tmp_path):
+    cut = train(NOISY, configured(keep=2), tmp_path, time_limit=0.0)
+    assert cut.status is Status.TIME_LIMIT
+    assert cut.step == 0
+    assert "same arguments" in cut.explain()
+    assert_same(train(NOISY, configured(keep=2), tmp_path), whole())
+    with pytest.raises(ValueError, match="time_limit: expected seconds"):
+        train(NOISY, configured(), time_limit=-1)
 
 
 def test_a_disk_that_is_full_is_an_error_and_with_room_it_goes_on(tmp_path, monkeypatch):
@@ -538,7 +547,7 @@ def test_a_disk_that_is_full_is_an_error_and_with_room_it_goes_on(tmp_path, monk
                 train(NOISY, configured(keep=2), tmp_path / "run")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert_same(train(NOISY, configured(keep=2), tmp_path / "run", resume=True), whole())
+    assert_same(train(NOISY, configured(keep=2), tmp_path / "run"), whole())
 
 
 def end_on_four(folder):
@@ -547,7 +556,7 @@ def end_on_four(folder):
     mesh = Mesh(np.array(jax.devices()), ("all",))
     rows = NamedSharding(mesh, PartitionSpec(None, "all"))
     task = NOISY.replace(given=jax.device_put(INPUTS, rows))
-    trained = train(task, configured(keep=2), folder, resume=True)
+    trained = train(task, configured(keep=2), folder)
     print(trained.loss, trained.step)
 
 
@@ -561,7 +570,7 @@ def test_a_training_begun_on_one_device_ends_on_four(tmp_path, monkeypatch):
     loss, step = call(end_on_four, tmp_path, devices=4).split()
     assert int(step) == 40
     np.testing.assert_allclose(float(loss), whole().loss, rtol=1e-4)
-    again = train(NOISY, configured(keep=2), tmp_path, resume=True)  # on one
+    again = train(NOISY, configured(keep=2), tmp_path)  # on one
     assert again.loss == float(loss)
     np.testing.assert_allclose(again.weights["w"], whole().weights["w"], rtol=1e-4)
 
@@ -587,14 +596,14 @@ def test_the_log_is_json_lines(tmp_path, monkeypatch):
 
 def test_a_log_is_cut_back_and_loses_a_line_that_was_not_written_to_its_end(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = Log(path)
+    log = TrainingLog(path)
     for step in range(4):
         log.add({"step": step, "loss": np.float32(0.1) if step else np.float32(np.nan)})
     log.flush()
     assert path.read_text().splitlines()[1] == '{"step": 1, "loss": 0.1}'
     path.write_text(path.read_text() + '{"step": 4, "lo')
-    assert [x["step"] for x in Log(path, upto=9).lines] == [0, 1, 2, 3]
-    again = Log(path, upto=1)
+    assert [x["step"] for x in TrainingLog(path, upto=9).lines] == [0, 1, 2, 3]
+    again = TrainingLog(path, upto=1)
     assert lines(again.lines) == lines(log.lines[:2])
     assert path.read_text() == '{"step": 0, "loss": null}\n{"step": 1, "loss": 0.1}\n'
 

@@ -11,4 +11,5 @@ APPLICATION = Application(
             run="refinejax.apps.latent.command:run",
         )
     },
+    trainings={"multitask": "refinejax.apps.latent.training:plan_multitask"},
 )

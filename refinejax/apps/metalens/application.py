@@ -22,4 +22,10 @@ APPLICATION = Application(
 refinejax simulate metalens --count 64 --size 64 --noise grain --error 0.05 --output maps.npz
 refinejax metalens maps.npz --output refined.npz --report report
 """,
+    trainings={"predictor": f"{_HERE}.train:plan_predictor"},
+    tasks={"lenses": f"{_HERE}.tasks:lenses"},
+    architectures={
+        "predictor": f"{_HERE}.architecture:build_predictor",
+        "phasor_update": f"{_HERE}.phasors:build_phasor_update",
+    },
 )

@@ -80,7 +80,18 @@ class LearnedSlopes(struct.PyTreeNode):
         start: Array,
         aliases: int,
     ) -> tuple[Float[Array, "k 4"], Float[Array, " k"]]:
-        """Fit one map."""
+        """Fit one map.
+
+        Args:
+            turns: a map [turns], shape (N, N); NaN is missing.
+            wavelength: λ [µm].
+            space: of the lens without the wavelength [µm].
+            start: (xc, yc, S, focal_length) [µm].
+            aliases: slopes that alias, up to which others are tried; static.
+
+        Returns:
+            Lenses [µm], the best first, shape (k, 4), and their losses, shape (k,).
+        """
         blocks = Blocks.of(turns.shape[-1])
         lenses = closed_form(block_phasors(turns, blocks), blocks, wavelength, space, aliases)
         starts = jnp.concatenate([start[None], lenses])

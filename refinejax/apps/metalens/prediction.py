@@ -36,6 +36,9 @@ _NAMES = {
 def lens_space(kind: str) -> ParameterSpace:
     """Return names, bounds and units of what a kind of predictor predicts.
 
+    Args:
+        kind: "known", "predicted" or "ratios".
+
     Raises:
         ValueError: for an unknown kind.
     """
@@ -57,8 +60,11 @@ def lens_space(kind: str) -> ParameterSpace:
 def kind_of(predictor: Predictor) -> str:
     """Return the kind of a predictor, by the names of its params.
 
+    Args:
+        predictor: a predictor of any params.
+
     Raises:
-        ValueError: if they are not those of a lens.
+        ValueError: if it does not predict lenses.
     """
     for kind, names in _NAMES.items():
         if predictor.box.names == names:
@@ -70,7 +76,12 @@ def kind_of(predictor: Predictor) -> str:
 
 
 def targets(kind: str, lens: Float[Array, "5"]) -> Float[Array, " n"]:
-    """Return what a predictor of a kind should predict for a lens [µm]."""
+    """Return the params that a predictor of a kind is trained to predict for a lens.
+
+    Args:
+        kind: "known", "predicted" or "ratios".
+        lens: (xc, yc, S, wavelength, focal_length) [µm].
+    """
     if kind == "predicted":
         return lens
     others = lens[jnp.array(OTHERS)]
@@ -78,7 +89,12 @@ def targets(kind: str, lens: Float[Array, "5"]) -> Float[Array, " n"]:
 
 
 def context(kind: str, wavelength: Array | None) -> Array | None:
-    """Return what a predictor of a kind is told: for "known", the wavelength, from −1 to 1."""
+    """Return the context of a predictor: for "known" the wavelength, from −1 to 1, else None.
+
+    Args:
+        kind: "known", "predicted" or "ratios".
+        wavelength: λ [µm]; None for the reference wavelength.
+    """
     if kind != "known":
         return None
     length = jnp.asarray(REFERENCE) if wavelength is None else wavelength
@@ -87,7 +103,13 @@ def context(kind: str, wavelength: Array | None) -> Array | None:
 
 
 def to_lens(kind: str, params: Float[Array, " n"], wavelength: Array | None) -> Float[Array, "5"]:
-    """Return the lens [µm] for the params of a predictor; without bounds."""
+    """Return the lens [µm] for the params of a predictor; without bounds.
+
+    Args:
+        kind: "known", "predicted" or "ratios".
+        params: of the predictor.
+        wavelength: λ [µm], to which the lens is scaled; None if unknown.
+    """
     if kind == "predicted":
         if wavelength is None:
             return params
@@ -176,7 +198,18 @@ def sample_lenses(
     n: int,
     wavelength: Any = None,
 ) -> Float[Array, "s 5"]:
-    """Draw lenses [µm] to start from, within the ranges. Arguments as in `predict_lens`."""
+    """Draw lenses to start from, within the ranges.
+
+    Args:
+        predictor: of any kind.
+        key: of the draws.
+        phase: one map [rad]; NaN is missing.
+        n: how many.
+        wavelength: λ [µm]; None if unknown.
+
+    Returns:
+        Lenses [µm], shape (n, 5).
+    """
     kind = kind_of(predictor)
     length = None if wavelength is None else jnp.asarray(wavelength, phase.dtype)
     drawn = predictor.sample(key, phase, n, context(kind, length), _bounds(kind, length))

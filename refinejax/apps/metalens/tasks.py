@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from refinejax.apps.metalens.cascade.scale import OTHERS, REFERENCE, WAVELENGTH, reference_space
 from refinejax.apps.metalens.problem import lens_model
 from refinejax.physics.metalens.lens import LOWER, NAMES, UPPER, phase
-from refinejax.physics.noise import PhaseNoise, apply_noise
+from refinejax.physics.noise import COMPONENTS, PhaseNoise, apply_noise
 from refinejax.physics.slopes import Blocks, block_phasors, slopes
 from refinejax.problems import InverseProblem
 from refinejax.problems.phase import RADIAN, slope_problem
@@ -83,8 +83,38 @@ class LensTasks(struct.PyTreeNode):
         return jnp.clip(task.truth + share * (high - low) * normal, low, high)
 
 
+def lenses(
+    components: tuple[str, ...] = COMPONENTS,
+    error: tuple[float, float] = (0.01, 0.2),
+    size: int = 64,
+) -> LensTasks:
+    """Return the task distribution "lenses" of a configuration.
+
+    Args:
+        components: of the noise, see `physics.noise`.
+        error: least and largest error of the starts, as a share of each range; above 0.
+        size: pixels along each side of a map, 33 or more.
+
+    Returns:
+        The distribution.
+
+    Raises:
+        ValueError: for an unknown component, errors that are not 0 < least ≤ largest, or a map that
+            is too small.
+    """
+    if not 0 < error[0] <= error[1]:
+        raise ValueError(
+            f"error: expected two positive numbers, least and largest, got {list(error)}"
+        )
+    slope_blocks(size)
+    return LensTasks(PhaseNoise.only(*components), error, size=size)
+
+
 def slope_blocks(size: int) -> Blocks:
     """Return the blocks of an N × N map.
+
+    Args:
+        size: N, pixels along each side.
 
     Raises:
         ValueError: if it is too small for them.
@@ -95,7 +125,11 @@ def slope_blocks(size: int) -> Blocks:
 
 
 def measured_slopes(turns: Float[Array, "n n"]) -> tuple[Array, Array]:
-    """Return the slopes of a map [turns] over its blocks, along u and v [turns a pixel]."""
+    """Return the slopes of a map [turns] over its blocks, along u and v [turns a pixel].
+
+    Args:
+        turns: a map [turns], shape (N, N); NaN is missing.
+    """
     across, down = block_phasors(turns, slope_blocks(turns.shape[-1]))
     return slopes(across), slopes(down)
 
@@ -105,6 +139,11 @@ def reference_problem(across: Array, down: Array, size: int) -> InverseProblem:
 
     Its residual is in turns along 1/63 of the window, a pixel of a map of 64 × 64, whatever the
     number of pixels: to a network all maps are alike.
+
+    Args:
+        across: slopes along u [turns a pixel].
+        down: slopes along v [turns a pixel].
+        size: N, pixels along each side of the map.
     """
     problem = slope_problem(
         lens_model(size, across.dtype),

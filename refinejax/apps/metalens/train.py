@@ -12,7 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from refinejax._config import read_config
 from refinejax._core import Scalar
+from refinejax.apps.metalens.architecture import build_predictor
 from refinejax.apps.metalens.cascade.scale import OTHERS, WAVELENGTH
+from refinejax.apps.metalens.losses import physics_consistency, slope_consistency
 from refinejax.apps.metalens.prediction import (
     context,
     kind_of,
@@ -21,14 +23,11 @@ from refinejax.apps.metalens.prediction import (
     targets,
     to_lens,
 )
-from refinejax.networks import ARCHITECTURES
 from refinejax.networks.losses import (
     at_scale,
     curriculum,
     gaussian_nll,
     learned_uncertainty,
-    physics_consistency,
-    slope_consistency,
     standardized_mse,
 )
 from refinejax.networks.predictor import Moments, Predictor, mixture
@@ -36,6 +35,7 @@ from refinejax.physics import metalens
 from refinejax.physics.metalens.lens import LOWER, NAMES, UPPER
 from refinejax.physics.noise import COMPONENTS, PhaseNoise, apply_noise
 from refinejax.physics.phase import phase_rmse
+from refinejax.training.plans import TrainingPlan
 
 LOSSES = ("nll", "uncertainty", "mse")
 PHYSICS = {"slopes": slope_consistency, "phase": physics_consistency}
@@ -44,21 +44,21 @@ _CHUNK = 64  # maps of a validation at once
 
 @dataclasses.dataclass(frozen=True)
 class PredictorTaskConfig:
-    """The table [task]: what is simulated, and what a predictor of it is and is trained to do.
+    """The table [task] of a predictor: the simulation, its input and output, and the loss.
 
     Attributes:
         size: n, of the n × n maps.
         batch: maps of a step.
         validation: maps of a validation.
         wavelength: kind of predictor, see `apps.metalens.prediction`.
-        features: what the network sees, see `networks.PhaseFeatures`.
-        block: likewise [px].
+        features: what the network sees, see `PhaseFeatures`.
+        block: pixels along each side of a block, see `PhaseFeatures`.
         members: networks in the ensemble.
         loss: "nll", the likelihood of means and variances of each map; "uncertainty", of means and
             one variance for each param; "mse", the squared error.
         beta: of "nll", see `networks.losses.gaussian_nll`.
         physics: the consistency of map and prediction, of their "slopes" or of the "phase" itself,
-            see `networks.losses`.
+            see `metalens.losses`.
         physics_weight: of it, beside the loss; 0 for none.
         ramp: steps between which that is switched on, see `networks.losses.curriculum`.
         noise: components, see `physics.noise`.
@@ -102,8 +102,8 @@ class PredictorTaskConfig:
             raise ValueError(f"levels: expected two numbers 0 ≤ low ≤ high, got {self.levels}")
 
 
-class Sample(NamedTuple):
-    """A lens and what is seen of it.
+class LensMap(NamedTuple):
+    """A lens and its phase map.
 
     Attributes:
         phase: wrapped map [rad].
@@ -122,14 +122,14 @@ class PredictorTask(struct.PyTreeNode):
     Attributes:
         noise: at level 1.
         levels: between which each map draws its level.
-        beta: see `PredictorTaskConfig`, as the following.
-        physics_weight: likewise.
-        ramp: likewise [steps].
-        size: likewise; static.
-        batch: likewise; static.
-        validation: likewise; static.
-        loss: likewise; static.
-        physics: likewise; static.
+        beta: see `PredictorTaskConfig`, also for the other attributes.
+        physics_weight: beside the loss.
+        ramp: (first, last) [steps].
+        size: n, pixels along each side; static.
+        batch: maps of a step; static.
+        validation: maps of a validation; static.
+        loss: its name; static.
+        physics: its name; static.
         model: configuration of the predictor as JSON; static.
     """
 
@@ -151,7 +151,10 @@ class PredictorTask(struct.PyTreeNode):
 
         Args:
             task: the keys of `PredictorTaskConfig`.
-            network: the key "network" of `networks.architectures.build_predictor`.
+            network: the key "network" of `build_predictor`.
+
+        Returns:
+            The task.
 
         Raises:
             ValueError: names the keys that are unknown or do not fit.
@@ -170,32 +173,38 @@ class PredictorTask(struct.PyTreeNode):
             physics=config.physics,
             model=json.dumps(_model(config, network)),
         )
-        jax.eval_shape(made.init, jax.random.key(0))  # complains of the network
+        jax.eval_shape(made.init, jax.random.key(0))  # checks the network
         return made
 
     @property
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        """Name and configuration of the predictor, as `models` keeps them beside its weights."""
-        return "predictor", json.loads(self.model)
+    def config(self) -> dict[str, Any]:
+        """Configuration of the predictor, as `build_predictor` reads it."""
+        return json.loads(self.model)
 
     def init(self, key: PRNGKeyArray) -> Predictor:
         """Return a predictor with random weights."""
-        name, config = self.architecture
-        return ARCHITECTURES[name](config, key)
+        return build_predictor(self.config, key)
 
     def begin(self, weights: Predictor, key: PRNGKeyArray) -> tuple[()]:
         """Return nothing: each step draws its own maps."""
         del weights, key
         return ()
 
-    def simulate(self, key: PRNGKeyArray) -> Sample:
-        """Draw one lens and its map."""
+    def simulate(self, key: PRNGKeyArray) -> LensMap:
+        """Draw one lens and its map.
+
+        Args:
+            key: of the lens, the level and the noise.
+
+        Returns:
+            The lens and its map.
+        """
         where, level, noise = jax.random.split(key, 3)
         lens = jax.random.uniform(where, (5,), minval=jnp.array(LOWER), maxval=jnp.array(UPPER))
         low, high = self.levels
         share = jax.random.uniform(level, (), lens.dtype, low, high)
         phase = metalens.phase(lens, self.size)
-        return Sample(apply_noise(self.noise.scaled(share), noise, phase), lens)
+        return LensMap(apply_noise(self.noise.scaled(share), noise, phase), lens)
 
     def loss_and_grad(
         self, weights: Predictor, memory: tuple[()], step: Any, key: PRNGKeyArray
@@ -240,7 +249,7 @@ class PredictorTask(struct.PyTreeNode):
         }
 
     def _total(
-        self, predictor: Predictor, samples: Sample, weight: Scalar
+        self, predictor: Predictor, samples: LensMap, weight: Scalar
     ) -> tuple[Scalar, dict[str, Scalar]]:
         kind = kind_of(predictor)
         lengths = samples.lens[:, WAVELENGTH]
@@ -261,7 +270,14 @@ class PredictorTask(struct.PyTreeNode):
     def error(
         self, predictor: Predictor, moments: Moments, lens: Float[Array, "5"], beta: Any
     ) -> Scalar:
-        """Return the loss of what is said of a map, shape (n,), without the physics."""
+        """Return the loss of a prediction, without the physics.
+
+        Args:
+            predictor: any.
+            moments: of its prediction for one map, shape (n,).
+            lens: the truth [µm].
+            beta: see `gaussian_nll`.
+        """
         kind, space = kind_of(predictor), predictor.space
         target = space.to_unit(targets(kind, lens))
         if kind == "predicted":
@@ -277,11 +293,27 @@ class PredictorTask(struct.PyTreeNode):
                 error = jax.lax.stop_gradient(mean) - target
                 return standardized_mse(mean, target) + learned_uncertainty(error, log_variance)
 
-    def _physics(self, predictor: Predictor, mean: Array, sample: Sample) -> Scalar:
+    def _physics(self, predictor: Predictor, mean: Array, sample: LensMap) -> Scalar:
         kind = kind_of(predictor)
         length = None if kind == "predicted" else sample.lens[WAVELENGTH]
         lens = to_lens(kind, predictor.space.from_unit(mean), length)
         return PHYSICS[self.physics](metalens.phase(lens, self.size), sample.phase)
+
+
+def plan_predictor(config: Mapping[str, Any]) -> TrainingPlan:
+    """Return how a predictor of lenses is trained.
+
+    Args:
+        config: tables "task" (`PredictorTaskConfig`) and "network" (see `build_predictor`).
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: names the table or key that is unknown or does not fit.
+    """
+    task = PredictorTask.of(config.get("task", {}), config.get("network", {}))
+    return TrainingPlan(task, "predictor", task.config, "network")
 
 
 def _model(config: PredictorTaskConfig, network: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,8 +337,8 @@ def _model(config: PredictorTaskConfig, network: Mapping[str, Any]) -> dict[str,
 def _at_wavelength(predictor: Predictor, moments: Moments, lens: Float[Array, "5"]) -> Moments:
     """Scale a prediction to the wavelength of the lens, but for the wavelength itself.
 
-    What is left is an error in what a map determines, and one in the wavelength, which keeps the
-    scale of the predictions from drifting.
+    The remaining errors are one in the params that a map determines, and one in the wavelength,
+    which keeps the scale of the predictions from drifting.
     """
     lower, upper = (jnp.asarray(bound, moments.mean.dtype) for bound in predictor.space.bounds)
     params = lower + moments.mean * (upper - lower)

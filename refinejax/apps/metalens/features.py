@@ -1,4 +1,4 @@
-"""What a network is shown of a wrapped phase map: channels on a grid of blocks of pixels."""
+"""The input of a network for a wrapped phase map: channels on a grid of blocks of pixels."""
 
 import math
 from typing import Any
@@ -56,7 +56,7 @@ class PhaseFeatures(struct.PyTreeNode):
         """Return the shape (H, W, C) of the channels of an n × n map.
 
         Args:
-            size: n, pixels along a side.
+            size: n, pixels along each side of the map.
 
         Raises:
             ValueError: if the map has not 2 blocks along each side.

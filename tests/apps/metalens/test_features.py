@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from refinejax.networks import PhaseFeatures
+from refinejax.apps.metalens.features import PhaseFeatures
 from refinejax.physics.phase import wrap
 
 features = jax.jit(lambda made, phase: made(phase))

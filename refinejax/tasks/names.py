@@ -1,0 +1,60 @@
+"""Task distributions by name: those of this package, and those that applications register."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from refinejax._applications import registered, resolve
+from refinejax._config import read_config
+from refinejax.tasks.damped_sine import DampedSines
+from refinejax.tasks.diffusion import Diffusions
+from refinejax.tasks.least_squares import LeastSquaresTasks
+from refinejax.tasks.noisy_quadratics import NoisyQuadratics
+from refinejax.tasks.quadratics import Quadratics
+from refinejax.tasks.rastrigins import Rastrigins
+from refinejax.tasks.sinusoids import Sinusoids
+from refinejax.tasks.sparse import Lassos
+
+TASKS: Mapping[str, Callable[..., Any]] = {
+    "quadratics": Quadratics,
+    "noisy_quadratics": NoisyQuadratics,
+    "least_squares": LeastSquaresTasks,
+    "rastrigins": Rastrigins,
+    "lassos": Lassos,
+    "damped_sines": DampedSines,
+    "diffusions": Diffusions,
+    "sinusoids": Sinusoids,
+}
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names of all task distributions, those of applications last.
+
+    Returns:
+        The names, as ``[task] problems = NAME`` takes them.
+    """
+    return (*TASKS, *registered("tasks"))
+
+
+def task_distribution(name: str, numbers: Mapping[str, Any] | None = None) -> Any:
+    """Return the task distribution of a name.
+
+    Args:
+        name: one of `task_names`.
+        numbers: its arguments by name, as the table [task.distribution] gives them; those left out
+            have their defaults.
+
+    Returns:
+        A `TaskDistribution`.
+
+    Raises:
+        ValueError: for an unknown name, or an argument that is unknown or of the wrong type.
+    """
+    make = TASKS.get(name)
+    if make is None:
+        others = registered("tasks")
+        if name not in others:
+            raise ValueError(
+                f"task.problems: expected one of {', '.join((*TASKS, *others))}, got {name!r}"
+            )
+        make = resolve(others[name])
+    return read_config(make, numbers or {}, "task.distribution")
