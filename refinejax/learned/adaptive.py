@@ -110,6 +110,7 @@ def plateau(
     tolerance: Any = 1e-4,
     cooldown: Any = 0,
     least: Any = 0.0,
+    *,
     direction: Direction = optax.scale_by_adam,
 ) -> optax.GradientTransformationExtraArgs:
     """Return x ← x − α·u with α cut by ``factor`` after ``patience`` steps without a better loss.

@@ -59,8 +59,8 @@ class FullUnroll(Fresh):
             task,
             inner.begin(meta, task, first),
             run,
-            0,
-            inner.horizon,
+            first=0,
+            count=inner.horizon,
             length=length,
             segment=self.segment,
         )[1]

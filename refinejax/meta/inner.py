@@ -67,9 +67,9 @@ def advance_steps(
     task: Any,
     state: Any,
     key: PRNGKeyArray,
+    *,
     first: Any,
     count: int,
-    *,
     length: Any = None,
     segment: int = 0,
 ) -> tuple[Any, Scalar]:

@@ -127,7 +127,7 @@ def run_window(
     first, run = jax.random.split(lane.key)
     start = inner.begin(meta, lane.task, first)
     state = select(lane.count == 0, start, jax.lax.stop_gradient(state))
-    state, loss = advance_steps(inner, meta, lane.task, state, run, lane.count, window)
+    state, loss = advance_steps(inner, meta, lane.task, state, run, first=lane.count, count=window)
     return state, loss * jnp.asarray(lane.weight, loss.dtype)
 
 

@@ -26,13 +26,22 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+def _registered() -> dict[str, str]:
+    """Return the references of applications, none of which may take a name of this package."""
+    others = registered("tasks")
+    for name in others:
+        if name in TASKS:
+            raise ValueError(f"tasks: an application registers {name!r}, a name of refinejax.tasks")
+    return others
+
+
 def task_names() -> tuple[str, ...]:
     """Return the names of all task distributions, those of applications last.
 
     Returns:
         The names, as ``[task] problems = NAME`` takes them.
     """
-    return (*TASKS, *registered("tasks"))
+    return (*TASKS, *_registered())
 
 
 def task_distribution(name: str, numbers: Mapping[str, Any] | None = None) -> Any:
@@ -49,12 +58,10 @@ def task_distribution(name: str, numbers: Mapping[str, Any] | None = None) -> An
     Raises:
         ValueError: for an unknown name, or an argument that is unknown or of the wrong type.
     """
-    make = TASKS.get(name)
-    if make is None:
-        others = registered("tasks")
-        if name not in others:
-            raise ValueError(
-                f"task.problems: expected one of {', '.join((*TASKS, *others))}, got {name!r}"
-            )
-        make = resolve(others[name])
+    others = _registered()
+    if name not in (*TASKS, *others):
+        raise ValueError(
+            f"task.problems: expected one of {', '.join((*TASKS, *others))}, got {name!r}"
+        )
+    make = TASKS[name] if name in TASKS else resolve(others[name])
     return read_config(make, numbers or {}, "task.distribution")
