@@ -42,10 +42,8 @@ def train(
             ``TIME_LIMIT``; None for no limit.
 
     Returns:
-        The outcome; its status is ``STOPPED`` after Ctrl-C.
-
-    Returns:
-        The best weights, the last ones, and how the training ended.
+        The outcome: the best weights, the log, and how the training ended (``STOPPED`` after
+        Ctrl-C).
 
     Raises:
         ValueError: for a task that is no pytree, or returns what it may not (names it); if

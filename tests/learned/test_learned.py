@@ -175,7 +175,7 @@ def test_builders_go_by_name_and_name_what_is_wrong():
     assert builder("update", {"params": 2}) == builder("update", {"params": 2})
     with pytest.raises(ValueError, match="expected one of damping, update, rule, got 'dampin'"):
         builder("dampin", {})
-    with pytest.raises(ValueError, match="damping: unknown 'widht'; expected some of params"):
+    with pytest.raises(ValueError, match=r"damping\.widht: no such key; there are: params, hidden"):
         builder("damping", {"widht": 3})
     with pytest.raises(ValueError, match="cell: expected one of residual, lstm"):
         builder("update", {"params": 2, "cell": "gru"})
