@@ -17,8 +17,10 @@ demo: $(READY)  ## simulate noisy phase maps, refine them, report
 test: $(READY)  ## everything but the tests marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not notebook"
 
-test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+PART ?= tests
+
+test-slow: $(READY)  ## the tests marked slow, for a nightly run; make test-slow PART=tests/batch: a part
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PART)
 
 lint: $(READY)  ## style, format, types, layers
 	$(BIN)/ruff check

@@ -91,7 +91,7 @@ class Pair:
         return states
 
 
-@pytest.fixture(scope="module", params=pairs())
+@pytest.fixture(scope="module", params=[*pairs()])
 def pair(request):
     yield Pair(*request.param)
     jax.clear_caches()  # as after each module: all pairs together are too many
@@ -143,6 +143,24 @@ def assert_same_bits(a, b):
 def assert_close(a, b, rtol=1e-4, atol=1e-5):
     for x, y in zip(raw(a), raw(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "names", [(r, p) for r, case in REFINERS.items() for p in PROBLEMS if p not in case.skip]
+)
+def test_1_by_tracing_step_returns_the_structure_shapes_and_dtypes_of_init(names):
+    """Nothing is compiled, so that this is quick for every pair."""
+    pair = Pair(*names)
+    first = jax.eval_shape(pair.refiner.init, pair.objective, pair.start, jax.random.key(0))
+    second = jax.eval_shape(pair.refiner.step, pair.objective, first, jax.random.key(0))
+    assert abstract(first.params) == abstract(pair.start)
+    assert first.loss.shape == ()
+    assert jax.tree.structure(second) == jax.tree.structure(first)
+    assert abstract(second) == abstract(first)
+
+
+def abstract(tree):
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
 def test_1_step_returns_the_structure_shapes_and_dtypes_of_init(pair):
