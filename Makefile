@@ -22,12 +22,13 @@ PART ?= tests
 test-slow: $(READY)  ## the tests marked slow, for a nightly run; make test-slow PART=tests/batch: a part
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PART)
 
-lint: $(READY)  ## style, format, types, layers
+lint: $(READY)  ## style, format, types, layers, fresh tables, docstrings of exported names
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.tables --check
+	$(BIN)/python docs/check_docstrings.py --exported --at-most 114
 
 format: $(READY)
 	$(BIN)/ruff check --fix

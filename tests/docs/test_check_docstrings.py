@@ -120,6 +120,7 @@ def test_the_command_counts_by_subpackage_and_fails_if_there_is_a_finding(capsys
     monkeypatch.setattr(check_docstrings, "check", lambda paths, **only: findings)
     assert check_docstrings.main(["--counts"]) == 1
     assert capsys.readouterr().out.split() == ["1", "refinejax/batch/run.py"]
+    assert check_docstrings.main(["--at-most", "1"]) == 0
     monkeypatch.setattr(check_docstrings, "check", lambda paths, **only: [])
     assert check_docstrings.main([]) == 0
 

@@ -29,7 +29,7 @@ def test_python_blocks_run_in_order_and_find_the_truth(page, capsys):
         if "truth" in names:
             assert np.abs(names["result"].params - names["truth"]).max() < 1e-2
             assert np.mean(names["result"].converged) > 0.99
-            assert "converged" in capsys.readouterr().out
+    assert "truth" not in names or "converged" in capsys.readouterr().out
 
 
 def test_the_code_that_left_the_readme_is_on_the_pages():
