@@ -1,5 +1,6 @@
 import base64
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -19,16 +20,78 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 import refinejax
-from refinejax import Status, plot, report
+from refinejax import Status, plot
+from refinejax.apps.metalens.figures import MARKS, maps
+from refinejax.apps.metalens.report import rmse_measure
+from refinejax.batch import BatchResult
 from refinejax.physics import metalens
 from refinejax.physics.noise import PhaseNoise, apply_noise
-from refinejax.report import ReportData, choose_samples, write_report
+from refinejax.report import (
+    Picture,
+    Presentation,
+    Section,
+    choose_samples,
+    number,
+    paragraph,
+    table,
+    write_report,
+)
+from refinejax.report.numbers import row_format
 
 SIZE, SAMPLES, PARAMS = 24, 7, 5
 FILES = ("worst", "median", "best", "before_after", "convergence", "statuses")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SINGLE = jnp.array([60.0, -40.0, 12.0, 0.55, 40.0])
 predict = jax.jit(metalens.wrapped_phase, static_argnums=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lenses:
+    """A result and its presentation, in one place, so that a test changes either by name."""
+
+    observed: Any
+    predicted: Any
+    names: Any
+    units: Any
+    initial: Any
+    params: Any
+    rmse: Any
+    initial_rmse: Any
+    status: Any
+    steps: Any
+    std: Any
+    truth: Any
+    trace: Any
+    margins: Any
+    method: str
+    title: str
+    notes: Any
+
+
+def write(folder, data, dpi=50):  # coarse figures: most of the time is spent on pixels
+    result = BatchResult(
+        params=data.params,
+        loss=np.square(data.rmse),
+        initial_loss=np.square(data.initial_rmse),
+        steps=data.steps,
+        status=data.status,
+        std=data.std,
+        margins=data.margins,
+        method=data.method,
+        notes=tuple(data.notes),
+    )
+    about = Presentation(
+        title=data.title,
+        names=data.names,
+        units=data.units,
+        initial=data.initial,
+        truth=data.truth,
+        measure=rmse_measure(data.initial_rmse, data.rmse),
+        trace=data.trace,
+        picture=lambda i: maps(data.observed(i), data.predicted(i), title=f"Sample {i}"),
+        picture_text="Observed, predicted and residual phase",
+    )
+    return write_report(folder, result, about, dpi=dpi)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +114,7 @@ def data():
     std[:, 3] = np.nan
     status = np.array([1, 2, 2, 6, 5, -2, 1], np.int8)
     rmse = np.array([0.2, 0.4, 0.3, 0.7, 0.5, np.nan, 0.25])
-    return ReportData(
+    return Lenses(
         observed=lambda i: observed[i],
         predicted=lambda i: predict(jnp.asarray(params[i]), SIZE),
         names=metalens.NAMES,
@@ -75,14 +138,8 @@ def data():
 @pytest.fixture(scope="module")
 def folder(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "made" / "if missing"
-    assert write_report(folder, data) == folder / "index.html"
+    assert write(folder, data, 200) == folder / "index.html"
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _coarse(monkeypatch):
-    """Small figures, but for the report of the fixture: most of the time is spent on pixels."""
-    monkeypatch.setattr(report, "_DPI", 50)
 
 
 def take(data, samples, **changes):
@@ -144,58 +201,9 @@ def assert_drawn(image):
 # --- figures ---------------------------------------------------------------------------------
 
 
-def test_maps_show_the_data_on_one_scale(data):
-    observed, predicted = data.observed(0), np.asarray(data.predicted(0))
-    figure: Any = plot.maps(observed, predicted, title="Sample 0")
-    images = [ax.images[0] for ax in figure.axes if ax.images]
-    assert len(images) == 3
-    difference = np.angle(np.exp(1j * (predicted.astype(float) - observed)))
-    for image, expected in zip(images, (observed, predicted, difference), strict=True):
-        np.testing.assert_allclose(image.get_array().filled(np.nan), expected, atol=2e-6)
-        assert image.get_clim() == (-math.pi, math.pi)
-        assert image.get_cmap() == images[0].get_cmap()
-    ends = images[0].get_cmap()([0.0, 1.0])
-    np.testing.assert_allclose(ends[0], ends[1], atol=0.02)  # cyclic
-    rmse = np.sqrt(np.nanmean(difference**2))
-    assert figure.get_suptitle().endswith(f"residual RMSE {rmse:#.3g} rad")
-
-
-def test_missing_pixels_are_gray_and_said_to_be(data):
-    observed, predicted = data.observed(0), data.predicted(0)
-    for first, second, label in (
-        (observed, predicted, "missing"),
-        (observed, np.full((SIZE, SIZE), np.nan), "not finite"),
-        (predicted, predicted, None),
-    ):
-        figure: Any = plot.maps(first, second)
-        labels = [tick.get_text() for ax in all_axes(figure) for tick in ax.get_yticklabels()]
-        found = {"missing", "not finite"} & set(labels)
-        assert found == ({label} if label else set())
-    color = plot.maps(observed, predicted).axes[0].images[0].get_cmap().get_bad()
-    assert np.ptp(color[:3]) < 0.1
-
-
-def all_axes(figure):
-    return [child for ax in figure.axes for child in (ax, *ax.child_axes)]
-
-
-def test_a_prediction_that_is_not_finite_has_no_rmse(data):
-    figure: Any = plot.maps(data.observed(0), np.full((SIZE, SIZE), np.nan))
-    assert figure.get_suptitle() == "residual RMSE —"
-
-
-def test_residual_is_the_wrapped_difference():
-    observed, predicted = np.array([3.0, -3.0, 0.5, np.nan]), np.array([-3.0, 3.0, 0.2, 1.0])
-    step = 2 * math.pi - 6
-    expected = [step, -step, -0.3, np.nan]
-    np.testing.assert_allclose(plot.residual(observed, predicted), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="predicted: shape"):
-        plot.residual(observed, predicted[:3])
-
-
 def test_before_after_shows_every_finite_sample():
     before, after = np.array([1.8, 1.0, 2.0, np.nan, 1.0]), np.array([0.1, 0.2, np.nan, 0.3, 0.0])
-    figure: Any = plot.before_after(before, after)
+    figure: Any = plot.before_after(before, after, marks=MARKS)
     left, right = figure.axes
     points = left.collections[0].get_offsets()
     np.testing.assert_allclose(points[:2], [[1.8, 0.1], [1.0, 0.2]])
@@ -214,7 +222,7 @@ def test_before_after_shows_every_finite_sample():
 
 def test_before_after_histograms_count_the_samples():
     before, after = np.full(30, 1.5), np.geomspace(1e-3, 1.0, 30)
-    right: Any = plot.before_after(before, after).axes[1]
+    right: Any = plot.before_after(before, after, marks=MARKS).axes[1]
     heights = [patch.get_path().vertices[:, 1].max() for patch in right.patches]
     assert heights[0] == 30
     assert 1 <= heights[1] < 30
@@ -304,9 +312,10 @@ def test_drawing_changes_no_setting(data):
 
 def test_needs_matplotlib_only_to_draw_and_never_pyplot():
     script = (
-        "import sys, refinejax.report as report\n"
+        "import sys, refinejax.report\n"
+        "from refinejax import plot\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "report.plot.png(report.plot.statuses([1]))\n"
+        "plot.png(plot.statuses([1]))\n"
         "assert 'matplotlib' in sys.modules\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
@@ -319,7 +328,7 @@ def test_needs_matplotlib_only_to_draw_and_never_pyplot():
 def test_without_matplotlib_says_what_to_install(monkeypatch, data, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"refinejax\[plot\]"):
-        write_report(tmp_path / "report", data)
+        write(tmp_path / "report", data)
     assert not (tmp_path / "report").exists()
 
 
@@ -412,7 +421,7 @@ def test_choose_samples(rmse, status, worst, median, best):
 def test_everything_is_escaped(data, tmp_path):
     evil = "<script>alert(1)</script> & \"q\" 'q' $\\frac{ \udcff"
     changes = {"title": evil, "method": evil, "notes": [evil]}
-    write_report(tmp_path, take(data, [0], names=[evil] * PARAMS, units=[evil] * PARAMS, **changes))
+    write(tmp_path, take(data, [0], names=[evil] * PARAMS, units=[evil] * PARAMS, **changes))
     page = read(tmp_path)
     shown = evil.replace("\udcff", "?")
     assert "script" not in page.tags
@@ -422,7 +431,7 @@ def test_everything_is_escaped(data, tmp_path):
 
 def test_one_sample_without_std_truth_and_trace(data, tmp_path):
     (tmp_path / "convergence.png").write_bytes(b"of an earlier report")
-    write_report(tmp_path, take(data, [1], std=None, truth=None, trace=None, method="", notes=()))
+    write(tmp_path, take(data, [1], std=None, truth=None, trace=None, method="", notes=()))
     page = read(tmp_path)
     assert page.texts["h2"][-1] == "Worst, median and best sample: number 0"
     assert page.row("parameter") == ["unit", "initial", "refined", "± std"]
@@ -438,7 +447,7 @@ def test_all_failed(data, tmp_path):
     changes = {"rmse": nothing, "initial_rmse": nothing, "status": np.full(2, -1)}
     changes |= {"params": np.full((2, PARAMS), np.inf), "trace": np.full((2, 4), np.nan)}
     broken = lambda i: np.full((SIZE, SIZE), np.nan)  # noqa: E731
-    write_report(tmp_path, take(data, [0, 1], predicted=broken, **changes))
+    write(tmp_path, take(data, [0, 1], predicted=broken, **changes))
     page = read(tmp_path)
     assert page.row("residual RMSE after [rad]") == ["—"] * 5 + ["2"]
     assert page.row("xc")[2] == "—"
@@ -451,8 +460,10 @@ def test_all_failed(data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rmse": np.zeros(0)}, "rmse: empty batch"),
-        ({"status": np.zeros(3)}, r"status: expected shape \(7,\), got \(3,\)"),
+        ({"rmse": np.zeros(0)}, r"after: expected shape \(7,\), got \(0,\)"),
+        ({"status": np.zeros(0)}, "result: empty batch"),
+        ({"status": np.zeros(3)}, r"params: expected shape \(3, 5\), got \(7, 5\)"),
+        ({"status": np.int8(1)}, "result: expected a sample axis"),
         ({"std": np.zeros((7, 4))}, r"std: expected shape \(7, 5\)"),
         ({"units": ("µm",)}, r"units: expected shape \(5,\)"),
         ({"status": np.full(SAMPLES, 99)}, "99"),
@@ -461,7 +472,7 @@ def test_all_failed(data, tmp_path):
 )
 def test_refuses_what_does_not_fit_and_writes_nothing(data, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        write_report(tmp_path / "report", dataclasses.replace(data, **change))
+        write(tmp_path / "report", dataclasses.replace(data, **change))
     assert not (tmp_path / "report").exists()
 
 
@@ -473,7 +484,7 @@ def test_an_interrupted_write_leaves_the_old_page_whole(data, tmp_path, monkeypa
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_report(tmp_path, take(data, [0]))
+        write(tmp_path, take(data, [0]))
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert (tmp_path / "index.html").read_text() == "old"
 
@@ -490,8 +501,87 @@ def test_an_interrupted_write_leaves_the_old_page_whole(data, tmp_path, monkeypa
     ],
 )
 def test_numbers_of_a_row_have_the_same_digits(values, std, shown):
-    form = report._form(values, std)
-    assert [report._number(value, form) for value in values] == shown
+    form = row_format(values, std)
+    assert [number(value, form) for value in values] == shown
+
+
+# --- any problem -------------------------------------------------------------------------------
+
+
+def decay(params, times):
+    return params["height"] * jnp.exp(-params["rate"] * times)
+
+
+@pytest.fixture(scope="module")
+def decays():
+    """A result of `refine`, of params that are no lens: a dictionary."""
+    times = np.linspace(0, 3, 20)
+    rng = np.random.default_rng(0)
+    truth = {"height": rng.uniform(1, 2, 6), "rate": rng.uniform(0.5, 2, 6)}
+    observed = truth["height"][:, None] * np.exp(-truth["rate"][:, None] * times)
+    observed += 0.01 * rng.normal(size=observed.shape)
+    initial = {"height": np.ones(6), "rate": np.ones(6)}
+    model = functools.partial(decay, times=times)
+    return refinejax.refine(model, observed, initial), truth
+
+
+def test_a_plain_result_of_any_problem(decays, tmp_path):
+    result, _ = decays
+    write_report(tmp_path, result, dpi=50)
+    page = read(tmp_path)
+    values = [f"{x:#.3g}" for x in np.quantile(result.loss, [0, 0.1, 0.5, 0.9, 1])]
+    assert [cell.replace("−", "-") for cell in page.row("loss after")] == [*values, "0"]
+    assert page.row("parameter") == ["unit", "refined", "± std"]
+    best = choose_samples(result.loss, result.status)["best"]
+    shown = float(page.row("height", which=-1)[1])
+    assert shown == pytest.approx(result.params["height"][best], rel=1e-4)
+    assert page.row("rate", which=-1)[2] == "—"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["before_after.png", "index.html", "statuses.png"]
+    words = (tmp_path / "index.html").read_text().lower()
+    assert not {"phase", "lens", "rung", "rad]"} & set(words.split())
+
+
+def test_covariance_gives_errors_and_a_figure(decays, tmp_path):
+    result, truth = decays
+    covariance = result.covariance()
+    about = Presentation(covariance=covariance, truth=truth, initial=result.params)
+    write_report(tmp_path, result, about, dpi=50)
+    page = read(tmp_path)
+    worst = choose_samples(result.loss, result.status)["worst"]
+    std = covariance.std[worst, 1]
+    row = page.row("rate", which=0)
+    assert float(row[3]) == pytest.approx(std, rel=0.1)
+    assert float(row[4]) == pytest.approx(truth["rate"][worst], rel=1e-3)
+    assert_drawn(imread(tmp_path / "covariance.png"))
+
+
+def test_sections_of_an_application(decays, tmp_path):
+    picture = Picture(plot.statuses([1]), ("mine",), "My figure")
+    rows = [("first", "1"), ("second", "2")]
+    mine = Section("My <own>", [paragraph("a < b"), table(("", "value"), rows), picture])
+    write_report(tmp_path, decays[0], Presentation(sections=[mine]), dpi=50)
+    page = read(tmp_path)
+    assert page.texts["h2"][2] == "My <own>"
+    assert "a < b" in page.texts["p"]
+    assert page.row("second") == ["2"]
+    assert [image["alt"] for image in page.images][2] == "My figure"
+    assert (tmp_path / "mine.png").exists()
+    twice = Presentation(sections=[mine, mine])
+    with pytest.raises(ValueError, match="two figures are named 'mine'"):
+        write_report(tmp_path / "other", decays[0], twice, dpi=50)
+
+
+def test_negative_losses_have_linear_axes(tmp_path):
+    before, after = np.array([-1.0, 0.5, 3.0]), np.array([-2.5, -0.5, 0.0])
+    figure: Any = plot.before_after(before, after)
+    left, right = figure.axes
+    assert left.get_xscale() == left.get_yscale() == right.get_xscale() == "linear"
+    np.testing.assert_allclose(left.collections[0].get_offsets(), np.stack([before, after], 1))
+    assert left.get_ylim()[0] < -2.5
+    trace: Any = plot.convergence(np.stack([before, after], axis=1)).axes[0]
+    assert trace.get_yscale() == "linear"
+    assert trace.get_ylabel() == "loss"
 
 
 def browser():

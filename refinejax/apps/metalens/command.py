@@ -17,7 +17,7 @@ from refinejax.commands.options import INTERRUPTED, add_shared, count
 from refinejax.commands.running import begin
 from refinejax.models import load_model, pretrained
 from refinejax.networks.predictor import Predictor
-from refinejax.physics.metalens.lens import LASER_LINES, NAMES, UNITS
+from refinejax.physics.metalens.lens import LASER_LINES, NAMES
 
 _TRACED = 64  # samples whose way is shown in a report
 
@@ -163,7 +163,7 @@ def _report(
     initial_rmse: np.ndarray,
     arrays: dict[str, np.ndarray],
 ) -> Path:
-    from refinejax.report import ReportData, write_report  # needs matplotlib, an extra
+    from refinejax.apps.metalens.report import LensReport, write_lens_report
 
     some = slice(None, _TRACED)
     trace = metalens.convergence(
@@ -174,29 +174,17 @@ def _report(
         num_steps=int(max(1, result.steps.max())),
         key=options.seed,
     )
-    return write_report(
-        options.report,
-        ReportData(
-            observed=lambda i: maps[i],
-            predicted=lambda i: metalens.predict(result.params[i], maps.shape[-1]),
-            names=NAMES,
-            units=UNITS,
-            initial=initial,
-            params=result.params,
-            std=result.std,
-            truth=np.atleast_2d(arrays["truth"]) if "truth" in arrays else None,
-            rmse=rmse,
-            initial_rmse=initial_rmse,
-            status=result.status,
-            steps=result.steps,
-            margins=result.margins,
-            method=result.method,
-            trace=trace,
-            title=f"refinejax metalens: {options.input.name}",
-            start="initial" if options.predict is None else "predicted",
-            notes=list(result.notes),
-        ),
+    shown = LensReport(
+        phase=maps,
+        initial=initial,
+        rmse=rmse,
+        initial_rmse=initial_rmse,
+        truth=np.atleast_2d(arrays["truth"]) if "truth" in arrays else None,
+        trace=trace,
+        title=f"refinejax metalens: {options.input.name}",
+        start="initial" if options.predict is None else "predicted",
     )
+    return write_lens_report(options.report, result, shown)
 
 
 def _predictor(name: str) -> Predictor:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RANDOM_PHASE = math.pi / math.sqrt(3)  # RMS of a phase uniform in [−π, π) [rad]
+MARKS = {"random phase: π/√3 ≈ 1.81 rad": RANDOM_PHASE}  # for `plot.before_after` and the like
+
 
 @styled
 def maps(observed: ArrayLike, predicted: ArrayLike, title: str = "") -> "Figure":
@@ -26,6 +29,12 @@ def maps(observed: ArrayLike, predicted: ArrayLike, title: str = "") -> "Figure"
         observed: wrapped phase, (rows, columns), NaN where missing [rad].
         predicted: wrapped phase, of the same shape [rad].
         title: what stands before the RMSE; never read as mathematics.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if the shapes differ.
     """
     difference = residual(observed, predicted)
     rmse = float(phase_rmse(jnp.asarray(predicted), jnp.asarray(observed)))
@@ -48,6 +57,9 @@ def residual(observed: ArrayLike, predicted: ArrayLike) -> NDArray[np.floating]:
     Args:
         observed: wrapped phase, any shape [rad].
         predicted: wrapped phase, of the same shape [rad].
+
+    Returns:
+        An array of that shape.
 
     Raises:
         ValueError: if the shapes differ.
