@@ -17,10 +17,8 @@ demo: $(READY)  ## simulate noisy phase maps, refine them, report
 test: $(READY)  ## everything but the tests marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not notebook"
 
-PART ?= tests
-
-test-slow: $(READY)  ## the tests marked slow, for a nightly run; make test-slow PART=tests/batch: a part
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PART)
+test-slow: $(READY)  ## the tests marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: $(READY)  ## style, format, types, layers, fresh tables, docstrings of exported names
 	$(BIN)/ruff check
@@ -45,16 +43,19 @@ bench: .venv/.bench  ## all benchmarks in full, then the tables of the documenta
 	$(BIN)/python -m benchmarks.meta._picture
 	$(BIN)/python -m benchmarks.tables
 
-PRETRAINED := predictor/refinejax/apps/metalens/configs/metalens_predictor \
-	refiner/refinejax/apps/metalens/configs/metalens_update \
-	refiner/refinejax/configs/damped_sine_damping
+METALENS := refinejax/apps/metalens
+# kind of training, configuration, folder of models
+PRETRAINED := predictor:$(METALENS)/configs/metalens_predictor:$(METALENS)/pretrained \
+	refiner:$(METALENS)/configs/metalens_update:$(METALENS)/pretrained \
+	refiner:refinejax/configs/damped_sine_damping:refinejax/_pretrained
 
 pretrained: $(READY)  ## train the models that come with the package
 	for model in $(PRETRAINED); do \
-		kind=$${model%%/*}; name=$$(basename $$model); \
-		$(BIN)/refinejax train $$kind --config $${model#*/}.toml --output training/$$name \
-		&& rm -rf refinejax/_pretrained/$$name \
-		&& cp -r training/$$name/model refinejax/_pretrained/$$name || exit 1; \
+		set -- $$(echo $$model | tr : ' '); kind=$$1; config=$$2; folder=$$3; \
+		name=$$(basename $$config); \
+		$(BIN)/refinejax train $$kind --config $$config.toml --output training/$$name \
+		&& rm -rf $$folder/$$name \
+		&& cp -r training/$$name/model $$folder/$$name || exit 1; \
 	done
 
 $(READY): pyproject.toml constraints.txt

@@ -3,24 +3,23 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from refinejax import learned, networks
-from refinejax._applications import registered, resolve
+from refinejax._applications import applications, registered, resolve
 from refinejax._files import canonical_json
 from refinejax.checkpoint import load_card, load_tree, save_tree
 from refinejax.checkpoint.leaves import compare, describe
 from refinejax.checkpoint.versions import changes
 
+# name: build(config, key) -> the model with new weights
 Architectures = Mapping[str, Callable[[dict[str, Any], Any], Any]]
 
-# name: build(config, key) -> the model with new weights; applications register theirs by name
-ARCHITECTURES: Architectures = {**networks.ARCHITECTURES, **learned.ARCHITECTURES}
-
-_PRETRAINED = Path(__file__).parent / "_pretrained"
+_OWN = "refinejax:_pretrained"  # models of no application
 
 
 class Model(NamedTuple):
@@ -51,7 +50,7 @@ def save_model(
     architecture: str,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any] | None = None,
-    architectures: Architectures = ARCHITECTURES,
+    architectures: Architectures | None = None,
 ) -> None:
     """Write a model to a folder of its own; a model that was there before is replaced.
 
@@ -61,7 +60,7 @@ def save_model(
         architecture: the name of the builder that makes such a model.
         config: what the builder needs to know.
         provenance: where the model comes from: task distribution, training command, evaluation.
-        architectures: builders by name.
+        architectures: builders by name; by default `known_architectures`.
 
     Raises:
         ValueError: for an unknown architecture; if the builder makes other leaves from ``config``
@@ -83,16 +82,17 @@ def save_model(
     save_tree(folder, value, card)
 
 
-def load_model(
-    folder: str | os.PathLike[str], architectures: Architectures = ARCHITECTURES
-) -> Model:
+def load_model(folder: str | os.PathLike[str], architectures: Architectures | None = None) -> Model:
     """Read what `save_model` wrote.
 
     Other versions of packages than those that wrote it are a note, not an error.
 
     Args:
         folder: where.
-        architectures: builders by name.
+        architectures: builders by name; by default `known_architectures`.
+
+    Returns:
+        The model, and what is known about it.
 
     Raises:
         FileNotFoundError: if the folder holds no model.
@@ -111,28 +111,68 @@ def load_model(
 
 
 def pretrained(name: str) -> Model:
-    """Load a model that comes with the package.
+    """Load a model that comes with the package, or with an application of another package.
+
+    Args:
+        name: one of `pretrained_folders`.
+
+    Returns:
+        The model, and what is known about it.
 
     Raises:
-        ValueError: if there is none of this name; lists those there are.
+        ValueError: for an unknown name; lists the known ones.
     """
-    known = sorted(path.parent.name for path in _PRETRAINED.glob("*/model.json"))
+    known = pretrained_folders()
     if name not in known:
-        there = ", ".join(known) if known else "none in this version"
+        there = ", ".join(sorted(known)) if known else "none in this version"
         raise ValueError(
             f"name: no pretrained model {name!r}; there are: {there}; a folder of your own is read "
             "with load_model"
         )
-    return load_model(_PRETRAINED / name, ARCHITECTURES)
+    return load_model(known[name])
 
 
-def _build(name: Any, config: dict[str, Any], architectures: Architectures) -> Any:
-    others = registered("architectures")
-    if name not in architectures and name not in others:
-        known = ", ".join(sorted((*architectures, *others)))
+def pretrained_folders() -> dict[str, Path]:
+    """Return the folder of each pretrained model, of this package and of all applications.
+
+    Raises:
+        ValueError: if two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for reference in (_OWN, *(each for one in applications() for each in one.pretrained)):
+        for card in sorted(_folder(reference).glob("*/model.json")):
+            model = card.parent
+            if model.name in found:
+                raise ValueError(
+                    f"pretrained: {model.name!r} is in {found[model.name].parent} and in "
+                    f"{model.parent}; rename one"
+                )
+            found[model.name] = model
+    return found
+
+
+def _folder(reference: str) -> Path:
+    """Return the folder that ``"package:folder"`` names."""
+    package, _, folder = reference.partition(":")
+    return Path(str(resources.files(package) / folder))
+
+
+def known_architectures() -> Architectures:
+    """Return the builders of models by name: of networks, learned refiners and applications.
+
+    Raises:
+        ValueError: if two applications use the same name.
+    """
+    own = {name: resolve(reference) for name, reference in registered("architectures").items()}
+    return {**networks.ARCHITECTURES, **learned.ARCHITECTURES, **own}
+
+
+def _build(name: Any, config: dict[str, Any], architectures: Architectures | None) -> Any:
+    architectures = known_architectures() if architectures is None else architectures
+    if name not in architectures:
+        known = ", ".join(sorted(architectures)) or "none"
         raise ValueError(
             f"architecture: {name!r} is unknown; known: {known}; for one of your own pass "
             "architectures={name: build}, where build(config, key) makes it"
         )
-    build = architectures[name] if name in architectures else resolve(others[name])
-    return build(config, jax.random.key(0))
+    return architectures[name](config, jax.random.key(0))

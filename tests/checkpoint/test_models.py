@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 import tomllib
 from importlib import resources
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 from flax import nnx, struct
 
 from refinejax import models
+from refinejax._applications import Application
 from refinejax.checkpoint import save_tree, trees, versions
 from refinejax.models import load_model, pretrained, save_model
 from refinejax.networks import Network
@@ -172,19 +175,40 @@ def test_what_is_no_model_is_said_to_be_none(tmp_path):
 
 def test_pretrained_models_are_found_by_name(saved, tmp_path, monkeypatch):
     shutil.copytree(saved, tmp_path / "rule")
-    monkeypatch.setattr(models, "_PRETRAINED", tmp_path)
+    monkeypatch.setattr(models, "pretrained_folders", lambda: {"rule": tmp_path / "rule"})
     with pytest.raises(ValueError, match=r"no pretrained model 'rul'; there are: rule;"):
         pretrained("rul")
     with pytest.raises(ValueError, match=r"architecture: 'mine' is unknown"):
         pretrained("rule")
-    monkeypatch.setattr(models, "ARCHITECTURES", KNOWN)
+    monkeypatch.setattr(models, "known_architectures", lambda: KNOWN)
     assert pretrained("rule").provenance == PROVENANCE
 
 
-def test_without_pretrained_models_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "_PRETRAINED", tmp_path / "nothing")
+def test_without_pretrained_models_it_says_so(monkeypatch):
+    monkeypatch.setattr(models, "pretrained_folders", dict)
     with pytest.raises(ValueError, match="there are: none in this version"):
         pretrained("any")
+
+
+def test_models_of_applications_are_found_and_may_not_share_a_name(saved, tmp_path, monkeypatch):
+    for package in ("first", "second"):
+        shutil.copytree(saved, tmp_path / package / "models" / "rule")
+        (tmp_path / package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    both = [Application(name, pretrained=(f"{name}:models",)) for name in ("first", "second")]
+    monkeypatch.setattr(models, "applications", lambda: both[:1])
+    folders = models.pretrained_folders()
+    assert folders["rule"] == tmp_path / "first" / "models" / "rule"
+    assert "damped_sine_damping" in folders
+    monkeypatch.setattr(models, "applications", lambda: both)
+    with pytest.raises(ValueError, match=r"'rule' is in .*first.* and in .*second"):
+        models.pretrained_folders()
+
+
+def test_architectures_of_applications_are_known(saved, monkeypatch):
+    monkeypatch.setattr(models, "registered", lambda what: {"mine": f"{__name__}:build"})
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(build=build))
+    assert load_model(saved).provenance == PROVENANCE
 
 
 PRETRAINED = ("damped_sine_damping", "metalens_predictor", "metalens_update")
@@ -204,7 +228,8 @@ def test_what_comes_with_the_package_loads_and_says_where_it_is_from(name):
 
 
 def test_what_comes_with_the_package_is_small_and_knows_no_folders():
-    files = [path for path in models._PRETRAINED.rglob("*") if path.is_file()]
-    assert {path.relative_to(models._PRETRAINED).parts[0] for path in files} == set(PRETRAINED)
+    folders = models.pretrained_folders()
+    assert set(folders) == set(PRETRAINED)
+    files = [path for folder in folders.values() for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 3e6
     assert not [path for path in files if path.name == "commit_success.txt"]

@@ -28,4 +28,5 @@ refinejax metalens maps.npz --output refined.npz --report report
         "predictor": f"{_HERE}.architecture:build_predictor",
         "phasor_update": f"{_HERE}.phasors:build_phasor_update",
     },
+    pretrained=(f"{_HERE}:pretrained",),
 )
