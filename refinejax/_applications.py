@@ -83,6 +83,9 @@ def resolve(reference: str) -> Any:
     Args:
         reference: module, colon, name.
 
+    Returns:
+        The object of that name.
+
     Raises:
         ImportError: if there is no such module, or it has no such name.
     """

@@ -23,14 +23,14 @@ _OWN = "refinejax:_pretrained"  # models of no application
 
 
 class Model(NamedTuple):
-    """A trained model, and what is known about it.
+    """A trained model, its configuration and its origin.
 
     Attributes:
         value: the model itself, a pytree.
         architecture: the name of its builder.
         config: what the builder was given.
-        provenance: where it comes from, as whoever saved it has written: task distribution, command
-            of the training, evaluation.
+        provenance: its origin as given to `save_model`: task distribution, command of the
+            training, evaluation.
         versions: of the packages that wrote it, by name.
         notes: for people, such as that it was written with other versions.
     """
@@ -92,7 +92,7 @@ def load_model(folder: str | os.PathLike[str], architectures: Architectures | No
         architectures: builders by name; by default `known_architectures`.
 
     Returns:
-        The model, and what is known about it.
+        The model, its configuration and its origin.
 
     Raises:
         FileNotFoundError: if the folder holds no model.
@@ -117,7 +117,7 @@ def pretrained(name: str) -> Model:
         name: one of `pretrained_folders`.
 
     Returns:
-        The model, and what is known about it.
+        The model, its configuration and its origin.
 
     Raises:
         ValueError: for an unknown name; lists the known ones.

@@ -1,4 +1,7 @@
-"""Applications: what a domain user imports. Each is imported when it is first used."""
+"""Applications: what a domain user imports. Each is imported when it is first used.
+
+`Application` and `Command` are what an application of another package describes itself by.
+"""
 
 from refinejax._lazy import attach as _attach
 

@@ -1,4 +1,4 @@
-"""`refinejax doctor`: versions, devices, precision, cache, and what is wrong with them."""
+"""`refinejax doctor`: versions, devices, precision, compilation cache, and their problems."""
 
 import argparse
 import importlib.metadata
@@ -22,7 +22,13 @@ _FREE = 2**30  # bytes; with less, a compilation cache does more harm than good
 
 
 class Diagnosis(NamedTuple):
-    """Facts by name, what is wrong (with remedies), and what could be better."""
+    """The state of an installation.
+
+    Attributes:
+        facts: versions, devices and the like, by name.
+        problems: errors in the installation, each with its remedy.
+        advice: possible improvements.
+    """
 
     facts: dict[str, Any]
     problems: list[str]
@@ -35,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: of the command.
     """
-    parser.description = "Versions, devices, precision, cache, and what is wrong with them."
+    parser.description = "Versions, devices, precision, compilation cache, and their problems."
     add_shared(parser, "json")
 
 

@@ -22,7 +22,7 @@ from refinejax.experiments.records import from_json
 from refinejax.experiments.text import action
 
 _ABOUT = """\
-Compare changes so that what is kept is not luck: runs paired by seed, verdicts, a log.
+Compare changes so that no change is kept by luck: runs paired by seed, verdicts, a log.
 
 LOG is a file of JSON lines that is only added to. Groups of runs have ids, which follow from
 config, revision, data, metric version and budget; experiments name their baseline by id.

@@ -26,7 +26,7 @@ COMMANDS = {
         "refinejax.cli.experiments:run",
     ),
     "doctor": Command(
-        "versions, devices, precision, cache, and what is wrong with them",
+        "versions, devices, precision, compilation cache, and their problems",
         "refinejax.cli.doctor:add_options",
         "refinejax.cli.doctor:run",
     ),

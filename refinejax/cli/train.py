@@ -12,7 +12,7 @@ from refinejax.commands.running import begin
 _TRAIN = """\
 Train a model on problems that are simulated on the way; multitask: on a CSV table.
 
-FILE.toml has the tables [training] (steps, learning_rate, ...), [task] (what is simulated, or the
+FILE.toml has the tables [training] (steps, learning_rate, ...), [task] (the problems, or the
 table and its columns) and one for the model: [network] of a predictor or a multitask model, else
 [refiner]. DIR will hold checkpoints, metrics.jsonl (a line of numbers every few steps), and at the
 end model: the weights that were best by validation, for load_model. The same command goes on with

@@ -1,4 +1,4 @@
-"""Reading and writing files, and saying what is wrong with them."""
+"""Reading and writing files, with errors that say what to do."""
 
 import json
 import os

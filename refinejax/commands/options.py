@@ -20,7 +20,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> Any:
-        """Print one line and exit with 2."""
+        """Print one line and exit with 2.
+
+        Args:
+            message: of argparse.
+        """
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
@@ -49,7 +53,7 @@ def _memory_limit(parser: argparse.ArgumentParser) -> None:
 
 
 def _time_limit(parser: argparse.ArgumentParser) -> None:
-    text = "end after so long with what is done"
+    text = "end after so long; keep the finished part"
     parser.add_argument("--time-limit", metavar="SEC", type=float, help=text)
 
 

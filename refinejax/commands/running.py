@@ -2,6 +2,10 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refinejax.batch import Execution
 
 
 def begin(options: argparse.Namespace) -> bool:
@@ -25,3 +29,15 @@ def begin(options: argparse.Namespace) -> bool:
     if options.progress is not None:
         return options.progress
     return sys.stderr.isatty() and not options.json
+
+
+def execution_of(options: argparse.Namespace) -> "Execution":
+    """Return how a batch is executed.
+
+    Args:
+        options: with the shared options "lanes" and "memory_limit", or one of them.
+    """
+    from refinejax.batch import Execution  # needs JAX
+
+    found = vars(options)
+    return Execution(lanes=found.get("lanes"), memory_limit=found.get("memory_limit"))

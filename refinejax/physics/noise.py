@@ -10,35 +10,27 @@ are dead; the warp moves them, and loses the pixels that it interpolates from th
 """
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jax import random
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
+from refinejax.physics.fields import Number, check_names, check_numbers
+from refinejax.physics.fields import gaussian_field as gaussian_field
 from refinejax.physics.phase import wrap
-
-Number: TypeAlias = float | Array  # an array of shape (), traced or not
 
 COMPONENTS = ("warp", "field", "sinusoid", "grain", "dead")
 GRAINS = ("gaussian", "poisson")
 _AMPLITUDES = ("warp_std", "field_std", "sinusoid_amplitude", "grain_std", "dead_density")
 
-# the ranges that numbers may be required to lie in, NaN in none of them
-_RANGES = {
-    "finite and ≥ 0": lambda x: 0 <= x < math.inf,
-    "> 0": lambda x: x > 0,
-    "between 0 and 1": lambda x: 0 <= x <= 1,
-}
-
 
 class PhaseNoise(struct.PyTreeNode):
-    """What noise there is, and how much of it. Numbers are leaves; what is switched is static.
+    """The noise of a phase map: kinds and sizes. Numbers are leaves; switches are static.
 
     `apply_noise` applies it.
 
@@ -77,7 +69,7 @@ class PhaseNoise(struct.PyTreeNode):
     components: tuple[str, ...] = struct.field(pytree_node=False, default=COMPONENTS)
 
     def __post_init__(self):
-        _require(
+        check_numbers(
             "finite and ≥ 0",
             warp_std=self.warp_std,
             warp_correlation=self.warp_correlation,
@@ -86,10 +78,10 @@ class PhaseNoise(struct.PyTreeNode):
             sinusoid_amplitude=self.sinusoid_amplitude,
             grain_std=self.grain_std,
         )
-        _require("> 0", field_clip=self.field_clip, sinusoid_period=self.sinusoid_period)
-        _require("between 0 and 1", dead_density=self.dead_density)
-        _require_names("grain_kind", (self.grain_kind,), GRAINS)
-        _require_names("components", self.components, COMPONENTS)
+        check_numbers("> 0", field_clip=self.field_clip, sinusoid_period=self.sinusoid_period)
+        check_numbers("between 0 and 1", dead_density=self.dead_density)
+        check_names("grain_kind", (self.grain_kind,), GRAINS)
+        check_names("components", self.components, COMPONENTS)
         # one order: the same components are the same static value, and compile once
         ordered = tuple(name for name in COMPONENTS if name in self.components)
         object.__setattr__(self, "components", ordered)
@@ -108,6 +100,12 @@ class PhaseNoise(struct.PyTreeNode):
     def only(cls, *names: str) -> "PhaseNoise":
         """These components, with the default numbers; `.replace` changes them.
 
+        Args:
+            names: of COMPONENTS.
+
+        Returns:
+            The noise.
+
         Raises:
             ValueError: a name is not in COMPONENTS.
         """
@@ -115,6 +113,12 @@ class PhaseNoise(struct.PyTreeNode):
 
     def scaled(self, level: Number) -> "PhaseNoise":
         """The same noise, every amplitude times a level, and the density of dead pixels too.
+
+        Args:
+            level: factor.
+
+        Returns:
+            The noise.
 
         Raises:
             ValueError: a density above 1, a negative number.
@@ -173,55 +177,6 @@ def _apply_one(noise: PhaseNoise, name: str, key: Array, phase: Array) -> Array:
             return add_dead_pixels(key, phase, noise.dead_density, noise.dead_value)
 
 
-def gaussian_field(
-    key: Key[Array, ""],
-    shape: tuple[int, ...],
-    correlation: Number,
-    dtype: DTypeLike = float,
-) -> Float[Array, "rows columns"]:
-    """A smooth Gaussian random field, of mean 0 and standard deviation 1 at every pixel.
-
-    White noise convolved with a Gaussian kernel whose standard deviation is the correlation length
-    ℓ, the borders reflecting (d c b a | a b c d | d c b a). Away from them two pixels at distance d
-    are correlated by the kernel convolved with itself,
-
-        ⟨g(x)·g(x + d)⟩ = exp(−d²/4ℓ²),
-
-    0.78 at d = ℓ. Reflection doubles the variance at a border, so each row of the kernel is
-    normalized, in closed form: every pixel has variance 1 in expectation.
-
-    Computed in the cosine modes of the image (DCT-II), which reflecting convolution multiplies by
-    exp(−(ℓω)²/2), ω = πk/n, and in which white noise is white. So it is exact for every ℓ, traced
-    or not, above the size of the image too; ℓ = 0 is white noise, ℓ → ∞ a constant.
-
-    Args:
-        key: the field.
-        shape: (rows, columns).
-        correlation: ℓ [px].
-        dtype: of the field.
-
-    Raises:
-        ValueError: correlation is negative or not finite.
-    """
-    _require("finite and ≥ 0", correlation=correlation)
-    white = random.normal(key, shape, dtype)
-    rows, columns = (_smoother(size, correlation, dtype) for size in shape)
-    # the fast, coarse products of accelerators would make the field differ between devices
-    return jnp.einsum("ik,kl,jl->ij", rows, white, columns, precision="highest")
-
-
-def _smoother(size: int, correlation: Number, dtype: DTypeLike) -> Float[Array, "n n"]:
-    """From the modes of one axis to its pixels, damped, with rows of norm 1."""
-    mode = jnp.arange(size)
-    # cos has the period 4n in (2i + 1)k: reduced as integers, the argument loses no digits
-    turns = (2 * mode[:, None] + 1) * mode % (4 * size)
-    basis = jnp.cos(turns.astype(dtype) * (math.pi / (2 * size)))
-    damping = jnp.exp(-0.5 * (correlation * mode * (math.pi / size)) ** 2)
-    damping = damping.at[0].multiply(math.sqrt(0.5))  # the constant mode has twice the norm
-    weights = (basis * damping).astype(dtype)
-    return weights / jnp.linalg.norm(weights, axis=1, keepdims=True)
-
-
 def warp_phase(
     key: Key[Array, ""],
     phase: Float[Array, "rows columns"],
@@ -242,10 +197,13 @@ def warp_phase(
         std: of the shift along each axis [px].
         correlation: its correlation length, as in `gaussian_field` [px].
 
+    Returns:
+        The phase at the shifted coordinates, unwrapped [rad].
+
     Raises:
         ValueError: std or correlation is negative or not finite.
     """
-    _require("finite and ≥ 0", std=std, correlation=correlation)
+    check_numbers("finite and ≥ 0", std=std, correlation=correlation)
     phase = jnp.asarray(phase)
     pixels = jnp.indices(phase.shape, dtype=phase.dtype)
     coordinates = [
@@ -271,11 +229,14 @@ def add_field(
         correlation: its correlation length, as in `gaussian_field` [px].
         clip: in standard deviations.
 
+    Returns:
+        The phase with the error [rad].
+
     Raises:
         ValueError: std or correlation is negative or not finite; clip is not above 0.
     """
-    _require("finite and ≥ 0", std=std)
-    _require("> 0", clip=clip)
+    check_numbers("finite and ≥ 0", std=std)
+    check_numbers("> 0", clip=clip)
     phase = jnp.asarray(phase)
     field = gaussian_field(key, phase.shape, correlation, phase.dtype)
     return (phase + std * jnp.clip(field, -clip, clip)).astype(phase.dtype)
@@ -299,11 +260,14 @@ def add_sinusoid(
         period: along the direction in which it runs [px].
         angle: α, of that direction, from columns (u) to rows (v) [degree].
 
+    Returns:
+        The phase with the wave [rad].
+
     Raises:
         ValueError: amplitude is negative or not finite; period is not above 0.
     """
-    _require("finite and ≥ 0", amplitude=amplitude)
-    _require("> 0", period=period)
+    check_numbers("finite and ≥ 0", amplitude=amplitude)
+    check_numbers("> 0", period=period)
     phase = jnp.asarray(phase)
     offset = random.uniform(key, dtype=phase.dtype, maxval=2 * math.pi)
     row, column = jnp.indices(phase.shape, dtype=phase.dtype)
@@ -324,7 +288,7 @@ def add_grain(
     Gaussian: std · a standard normal. Poisson: shot noise, the relative fluctuation (n − N)/N of a
     photon count n ~ Poisson(N). A phase measured with N photons is uncertain by 1/√N rad, so that
     N = 1/std², 25 photons for 0.2 rad: mean 0, standard deviation std, skewness std, steps of std².
-    Below 0.01 rad it is that of 10⁴ photons, scaled.
+    Below 0.01 rad it is the noise of 10⁴ photons, scaled.
 
     Args:
         key: the draws; "poisson" needs one of the default kind, threefry.
@@ -332,11 +296,14 @@ def add_grain(
         std: of a pixel [rad].
         kind: "gaussian" or "poisson".
 
+    Returns:
+        The phase with the noise [rad].
+
     Raises:
         ValueError: std is negative or not finite; kind is unknown.
     """
-    _require("finite and ≥ 0", std=std)
-    _require_names("kind", (kind,), GRAINS)
+    check_numbers("finite and ≥ 0", std=std)
+    check_names("kind", (kind,), GRAINS)
     phase = jnp.asarray(phase)
     draw = _shot_noise if kind == "poisson" else _normal
     return (phase + draw(key, phase.shape, std, phase.dtype)).astype(phase.dtype)
@@ -350,7 +317,7 @@ def _shot_noise(key: Array, shape: tuple[int, ...], std: Number, dtype: DTypeLik
     # more than 1e4 photons differ little from a normal distribution, and the sampler, which works
     # in float32 with log n!, draws them badly
     photons = jnp.minimum(1 / jnp.square(jnp.asarray(std, dtype)), 1e4)
-    # the derivative with respect to std is that of the scale: it has mean 0, as the noise has
+    # only the scale is differentiated with respect to std: the derivative has mean 0, as the noise
     photons = jax.lax.stop_gradient(photons)
     return std * (random.poisson(key, photons, shape) - photons) / jnp.sqrt(photons)
 
@@ -369,26 +336,13 @@ def add_dead_pixels(
         density: probability that a pixel is dead.
         value: what it then reads [rad]; NaN makes it a missing pixel.
 
+    Returns:
+        The phase with dead pixels [rad].
+
     Raises:
         ValueError: density is not between 0 and 1.
     """
-    _require("between 0 and 1", density=density)
+    check_numbers("between 0 and 1", density=density)
     phase = jnp.asarray(phase)
     dead = random.bernoulli(key, density, phase.shape)
     return jnp.where(dead, value, phase).astype(phase.dtype)
-
-
-def _require(range_name: str, **numbers: Number) -> None:
-    """Check the numbers known before tracing; arrays are data, and placeholders no numbers."""
-    for name, number in numbers.items():
-        known = isinstance(number, int | float | np.number) and not isinstance(number, bool)
-        if known and not _RANGES[range_name](number):
-            raise ValueError(f"{name} must be {range_name}, got {number}")
-
-
-def _require_names(argument: str, names: tuple[str, ...], valid: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise ValueError(
-            f"{argument}: unknown {', '.join(map(repr, unknown))}; valid are {', '.join(valid)}"
-        )

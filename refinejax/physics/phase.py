@@ -44,6 +44,9 @@ def wrap(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
     Args:
         x: phase, any shape [rad].
+
+    Returns:
+        The wrapped phase, of the shape and dtype of x [rad].
     """
     x = _floating(x)
     pi = jnp.asarray(math.pi, x.dtype)
@@ -60,13 +63,16 @@ def wrapped_difference(
 
         d − 2π·round(d/2π),  d = prediction − observation
 
-    Either may be wrapped or not. The result lies within ±π up to rounding; unlike that of `wrap` it
-    is not made half-open, since this runs once a pixel and step. NaN (a missing pixel) stays NaN.
-    The derivative with respect to the prediction is 1.
+    Either may be wrapped or not. The result lies within ±π up to rounding. Unlike `wrap`, this
+    function does not make the interval half-open, since it runs once a pixel and step.
+    NaN (a missing pixel) stays NaN. The derivative with respect to the prediction is 1.
 
     Args:
         prediction: phase, any shape [rad].
         observation: phase, of a shape that broadcasts with it [rad].
+
+    Returns:
+        The difference, of the common shape [rad].
     """
     return _reduce(_floating(jnp.subtract(prediction, observation)))
 
@@ -86,6 +92,9 @@ def phase_rmse(
         prediction: phase, any shape [rad].
         observation: phase, of a shape that broadcasts with it [rad].
         axis: the axes to average over, for example (-2, -1) in a batch of images; None means all.
+
+    Returns:
+        The root mean square over those axes [rad].
     """
     missing = jnp.isnan(observation)
     # selected before the square: a derivative through the other branch would be NaN

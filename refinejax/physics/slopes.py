@@ -32,6 +32,9 @@ class Blocks(NamedTuple):
     def of(cls, size: int) -> "Blocks":
         """Return the blocks that leave out the fewest pixels of a map.
 
+        Args:
+            size: pixels along each side of the map.
+
         Raises:
             ValueError: if the map has fewer than 6 × 6 pixels.
         """
@@ -53,7 +56,12 @@ class Blocks(NamedTuple):
         return self.width / (self.size - 1)
 
     def middles(self, *, differences: bool) -> list[float]:
-        """Return the window coordinates of the middles of blocks of differences, or of pixels."""
+        """Return the window coordinates of the middles of the blocks along one side.
+
+        Args:
+            differences: whether the blocks hold differences of neighboring pixels, which lie half
+                a pixel further, or pixels.
+        """
         shift = 0.0 if differences else -0.5
         at = [self.first + (k + 0.5) * self.width + shift for k in range(self.across)]
         return [pixel / (self.size - 1) - 0.5 for pixel in at]
@@ -93,6 +101,9 @@ def circle(turns: Array) -> tuple[Array, Array]:
     """Return sin and cos of 2π·turns to 2e-4, by Taylor series of half the angle.
 
     Good enough for averages over noise, and on CPU fifteen times faster than the library's.
+
+    Args:
+        turns: angles, any shape [turns].
     """
     half = math.pi * (turns - jnp.round(turns))
     z = half * half
@@ -102,7 +113,11 @@ def circle(turns: Array) -> tuple[Array, Array]:
 
 
 def slopes(phasors: Complex[Array, "m m"]) -> Float[Array, "m m"]:
-    """Return the slopes [turns a pixel], in [−½, ½]; NaN where a block has no pixel."""
+    """Return the slopes [turns a pixel], in [−½, ½]; NaN where a block has no pixel.
+
+    Args:
+        phasors: of `block_phasors`, along one axis.
+    """
     return jnp.where(phasors == 0, jnp.nan, _turns(phasors))
 
 
@@ -122,7 +137,12 @@ def expand(across: Complex[Array, "m m"], down: Complex[Array, "m m"], blocks: B
     """Return slope and curvature of a phase map by averages of `block_phasors` on the circle.
 
     The curvature comes from ratios of neighboring blocks, where no slope is aliased. The slope is
-    the mean of what is left once the curvature is taken off.
+    the mean of the remainder after the curvature is taken off.
+
+    Args:
+        across: phasors of differences along u.
+        down: phasors of differences along v.
+        blocks: of both.
     """
 
     def ratio(phasors: Array, axis: int) -> Array:

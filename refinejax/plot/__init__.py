@@ -17,5 +17,13 @@ from refinejax.plot.status import GROUPS as GROUPS
 from refinejax.plot.status import count_statuses as count_statuses
 from refinejax.plot.status import group_of as group_of
 from refinejax.plot.status import statuses as statuses
+from refinejax.plot.style import BLUE as BLUE
+from refinejax.plot.style import GRAY as GRAY
+from refinejax.plot.style import INK as INK
+from refinejax.plot.style import QUIET as QUIET
 from refinejax.plot.style import WIDTH as WIDTH
+from refinejax.plot.style import add_legend as add_legend
+from refinejax.plot.style import add_title as add_title
+from refinejax.plot.style import new_figure as new_figure
 from refinejax.plot.style import png as png
+from refinejax.plot.style import styled as styled

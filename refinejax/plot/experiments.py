@@ -35,6 +35,9 @@ def deltas(comparisons: Mapping[str, Comparison]) -> "Figure":
     Args:
         comparisons: name → comparison, from top to bottom.
 
+    Returns:
+        The figure.
+
     Raises:
         ValueError: if there are none.
     """
@@ -72,6 +75,9 @@ def seed_scatter(comparison: Comparison) -> "Figure":
 
     Args:
         comparison: of two arms.
+
+    Returns:
+        The figure.
     """
     figure = new_figure(3.6)
     ax = figure.subplots()
@@ -104,6 +110,9 @@ def profiles(arms: Mapping[str, Scores], direction: Direction = "higher") -> "Fi
         arms: name → task → seed → score, as `Group.tasks` gives, on a common scale.
         direction: "higher" or "lower" is better.
 
+    Returns:
+        The figure.
+
     Raises:
         RefusedError: if the tasks of an arm have different seeds.
         ValueError: if there are no arms, fewer than 2 seeds, or for another direction.
@@ -133,13 +142,16 @@ def profiles(arms: Mapping[str, Scores], direction: Direction = "higher") -> "Fi
 
 @styled
 def progress(records: Records) -> "Figure":
-    """Draw the candidates of a log in order: every seed, the mean, and what is in use so far.
+    """Draw the candidates of a log in order: every seed, the mean, and the mean in use.
 
-    The line is the mean of the group in use: that of the baseline of the first experiment, then of
-    each candidate that was kept. Experiments of another metric than the first are left out.
+    The line is the mean of the group in use: first the baseline of the first experiment, then each
+    candidate that was kept. Experiments of another metric than the first are left out.
 
     Args:
-        records: what the log holds.
+        records: of the log.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: if none was judged.
@@ -165,5 +177,5 @@ def progress(records: Records) -> "Figure":
     ax.set_ylabel(_plain(f"{shown[0].metric}, {shown[0].direction} is better"))
     left_out = len(judged) - len(shown)
     note = [f"{count(left_out, 'experiment')} of other metrics left out"] if left_out else []
-    add_title(figure, "Candidates, and what is in use", *note)
+    add_title(figure, "Candidates, and the mean in use", *note)
     return figure

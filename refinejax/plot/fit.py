@@ -1,4 +1,4 @@
-"""Figures of how well params are known, and of what a fit leaves."""
+"""Figures of the errors of params, and of the residuals of a fit."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,9 @@ def corner(covariance: Covariance, truth: ArrayLike | None = None, sample: int =
         covariance: of a result, with or without a sample axis.
         truth: the params if they are known, like those of a sample.
         sample: which one to draw.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: if no param has a standard error.
@@ -127,7 +130,7 @@ def _label(axes: Any, row: int, name: str) -> None:
 
 @styled
 def residuals(residual: ArrayLike, title: str = "") -> "Figure":
-    """Draw what a fit leaves: where, how large, and how alike at neighboring pixels.
+    """Draw the residual of a fit: where, how large, and how correlated at neighboring pixels.
 
     Left the residual, an image or a signal; in the middle its histogram with the normal density of
     the same standard deviation; right the correlation of pixels at a distance, with the band ±2/√n
@@ -136,7 +139,10 @@ def residuals(residual: ArrayLike, title: str = "") -> "Figure":
 
     Args:
         residual: of one sample, shape (rows, columns) or (points,); NaN where missing.
-        title: what stands before the standard deviation; never read as mathematics.
+        title: text before the standard deviation; never read as mathematics.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: for another shape, or without two finite values.
@@ -198,7 +204,10 @@ def correlogram(
 ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
     """Return distances [px], the mean correlation of pixels so far apart, and how many pairs.
 
-    Distances are rounded to whole pixels and go up to half of the longest axis. NaN is missing.
+    Distances are rounded to whole pixels and go up to half of the longest axis.
+
+    Args:
+        values: an image or a signal; NaN is missing.
     """
     seen = np.isfinite(values)
     centered = np.where(seen, values - np.mean(values[seen]), 0)

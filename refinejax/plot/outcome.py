@@ -43,7 +43,7 @@ def before_after(
     Args:
         before: at the start, shape (B,).
         after: of the refined params, shape (B,).
-        label: what is measured, such as "loss".
+        label: name of the measure, such as "loss".
         unit: of the measure; "" for none.
         marks: label → positive value, of lines to compare with, such as what a guess scores.
 
@@ -82,7 +82,7 @@ def convergence(
 
     Args:
         trace: the measure at the start and after each step, shape (K, steps + 1).
-        label: what is measured, such as "loss".
+        label: name of the measure, such as "loss".
         unit: of the measure; "" for none.
         marks: label → positive value, of lines to compare with.
 

@@ -24,6 +24,9 @@ def rates(traces: ArrayLike, measured: Rates, floor: float = 0.0) -> "Figure":
         measured: what it returned.
         floor: as given to it.
 
+    Returns:
+        The figure.
+
     Raises:
         ValueError: if traces and rates are not of as many samples.
     """

@@ -42,11 +42,19 @@ class LossScale(NamedTuple):
         return cls((0.055 if above_marks else 0.75) * low, 1.35 * high, True)
 
     def clip(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return values with 0, which has no logarithm, moved to the lower edge."""
+        """Return values with 0, which has no logarithm, moved to the lower edge.
+
+        Args:
+            values: of any shape.
+        """
         return np.maximum(values, 1.02 * self.low) if self.logarithmic else values
 
     def bins(self, count: int) -> list[float]:
-        """Return the edges of bins of equal width on the axis."""
+        """Return the edges of bins of equal width on the axis.
+
+        Args:
+            count: number of bins.
+        """
         space = np.geomspace if self.logarithmic else np.linspace
         return [float(edge) for edge in space(self.low, self.high, count + 1)]
 

@@ -22,6 +22,9 @@ def statuses(status: ArrayLike) -> "Figure":
     Args:
         status: codes of `Status`, shape (B,).
 
+    Returns:
+        The figure.
+
     Raises:
         ValueError: for a code that is no status.
     """
@@ -60,7 +63,11 @@ def count_statuses(status: ArrayLike) -> dict[Status, int]:
 
 
 def group_of(status: Status) -> str:
-    """Return "converged", "not converged" or "failed"."""
+    """Return "converged", "not converged" or "failed".
+
+    Args:
+        status: of a sample.
+    """
     if status < 0:
         return "failed"
     return "converged" if status.converged else "not converged"

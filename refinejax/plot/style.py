@@ -45,7 +45,14 @@ _STYLE = {
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run ``draw`` with matplotlib in this module's style, and leave its settings as they were."""
+    """Decorate a function to draw in the style of this package; matplotlib's settings stay.
+
+    Args:
+        draw: a function that draws a figure.
+
+    Returns:
+        A function of the same arguments.
+    """
 
     @functools.wraps(draw)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -84,7 +91,14 @@ def png(figure: "Figure", dpi: int = 200) -> bytes:
 
 
 def new_figure(height: float) -> "Figure":
-    """Make an empty figure [inch] on a canvas of its own."""
+    """Make an empty figure on a canvas of its own, `WIDTH` wide.
+
+    Args:
+        height: of the figure [inch].
+
+    Returns:
+        The figure.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -94,16 +108,32 @@ def new_figure(height: float) -> "Figure":
 
 
 def add_title(figure: "Figure", *parts: str) -> None:
-    """Put a title at the left. It may come from a file, so a $ in it is a $."""
+    """Put a title at the left. It may come from a file, so a $ in it is a $.
+
+    Args:
+        figure: gets the title.
+        parts: of the title, joined by dots.
+    """
     text = "   ·   ".join(parts)
     figure.suptitle(text, x=0.005, ha="left", size=11.5, parse_math=False)
 
 
 def add_legend(figure: "Figure", handles: Any, labels: list[str]) -> None:
-    """Put a legend at the right of the title, where it hides nothing."""
+    """Put a legend at the right of the title, where it hides nothing.
+
+    Args:
+        figure: gets the legend.
+        handles: artists of matplotlib.
+        labels: one for each.
+    """
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
 
 
 def count(number: int, noun: str) -> str:
-    """Return "1 sample", "2,000 samples"."""
+    """Return "1 sample", "2,000 samples".
+
+    Args:
+        number: how many.
+        noun: in the singular.
+    """
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -29,6 +29,9 @@ def median(values: ArrayLike) -> str:
 
     Args:
         values: of any shape.
+
+    Returns:
+        The number as text.
     """
     values = np.asarray(values, float)
     finite = values[np.isfinite(values)]
@@ -59,6 +62,9 @@ def deviation(value: float) -> str:
 
     Args:
         value: the standard deviation; NaN if unknown.
+
+    Returns:
+        The number as text.
     """
     if not 1e-6 <= value < 1e6:
         return number(value, ".2g")

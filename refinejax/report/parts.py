@@ -76,10 +76,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") ->
 
 
 def code_to_html(text: str) -> str:
-    """Escape text and mark what stands between backticks as code.
+    """Escape text and mark the parts between backticks as code.
 
     Args:
         text: plain text.
+
+    Returns:
+        HTML.
     """
     pieces = html.escape(text).split("`")
     return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))

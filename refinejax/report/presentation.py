@@ -1,4 +1,4 @@
-"""How a result is presented: what its application knows of it."""
+"""How a result is presented: names, units, a measure of the fit, pictures, sections."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ class Measure:
     Attributes:
         before: at the start, shape (B,).
         after: of the refined params, shape (B,); the less, the better.
-        label: what is measured, such as "residual RMSE".
+        label: name of the measure, such as "residual RMSE".
         unit: such as "rad"; "" for none.
         marks: label → value, to compare with, such as what a guess scores.
-        note: what the measure is, a sentence for the foot of the page.
+        note: a definition of the measure, a sentence for the foot of the page.
     """
 
     before: ArrayLike

@@ -6,7 +6,7 @@ APPLICATION = Application(
     "latent",
     commands={
         "latent": Command(
-            "inputs for which a trained model predicts what is asked",
+            "inputs for which a trained model predicts the targets",
             options="refinejax.apps.latent.command:add_options",
             run="refinejax.apps.latent.command:run",
         )

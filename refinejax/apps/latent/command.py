@@ -1,4 +1,4 @@
-"""`refinejax latent`: inputs for which a trained model predicts what is asked."""
+"""`refinejax latent`: inputs for which a trained model predicts the targets."""
 
 import argparse
 import dataclasses
@@ -19,10 +19,10 @@ from refinejax.commands.running import begin
 from refinejax.models import load_model
 
 _LATENT = """\
-Search for descriptors for which a trained model predicts what is asked.
+Search for descriptors for which a trained model predicts the targets.
 
-MODEL is a folder that `refinejax train multitask` has written (DIR/model). FILE.toml says what is
-asked of its tasks, and how to search:
+MODEL is a folder that `refinejax train multitask` has written (DIR/model). FILE.toml gives targets
+for its tasks, and says how to search:
 
   [targets.density]                  one of match, between = [low, high], at_least, at_most,
   match = 5.0                        curve = [...], mode = "max" or "min"; weight, scale
@@ -45,13 +45,13 @@ class SearchConfig:
     """The table [search].
 
     Attributes:
-        restarts: as for `optimize_latent`, as are those without a word here.
-        std: likewise.
-        over: likewise.
-        alignment: likewise.
-        method: likewise.
-        max_steps: likewise.
-        key: likewise.
+        restarts: as for `optimize_latent`.
+        std: as for `optimize_latent`.
+        over: as for `optimize_latent`.
+        alignment: as for `optimize_latent`.
+        method: as for `optimize_latent`.
+        max_steps: as for `optimize_latent`.
+        key: as for `optimize_latent`.
         bounds: "data", those of the training data, or "none".
         mahalanobis: weight of the distance to the training data; 0 for none.
 
@@ -86,7 +86,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = _LATENT
     option = parser.add_argument
     option("model", metavar="MODEL", type=Path, help="folder of a trained model")
-    option("--targets", metavar="FILE.toml", type=Path, required=True, help="what is asked")
+    option(
+        "--targets",
+        metavar="FILE.toml",
+        type=Path,
+        required=True,
+        help="targets, search",
+    )
     option("--start", metavar="START.csv", type=Path, required=True, help="samples to start from")
     option("--output", metavar="OUT.csv", type=Path, required=True, help="where to write")
     option("--select", metavar="K", type=count, default=1, help="answers a sample (default: 1)")

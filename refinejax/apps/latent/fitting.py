@@ -92,7 +92,11 @@ class MultiTask(struct.PyTreeNode):
         return {"loss": value, **parts}
 
     def model(self, weights: Any) -> MultiTaskModel:
-        """Return the model with these weights."""
+        """Return the model with other weights.
+
+        Args:
+            weights: like those of the blank model.
+        """
         return self.blank.replace(network=self.blank.network.replace(weights=weights))
 
     def _loss(
@@ -118,7 +122,14 @@ class MultiTask(struct.PyTreeNode):
 
 
 def task_loss(task: Task, output: Array, labels: Array, model: MultiTaskModel) -> Scalar:
-    """Return the mean loss of the labels that there are; 0 if there are none."""
+    """Return the mean loss over the labels that are not missing; 0 if all are missing.
+
+    Args:
+        task: of numbers or of classes.
+        output: of the model for the task, shape (n, width) or (n, classes).
+        labels: numbers, NaN where missing, or classes, −1 where missing.
+        model: holds the scales of the tasks.
+    """
     if task.classes:
         there = labels >= 0
         chosen = jnp.where(there, labels, 0)[:, None]
@@ -162,6 +173,9 @@ def fit(
         batch: rows of a step.
         progress: draw a progress bar on stderr.
 
+    Returns:
+        The model, its training and its configuration.
+
     Raises:
         ValueError: for descriptors that are no finite table, labels of another length or infinite,
             a task without labels, with one class only or classes that never occur, or a setting
@@ -190,7 +204,23 @@ def plan(
     batch: int,
     seed: int,
 ) -> tuple[MultiTask, dict[str, Any]]:
-    """Return what is trained, and the configuration of the model. Arguments as for `fit`."""
+    """Return the training task, and the configuration of the model.
+
+    Args:
+        inputs: as for `fit`.
+        labels: as for `fit`.
+        columns: as for `fit`.
+        network: as for `fit`.
+        weights: as for `fit`.
+        reconstruction: as for `fit`.
+        noise: as for `fit`.
+        held_out: as for `fit`.
+        batch: as for `fit`.
+        seed: of the first weights and of the rows held out.
+
+    Raises:
+        ValueError: as `fit`.
+    """
     check_settings("", batch, held_out, reconstruction, noise)
     table = check_data(inputs, "inputs", 4, "input")
     sizes = dict(network or {})
@@ -233,7 +263,13 @@ def plan(
 def standardized(
     model: MultiTaskModel, table: np.ndarray, labels: Mapping[str, tuple[np.ndarray, Any]]
 ) -> MultiTaskModel:
-    """Return the model with the units of a table."""
+    """Return the model with the units of a table.
+
+    Args:
+        model: with any units.
+        table: descriptors, shape (N, D).
+        labels: by task: values, and the classes if there are any.
+    """
     std = table.std(0)
     means, scales = {}, {}
     for name in model.means:
@@ -255,7 +291,14 @@ def standardized(
 def check_settings(
     where: str, batch: int, held_out: float, reconstruction: float, noise: float
 ) -> None:
-    """Check what a training on a table is told.
+    """Check the settings of a training on a table.
+
+    Args:
+        where: prefix of names in errors.
+        batch: rows of a step.
+        held_out: share of the rows that are kept for validation.
+        reconstruction: weight of the decoder's loss.
+        noise: added to the inputs, in their standard deviations.
 
     Raises:
         ValueError: names what does not fit, after ``where``.

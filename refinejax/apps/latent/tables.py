@@ -51,7 +51,13 @@ class TableTaskConfig:
 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Read a CSV file: columns of text by name.
+    """Read a CSV file.
+
+    Args:
+        path: of the file; its first line holds names.
+
+    Returns:
+        Columns of text, by name.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -76,6 +82,11 @@ def numbers_of(
     table: Mapping[str, Sequence[str]], columns: Sequence[str], where: str
 ) -> Float[np.ndarray, "N n"]:
     """Return columns as numbers, NaN where an entry is missing.
+
+    Args:
+        table: columns of text, by name, N entries each.
+        columns: names of n columns.
+        where: name of the table in errors.
 
     Raises:
         ValueError: for a column that is not there, or an entry that is no number; names both.
@@ -103,7 +114,12 @@ def _number(text: str, name: str, row: int, where: str) -> float:
 def plan_table(
     config: TableTaskConfig, network: Mapping[str, Any], seed: int
 ) -> tuple[MultiTask, dict[str, Any]]:
-    """Return what is trained on a table, and the configuration of the model.
+    """Return the training task of a table, and the configuration of the model.
+
+    Args:
+        config: the table [task].
+        network: the table [network].
+        seed: of the first weights and of the rows held out.
 
     Raises:
         ValueError: as `read_table` and `fit`.
@@ -137,7 +153,13 @@ def plan_table(
 def write_table(
     path: str | os.PathLike[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Write a CSV file, with as many digits as the numbers have."""
+    """Write a CSV file, with as many digits as the numbers have.
+
+    Args:
+        path: of the file.
+        columns: names, for its first line.
+        rows: of values, one for each column.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

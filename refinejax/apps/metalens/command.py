@@ -11,10 +11,10 @@ from refinejax._core import Status
 from refinejax._methods import METHODS
 from refinejax.apps import metalens
 from refinejax.apps.metalens.solve import PREDICTOR, check_maps
-from refinejax.batch import BatchResult, Execution
+from refinejax.batch import BatchResult
 from refinejax.commands.files import InputError, check_writable, print_json, read_npz, write_npz
 from refinejax.commands.options import INTERRUPTED, add_shared, count
-from refinejax.commands.running import begin
+from refinejax.commands.running import begin, execution_of
 from refinejax.models import load_model, pretrained
 from refinejax.networks.predictor import Predictor
 from refinejax.physics.metalens.lens import LASER_LINES, NAMES
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         method=options.method,
         key=options.seed,
         max_steps=options.max_steps,
-        execution=Execution(lanes=options.lanes, memory_limit=options.memory_limit),
+        execution=execution_of(options),
         progress=progress,
         checkpoint=options.checkpoint,
         time_limit=options.time_limit,

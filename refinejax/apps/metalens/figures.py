@@ -66,7 +66,7 @@ def residual(observed: ArrayLike, predicted: ArrayLike) -> NDArray[np.floating]:
     """
     shapes = np.shape(predicted), np.shape(observed)
     if shapes[0] != shapes[1]:
-        raise ValueError(f"predicted: shape {shapes[0]} is not that of observed, {shapes[1]}")
+        raise ValueError(f"predicted: shape {shapes[0]}, but observed has {shapes[1]}")
     return np.asarray(wrapped_difference(jnp.asarray(predicted), jnp.asarray(observed)))
 
 

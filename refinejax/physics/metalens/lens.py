@@ -71,9 +71,12 @@ def phase_at(
 
     Args:
         params: (xc, yc, S, wavelength, focal_length) [µm].
-        u: window coordinate along columns, dimensionless: that of `pixel_grid`, a stride of it,
+        u: window coordinate along columns, dimensionless: of `pixel_grid`, every k-th of it,
             its blocks, any points.
         v: window coordinate along rows, dimensionless; it broadcasts with u.
+
+    Returns:
+        The phase, of the shape of the coordinates [rad].
 
     Raises:
         ValueError: params is not of shape (5,).
@@ -114,6 +117,9 @@ def phase(params: Float[Array, "5"], size: int) -> Float[Array, "n n"]:
         params: (xc, yc, S, wavelength, focal_length) [µm].
         size: n, at least 2.
 
+    Returns:
+        The unwrapped phase [rad].
+
     Raises:
         ValueError: params is not of shape (5,); size is not an integer, or below 2.
     """
@@ -122,12 +128,34 @@ def phase(params: Float[Array, "5"], size: int) -> Float[Array, "n n"]:
 
 
 def wrapped_phase(params: Float[Array, "5"], size: int) -> Float[Array, "n n"]:
-    """The phase as observed: φ wrapped to [−π, π) [rad]. Arguments and errors as in `phase`."""
+    """The phase as observed: φ wrapped to [−π, π) [rad].
+
+    Args:
+        params: (xc, yc, S, wavelength, focal_length) [µm].
+        size: n, at least 2.
+
+    Returns:
+        The wrapped phase [rad].
+
+    Raises:
+        ValueError: as `phase`.
+    """
     return wrap(phase(params, size))
 
 
 def channels(params: Float[Array, "5"], size: int) -> Float[Array, "2 n n"]:
-    """The phase as networks and losses see it: cos φ, sin φ. Arguments and errors as in `phase`."""
+    """The phase as networks and losses see it: cos φ, sin φ.
+
+    Args:
+        params: (xc, yc, S, wavelength, focal_length) [µm].
+        size: n, at least 2.
+
+    Returns:
+        Two channels, dimensionless.
+
+    Raises:
+        ValueError: as `phase`.
+    """
     # wrapped first: sines of thousands of radians are slow on some devices and poor on others
     observed = wrapped_phase(params, size)
     return jnp.stack([jnp.cos(observed), jnp.sin(observed)])
