@@ -1,4 +1,4 @@
-"""Do other starts lead elsewhere? Then a local method has not the last word."""
+"""Whether other starts lead to other optima, so that a local method is not enough."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -6,10 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from refinejax._core import Refiner
-from refinejax.batch import BatchResult, Execution, run_batch
-from refinejax.batch.execution import as_execution
-from refinejax.batch.plan import make_plan
+from refinejax.batch import BatchResult
+from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.problems import InverseProblem, ParameterSpace
 
 SAMPLES, STARTS = 8, 2  # looked at, at most; other starts of each
@@ -33,46 +31,27 @@ class Probe(NamedTuple):
         return self.of > 0 and self.elsewhere >= SHARE * self.of
 
 
-def probe(
-    refiner: Refiner,
-    problem: InverseProblem,
-    axes: Any,
-    initial: Any,
-    result: BatchResult,
-    *,
-    execution: Execution | None,
-    **options: Any,
-) -> Probe:
+def probe(pipeline: Pipeline, job: BatchJob, result: BatchResult) -> Probe:
     """Refine some samples again from other starts, with the program that is compiled already.
 
     Without a finite range there is no scale to move the starts by: nothing is looked at.
 
     Args:
-        refiner: the local method.
-        problem: of all samples.
-        axes: which of its leaves belong to a sample, as for `run_batch`.
-        initial: where the samples started.
-        result: how they ended.
-        execution: as for `run_batch`, like the rest.
-        options: max_steps, stop, time_limit.
+        pipeline: in which the job was run.
+        job: a local method, its problem an `InverseProblem`.
+        result: how the samples ended.
     """
-    space = problem.space
+    space = job.problem.space
     if space is None or not _finite(space):
         return Probe(0, 0)
     ended = np.flatnonzero(result.converged)
     if not len(ended):
         return Probe(0, 0)
     rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
-    how = as_execution(execution)
     twice = np.repeat(rows, STARTS)
-    again = run_batch(
-        refiner,
-        _take(problem, axes, twice),
-        _moved(space, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], initial)),
-        axes=axes,
-        execution=replace(how, lanes=make_plan(how.lanes, len(result), how.mesh).lanes),
-        **options,
-    )
+    starts = _moved(space, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], job.params))
+    moved = replace(job, problem=_take(job.problem, job.axes, twice), params=starts, key=None)
+    again = pipeline.run(moved, recorded=False)
     others = np.where(again.converged, again.loss, result.loss[twice])
     losses = np.column_stack([result.loss[rows], others.reshape(-1, STARTS)])
     small = 1e-6 * np.abs(result.initial_loss[rows])

@@ -10,7 +10,7 @@ class ProgressBar:
     """A title, a bar, a count, a note and the time left; nothing unless ``shown``.
 
     Args:
-        title: what is under way.
+        title: of the work, such as "training".
         total: the count at the end; None if it is not known.
         shown: whether it is drawn.
         done: the count at the start.
@@ -18,7 +18,7 @@ class ProgressBar:
 
     def __init__(self, title: str, total: int | None, *, shown: bool, done: int = 0) -> None:
         self.progress = Progress(
-            TextColumn(title),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -74,7 +74,17 @@ class Bar(ProgressBar):
         super().__enter__()
         return self
 
-    def update(self, done: int, converged: int) -> None:
+    def begin(self, name: str, total: int | None) -> None:
+        """Begin another stage: the same bar, from 0 on.
+
+        Args:
+            name: of the stage.
+            total: its samples; None if their number is not known.
+        """
+        self.done = self.converged = 0
+        self.progress.reset(self.task, description=name, total=total, note="")
+
+    def add(self, done: int, converged: int) -> None:
         """Count samples that have ended.
 
         Args:

@@ -1,25 +1,30 @@
 """The one call, for people who do not want to choose."""
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from refinejax._core import Refiner, Status, Stop
+from refinejax._arguments import (
+    Arrays,
+    ForwardModel,
+    as_difference,
+    as_noise,
+    as_space,
+    count_params,
+    is_single,
+)
+from refinejax._core import Refiner, Stop
 from refinejax._methods import beyond, choose
-from refinejax._probe import Probe, probe
-from refinejax._trees import broadcast_like
-from refinejax.batch import BatchResult, Execution, run_batch
+from refinejax._probe import probe
+from refinejax.batch import BatchResult, Execution
+from refinejax.batch.pipeline import BatchJob, Pipeline
+from refinejax.batch.traces import join_traces
 from refinejax.diagnostics import Fit
-from refinejax.physics.phase import wrapped_difference
 from refinejax.problems import BlackBox, InverseProblem, ParameterSpace
-
-_DIFFERENCES = {"subtract": jnp.subtract, "wrapped": wrapped_difference}
 
 
 def refine(
@@ -34,6 +39,7 @@ def refine(
     context: Any = None,
     differentiable: bool = True,
     vectorized: bool = False,
+    batched: bool | None = None,
     method: str | Refiner = "auto",
     key: Any = 0,
     max_steps: int | None = None,
@@ -42,6 +48,7 @@ def refine(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
+    trace: int = 0,
 ) -> BatchResult:
     """Move params until the forward model explains the observations.
 
@@ -66,6 +73,8 @@ def refine(
             raises an exception, the params that it was asked for count as NaN, with a warning.
         vectorized: whether a black box takes params (and context) of many candidates, along a
             leading axis, and returns as many predictions.
+        batched: whether the arrays have a leading sample axis. None: as the forward model shows;
+            where both readings fit it, it has to be said.
         method: "auto", "lm" (Levenberg–Marquardt), "lbfgs", "adam", "random"; a population:
             "cma_es", "ga", "de", "pso" or another strategy of `Evolution`; or a `Refiner`. "auto"
             takes a local method; with finite bounds it refines up to eight samples again from other
@@ -76,7 +85,8 @@ def refine(
         execution: as for `run_batch`.
         progress: as for `run_batch`.
         checkpoint: as for `run_batch`.
-        time_limit: as for `run_batch`.
+        time_limit: as for `run_batch`; for all that is done.
+        trace: as for `run_batch`.
 
     Returns:
         `BatchResult`; no sample is worse than it came in. ``method`` says what was used and why;
@@ -86,299 +96,67 @@ def refine(
     Raises:
         ValueError: names the argument that does not fit, what came and what was expected.
     """
-    observations, initial = _numbers(observations), _numbers(initial)
-    context = jax.tree.map(_array_if_list, context, is_leaf=_is_list_of_numbers)
+    model = ForwardModel(forward, differentiable, vectorized)
     if vectorized and differentiable:
         raise ValueError("vectorized: expected with differentiable=False; JAX vectorizes by itself")
-    single = _is_single(forward, observations, initial, context, differentiable, vectorized)
-    if single:
-        observations, initial, context = (
-            jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
-            for tree in (observations, initial, context)
-        )
-    first = jax.tree.map(lambda leaf: leaf[0], initial)
+    arrays = Arrays.read(observations, initial, context)
+    single = is_single(model, arrays, batched)
+    arrays = arrays.with_axis() if single else arrays
+    first = jax.tree.map(lambda leaf: leaf[0], arrays.initial)
     chosen = choose(
         method,
         differentiable=differentiable,
-        size=_size(first),
-        forward_mode=differentiable and _has_forward_mode(forward, first, context),
+        size=count_params(first),
+        forward_mode=differentiable and model.has_forward_mode(first, arrays.context),
     )
-    noise, noise_axis = _noise(noise, observations)
+    noise, noise_axis = as_noise(noise, arrays.observations)
+    if not differentiable:
+        forward = BlackBox.wrap(forward, arrays.observations, vectorized=vectorized)
     problem = InverseProblem(
-        forward if differentiable else BlackBox.wrap(forward, observations, vectorized=vectorized),
-        observations,
+        forward,
+        arrays.observations,
         noise=noise,
-        difference=_difference(difference, forward),
+        difference=as_difference(difference, model.forward),
         prior=prior,
-        space=_space(bounds, first),
-        context=context,
+        space=as_space(bounds, first),
+        context=arrays.context,
     )
     axes = problem.batch_axes().replace(noise=noise_axis)
     steps = chosen.max_steps if max_steps is None else max_steps
-    options: dict[str, Any] = {
-        "stop": stop,
-        "axes": axes,
-    }
-    begun = time.monotonic()
-    shown: dict[str, Any] = {"execution": execution, "progress": progress}
-    result = run_batch(
-        chosen.refiner,
-        problem,
-        initial,
-        key,
-        max_steps=steps,
+    job = BatchJob(chosen.refiner, problem, arrays.initial, steps, key=key, stop=stop, axes=axes)
+    with Pipeline(
+        execution,
+        progress=progress,
         checkpoint=checkpoint,
         time_limit=time_limit,
-        **shown,
-        **options,
-    )
-    result = replace(result, method=chosen.reason)
-    if chosen.local and not _interrupted(result):
-        others = probe(
-            chosen.refiner,
-            problem,
-            initial=initial,
-            result=result,
-            execution=execution,
-            max_steps=steps,
-            time_limit=_left(time_limit, begun),
-            **options,
-        )
-        if others.disagree:
-            result = _globally(
-                chosen.refiner,
-                result,
-                problem,
-                key,
-                others,
-                max_steps=max_steps,
-                checkpoint=checkpoint,
-                time_limit=_left(time_limit, begun),
-                **shown,
-                **options,
-            )
-    fit = Fit(problem, axes) if differentiable else None
-    result = replace(result, fit=fit)
+        identity=[max_steps],
+    ) as pipeline:
+        result = replace(pipeline.run(job, trace=trace), method=chosen.reason)
+        if chosen.local and pipeline.early is None:
+            result = _globally_if_needed(pipeline, job, result, max_steps)
+    result = replace(result, fit=Fit(problem, axes) if differentiable else None)
     return result.squeeze() if single else result
 
 
-def _left(time_limit: float | None, begun: float) -> float | None:
-    """Return the seconds that are left of a limit for several runs."""
-    return None if time_limit is None else max(time_limit - (time.monotonic() - begun), 0.0)
-
-
-def _interrupted(result: BatchResult) -> bool:
-    """Whether some samples have not been brought to their end."""
-    return bool(np.any(np.isin(result.status, (Status.TIME_LIMIT, Status.STOPPED))))
-
-
-def _globally(
-    refiner: Refiner,
-    local: BatchResult,
-    problem: InverseProblem,
-    key: Any,
-    others: Probe,
-    *,
-    max_steps: int | None,
-    checkpoint: Any,
-    **options: Any,
+def _globally_if_needed(
+    pipeline: Pipeline, job: BatchJob, local: BatchResult, max_steps: int | None
 ) -> BatchResult:
-    """Go on from where a local method has ended by a population, then locally again."""
-    chosen = beyond(refiner, local.method.split(":")[0])
-    found = run_batch(
-        chosen.refiner,
-        problem,
-        local.params,
-        key,
-        max_steps=chosen.max_steps if max_steps is None else max_steps,
-        checkpoint=None if checkpoint is None else os.path.join(checkpoint, "population"),
-        **options,
-    )
+    """Where other starts lead elsewhere, go on by a population, then locally again."""
+    others = probe(pipeline, job, local)
+    if not others.disagree or pipeline.early is not None:
+        return local
+    chosen = beyond(job.refiner, local.method.split(":")[0])
+    steps = chosen.max_steps if max_steps is None else max_steps
+    further = replace(job, refiner=chosen.refiner, params=local.params, max_steps=steps)
+    traced = 0 if local.trace is None else len(local.trace)
+    found = pipeline.run(further, "population", trace=traced)
     why = f"from other starts {others.elsewhere} of {others.of} samples ended elsewhere"
     return replace(
         found,
+        loss=np.where(np.isnan(found.initial_loss), local.loss, found.loss),  # not begun
         initial_loss=local.initial_loss,
         steps=local.steps + found.steps,
         seconds=local.seconds + found.seconds,
+        trace=join_traces(local.trace, found.trace),
         method=f"{local.method}; then {chosen.reason}, because {why}",
-    )
-
-
-def _numbers(tree: Any) -> Any:
-    """Make lists and integers floating arrays; leave floating arrays (also mapped ones) alone."""
-
-    def convert(leaf: Any) -> Any:
-        array = leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
-        whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
-        return array.astype(jax.dtypes.canonicalize_dtype(float)) if whole else array
-
-    return jax.tree.map(convert, tree, is_leaf=_is_list)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _is_list_of_numbers(value: Any) -> bool:
-    return _is_list(value) and all(np.isscalar(leaf) for leaf in jax.tree.leaves(value))
-
-
-def _array_if_list(value: Any) -> Any:
-    return np.asarray(value) if _is_list(value) else value
-
-
-def _size(params: Any) -> int:
-    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
-
-
-def _is_single(
-    forward: Callable[..., Any],
-    observations: Any,
-    initial: Any,
-    context: Any,
-    differentiable: bool,
-    vectorized: bool,
-) -> bool:
-    """Say whether the arrays are those of one sample, by what the forward model makes of them.
-
-    Where both readings fit, the leading axis is taken for samples.
-    """
-    arrays = jax.tree.leaves((observations, initial, context))
-    lengths = {np.shape(leaf)[:1] for leaf in arrays}
-    batched = len(lengths) == 1 and () not in lengths
-    if batched and 0 in next(iter(lengths)):
-        raise ValueError("initial: empty batch; there is nothing to refine")
-    whole = (observations, initial, context)
-    error: Exception | None = None
-    for parts in ([jax.tree.map(lambda x: x[0], whole)] if batched else []) + [whole]:
-        try:
-            shape = _shape(forward, parts[1], parts[2], differentiable, vectorized)
-        except Exception as why:  # reported below, if no reading fits
-            error = error or why
-            continue
-        if shape == _shapes(parts[0]):
-            return parts is whole
-        error = error or ValueError(
-            f"it gives {shape} where the observation is {_shapes(parts[0])}"
-        )
-    raise ValueError(
-        f"forward: does not fit the arrays. Params of shape {_shapes(initial)} and observations of "
-        f"shape {_shapes(observations)}, taken as samples along the leading axis (which must be "
-        f"the same) or as one sample: {type(error).__name__}: {error}"
-    ) from error
-
-
-def _shape(
-    forward: Callable[..., Any], params: Any, context: Any, differentiable: bool, vectorized: bool
-) -> Any:
-    args = (params,) if context is None else (params, context)
-    if differentiable:
-        return _shapes(jax.eval_shape(forward, *args))
-    if not vectorized:
-        return _shapes(_numbers(forward(*args)))
-    one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], args)
-    return jax.tree.map(lambda leaf: np.shape(leaf)[1:], _numbers(forward(*one)))
-
-
-def _has_forward_mode(forward: Callable[..., Any], params: Any, context: Any) -> bool:
-    """Whether JAX can push derivatives through the model (not through a ``custom_vjp``)."""
-    first = () if context is None else (jax.tree.map(lambda leaf: leaf[0], context),)
-    params = jax.tree.map(jnp.asarray, params)
-    try:  # abstract evaluation alone does not notice
-        jax.jit(lambda p: jax.jvp(lambda q: forward(q, *first), (p,), (p,))).lower(params)
-    except TypeError:
-        return False
-    return True
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(np.shape, tree)
-
-
-def _difference(difference: Any, forward: Any) -> Callable[[Any, Any], Any]:
-    if isinstance(difference, str) and difference == "auto":
-        return getattr(forward, "difference", jnp.subtract)
-    if callable(difference):
-        return difference
-    if not isinstance(difference, str) or difference not in _DIFFERENCES:
-        raise ValueError(
-            f"difference: expected 'auto', 'subtract', 'wrapped' or a function, got {difference!r}"
-        )
-    return _DIFFERENCES[difference]
-
-
-def _space(bounds: Any, first: Any) -> ParameterSpace | None:
-    """Make a space of bounds, each broadcast to the params of a sample."""
-    if bounds is None:
-        return None
-    space = bounds if isinstance(bounds, ParameterSpace) else None
-    bounds = space.bounds if space is not None else bounds
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise ValueError(f"bounds: expected (lower, upper) or a ParameterSpace, got {bounds!r}")
-
-    def like(name: str, bound: Any) -> Any:
-        def broadcast(b: Any, p: Any) -> np.ndarray:
-            try:
-                return np.broadcast_to(np.asarray(b, p.dtype), np.shape(p))
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"bounds: {name} of shape {np.shape(b)} does not fit params of shape "
-                    f"{np.shape(p)}"
-                ) from None
-
-        if isinstance(first, np.ndarray | np.generic):
-            return broadcast(bound, first)
-        try:
-            return jax.tree.map(lambda p, b: broadcast(b, p), first, broadcast_like(bound, first))
-        except TypeError:
-            raise ValueError(f"bounds: {name} is not a pytree like the params: {bound!r}") from None
-
-    lower, upper = like("lower", bounds[0]), like("upper", bounds[1])
-    return ParameterSpace.create((), lower, upper) if space is None else space
-
-
-def _noise(noise: Any, observations: Any) -> tuple[Any, Any]:
-    """Return the noise and the axis of samples in it (a pytree of 0 and None)."""
-    if noise is None:
-        return np.asarray(1.0), None
-    noise = _numbers(noise)
-    leaves = jax.tree.leaves(noise)
-    if not all(np.all(np.asarray(leaf) > 0) for leaf in leaves):
-        raise ValueError("noise: expected standard deviations above 0")
-    if all(np.ndim(leaf) == 0 for leaf in leaves):
-        return noise, None
-    noise = broadcast_like(noise, observations)
-    if jax.tree.structure(noise) != jax.tree.structure(observations):
-        raise ValueError("noise: expected numbers, an array, or a pytree like the observations")
-    pairs = jax.tree.map(_noise_leaf, noise, observations)
-    is_pair = lambda x: isinstance(x, _Pair)  # noqa: E731
-    return (
-        jax.tree.map(lambda pair: pair.noise, pairs, is_leaf=is_pair),
-        jax.tree.map(lambda pair: pair.axis, pairs, is_leaf=is_pair),
-    )
-
-
-class _Pair:
-    """A noise and its sample axis; a pytree leaf."""
-
-    def __init__(self, noise: Any, axis: int | None) -> None:
-        self.noise, self.axis = noise, axis
-
-
-def _noise_leaf(noise: Any, observation: Any) -> _Pair:
-    noise, shape = np.asarray(noise), np.shape(observation)
-    each, shared = noise.shape == shape[:1], noise.shape == shape[1:]
-    if each and shared and shape[0] > 1:
-        raise ValueError(
-            f"noise: shape {noise.shape} may mean samples or pixels, which are as many here; "
-            f"broadcast it to {shape}"
-        )
-    if each:
-        return _Pair(noise.reshape(shape[:1] + (1,) * (len(shape) - 1)), 0)
-    if noise.shape == shape:
-        return _Pair(noise, 0)
-    if shared or noise.ndim == 0:
-        return _Pair(noise, None)
-    raise ValueError(
-        f"noise: expected a number or shape {shape}, {shape[1:]} or {shape[:1]}, got {noise.shape}"
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from refinejax.apps.latent import InClasses, optimize_latent
+from refinejax.apps.latent import InClasses, LatentModel, optimize_latent
 
 SLOPE, MIDDLE = 1.0, 0.5
 
@@ -64,6 +64,4 @@ def latent_alone(inputs: np.ndarray, *, rate: float, steps: int) -> tuple[np.nda
 
 def ours(inputs: np.ndarray) -> np.ndarray:
     """Search with the defaults; return the inputs."""
-    return optimize_latent(
-        heads, [InClasses("kind", 0)], inputs, encode=encode, decode=decode
-    ).input
+    return optimize_latent(LatentModel(heads, encode, decode), [InClasses("kind", 0)], inputs).input

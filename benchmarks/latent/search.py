@@ -31,7 +31,7 @@ from benchmarks.harness import Data, Options, environment, note, race, ratio, sp
 from benchmarks.latent import _ring
 from benchmarks.latent._model import KIND, NUMBERS, WIDTH, Study, judge, make_study
 from benchmarks.render import Block, Table, machine, multiple, over_seeds, plus_minus
-from refinejax.apps.latent import InClasses, LatentResult, Match, optimize_latent
+from refinejax.apps.latent import InClasses, LatentResult, Match, Search, optimize_latent
 
 RESTARTS, MANY, SPREAD, STEPS = 8, 64, 0.3, 200
 BRIEF = 40  # steps after which ours is about as good as the loop of the literature
@@ -60,9 +60,7 @@ def ours(
         study.model,
         [*targets, InClasses(KIND, study.kind)],
         inputs,
-        over="input",
-        restarts=restarts,
-        std=SPREAD,
+        search=Search(over="input", restarts=restarts, std=SPREAD),
         bounds=bounds,
         **options,
     )

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -25,13 +25,14 @@ from refinejax.batch.lanes import (
 )
 from refinejax.batch.plan import LanePlan
 from refinejax.batch.sources import Samples, Source
+from refinejax.batch.traces import LossTraces
 
 _CHUNK_SECONDS = 0.2  # how long the host waits for the device between looks at the clock
 _FIRST_CAP = 16
 _MEASURED = 0.02  # seconds of chunks after which it is known how many cores they keep busy
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finished:
     """Samples that have ended, on the host."""
 
@@ -41,22 +42,26 @@ class Finished:
     initial_loss: np.ndarray
     steps: np.ndarray
     status: np.ndarray
+    margins: dict[str, np.ndarray] = field(default_factory=dict)
 
     def columns(self) -> list[np.ndarray]:
         """Return everything as a list, for the ledger."""
         return [
-            self.ids, self.loss, self.initial_loss, self.steps, self.status, *self.params,
+            self.ids, self.loss, self.initial_loss, self.steps, self.status,
+            *self.margins.values(), *self.params,
         ]  # fmt: skip
 
     def rows(self, mask: np.ndarray) -> "Finished":
         """Return the samples where ``mask`` is True."""
-        return Finished.from_columns([column[mask] for column in self.columns()])
+        return Finished.from_columns([column[mask] for column in self.columns()], self.margins)
 
     @classmethod
-    def from_columns(cls, columns: list[np.ndarray]) -> "Finished":
-        """Inverse of `columns`."""
-        ids, loss, initial_loss, steps, status, *params = columns
-        return cls(ids, params, loss, initial_loss, steps, status)
+    def from_columns(cls, columns: list[np.ndarray], margins: Iterable[str] = ()) -> "Finished":
+        """Inverse of `columns`, for the margins of these names."""
+        names = list(margins)
+        ids, loss, initial_loss, steps, status, *rest = columns
+        found = dict(zip(names, rest, strict=False))
+        return cls(ids, rest[len(names) :], loss, initial_loss, steps, status, found)
 
 
 class Engine:
@@ -66,13 +71,23 @@ class Engine:
         rules, layout: what is common to all samples.
         structure: pytree structure of the params.
         plan: how many lanes, and on what devices.
+        traces: where the losses are recorded after every step, which makes the chunks one step
+            long; None to record nothing.
     """
 
-    def __init__(self, rules: Rules, layout: Layout, structure: Any, plan: LanePlan) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        layout: Layout,
+        structure: Any,
+        plan: LanePlan,
+        traces: LossTraces | None = None,
+    ) -> None:
         self.layout, self.structure, self.plan = layout, structure, plan
         self.rules = plan.place(jax.device_put(rules), split=False)  # once, not at every call
         self.filler: Rows | None = None
-        self.cap = _FIRST_CAP
+        self.traces = traces
+        self.cap = _FIRST_CAP if traces is None else 1
         self.compiled = threading.Event()  # set when the first chunk is done
         self.measured = threading.Event()  # set when `cores_used` is known
         self.wall = self.cpu = 0.0
@@ -106,6 +121,7 @@ class Engine:
             self.compiled.set()
             self._adapt(seconds, full=bool(np.sum(ids >= 0) >= quota))
             free += np.sum(ids.reshape(plan.devices, -1) >= 0, axis=1)
+            self._record(lanes, outcome)
             if np.any(ids >= 0):
                 yield _finished(outcome, ids >= 0)
             if queue.exhausted and np.all(free == plan.lanes // plan.devices):
@@ -125,6 +141,14 @@ class Engine:
         if self.wall >= _MEASURED:
             self.measured.set()
 
+    def _record(self, lanes: Lanes, outcome: Outcome) -> None:
+        """Note the losses of the samples in the lanes, and of those that have ended."""
+        if self.traces is not None:
+            for rows in (outcome, snapshot(self.rules, lanes, layout=self.layout)):
+                ids = np.asarray(rows.ids)
+                self.traces.note(ids, np.zeros_like(ids), np.asarray(rows.initial_loss))
+                self.traces.note(ids, np.asarray(rows.steps), np.asarray(rows.loss))
+
     def _cycle(self, lanes: Lanes, rows: Rows, quota: int, cap: int) -> tuple[Lanes, Outcome]:
         program = cycle_reordered if self.layout.reorder else cycle
         return program(
@@ -139,6 +163,8 @@ class Engine:
 
     def _adapt(self, seconds: float, *, full: bool) -> None:
         """Choose the longest chunk that leaves the host in charge a few times a second."""
+        if self.traces is not None:
+            return
         if seconds > 2 * _CHUNK_SECONDS:
             self.cap = max(1, self.cap // 2)
         elif seconds < _CHUNK_SECONDS / 2 and not full:

@@ -21,6 +21,8 @@ _ROWS = 1024  # of the data, spread evenly, enter the fingerprint
 class Ledger:
     """A folder with one file for the job and one for every few seconds of finished samples.
 
+    Where a job has several stages, the names of a stage's files begin with its name.
+
     A file that is damaged is passed over with a warning; its samples are refined again.
 
     Args:
@@ -35,7 +37,7 @@ class Ledger:
 
     def __init__(self, folder: str | os.PathLike[str], fingerprint: str, interval: float = 5.0):
         self.folder = Path(folder).absolute()
-        self.interval = interval
+        self.interval, self.stage = interval, ""
         self.pending: list[list[np.ndarray]] = []
         self.written = time.monotonic()
         job = self.folder / "job.json"
@@ -50,9 +52,15 @@ class Ledger:
             ) from error
         _compare(job, mine)
 
+    def begin(self, stage: str) -> Iterator[list[np.ndarray]]:
+        """Begin a stage of the job; yield what earlier runs have finished of it, as `load`."""
+        self.flush()
+        self.stage = stage
+        return self.load()
+
     def load(self) -> Iterator[list[np.ndarray]]:
         """Yield what earlier runs have finished: for each file the columns given to `add`."""
-        for path in sorted(self.folder.glob("part-*.npz")):
+        for path in sorted(self.folder.glob(f"{self._prefix}part-*.npz")):
             try:
                 columns = _read(path)
             except Exception as why:  # a flipped bit may end in any error of zipfile or NumPy
@@ -62,6 +70,10 @@ class Ledger:
                 )
                 continue
             yield columns
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.stage}." if self.stage else ""
 
     def add(self, columns: list[np.ndarray]) -> None:
         """Note finished samples: columns with a common leading axis."""
@@ -75,7 +87,7 @@ class Ledger:
         if not self.pending:
             return
         joined = [np.concatenate(parts) for parts in zip(*self.pending, strict=True)]
-        path = self.folder / f"part-{uuid.uuid4().hex}.npz"
+        path = self.folder / f"{self._prefix}part-{uuid.uuid4().hex}.npz"
         try:
             write_npz(path, **dict(zip(_names(len(joined)), joined, strict=True)))
         except OSError as error:

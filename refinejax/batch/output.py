@@ -1,5 +1,7 @@
 """Arrays that results are put into as they come."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,13 +11,47 @@ from refinejax._core import Status, Stop
 from refinejax._trees import broadcast_like
 from refinejax.batch.engine import Finished
 from refinejax.batch.result import BatchResult
+from refinejax.batch.traces import LossTraces
+
+
+def after_early_stage(rows: Finished, rules: Stop, max_steps: int) -> tuple[Finished, np.ndarray]:
+    """Return the rows of an early stage of a `Sequential`, and which no later stage refines.
+
+    Those are the samples that the driver would end: at the target, without a finite start, or with
+    no steps left.
+    """
+    reached = rows.loss <= np.asarray(rules.target)
+    lost = rows.status == int(Status.NONFINITE_START)
+    used_up = ~reached & ~lost & (rows.steps >= max_steps)
+    status = np.where(reached, np.int8(Status.TARGET_REACHED), rows.status)
+    status = np.where(used_up, np.int8(Status.MAX_STEPS), status)
+    early = (rows.status == int(Status.TIME_LIMIT)) | (rows.status == int(Status.STOPPED))
+    return replace(rows, status=status), (reached | lost | used_up) & ~early
 
 
 class Output:
-    """Arrays for the results of samples ``first`` to ``first + count``."""
+    """Arrays for the results of samples ``first`` to ``first + count``.
 
-    def __init__(self, starts: list[np.ndarray], count: int, first: int = 0) -> None:
+    Args:
+        starts: leaves of the params at the start.
+        count: how many samples.
+        first: number of the first one.
+        margins: names of the margins of discrete choices, see `BatchResult`.
+        traces: losses that are recorded step by step.
+    """
+
+    def __init__(
+        self,
+        starts: list[np.ndarray],
+        count: int,
+        first: int = 0,
+        *,
+        margins: Iterable[str] = (),
+        traces: LossTraces | None = None,
+    ) -> None:
         self.first = first
+        self.margins = {name: np.full(count, np.nan) for name in margins}
+        self.traces = LossTraces(0) if traces is None else traces
         self.params = [np.array(leaf) for leaf in starts]
         dtype = np.result_type(*starts)
         self.loss = np.full(count, np.nan, dtype)
@@ -25,32 +61,29 @@ class Output:
         self.begun = np.zeros(count, bool)
         self.ended = np.zeros(count, bool)
 
-    def put(self, rows: Finished, rules: Stop, max_steps: int, *, early: bool) -> np.ndarray:
+    def put(self, rows: Finished, over: np.ndarray | None = None) -> np.ndarray:
         """Store rows; return the numbers of the samples that are done with.
 
-        After an early stage of a `Sequential` only those are done with that the driver ends.
+        Args:
+            rows: samples that have ended, or that the run has ended.
+            over: which of them no later stage refines; all by default.
         """
         ids = rows.ids - self.first
         fresh = ~self.begun[ids]
         self._store(rows)
         self.initial_loss[ids[fresh]] = rows.initial_loss[fresh]
         self.begun[ids] = True
-        status = rows.status
-        over = (status != int(Status.TIME_LIMIT)) & (status != int(Status.STOPPED))
-        if early:
-            reached = rows.loss <= np.asarray(rules.target)
-            self.status[ids[reached]] = int(Status.TARGET_REACHED)
-            lost = rows.status == int(Status.NONFINITE_START)
-            used_up = ~reached & ~lost & (rows.steps >= max_steps)
-            self.status[ids[used_up]] = int(Status.MAX_STEPS)
-            over &= reached | lost | used_up
-        self.ended[ids[over]] = True
-        return rows.ids[over]
+        done = (rows.status != int(Status.TIME_LIMIT)) & (rows.status != int(Status.STOPPED))
+        done = done if over is None else done & over
+        self.ended[ids[done]] = True
+        return rows.ids[done]
 
     def restore(self, rows: Finished) -> None:
         """Store rows that an earlier run finished."""
         self._store(rows)
         ids = rows.ids - self.first
+        self.traces.note(rows.ids, np.zeros_like(ids), rows.initial_loss)
+        self.traces.note(rows.ids, rows.steps, rows.loss)
         self.initial_loss[ids] = rows.initial_loss
         self.begun[ids] = self.ended[ids] = True
 
@@ -59,19 +92,22 @@ class Output:
         for mine, new in zip(self.params, rows.params, strict=True):
             mine[ids] = new
         self.loss[ids], self.steps[ids], self.status[ids] = rows.loss, rows.steps, rows.status
+        for name, margin in rows.margins.items():
+            self.margins[name][ids] = margin
 
     def arrays(self) -> list[np.ndarray]:
         """Return all arrays of results, to be exchanged in place."""
-        return [*self.params, self.loss, self.initial_loss, self.steps, self.status]
+        numbers = (self.loss, self.initial_loss, self.steps, self.status)
+        return [*self.params, *numbers, *self.margins.values()]
 
     def columns(self, ids: np.ndarray) -> list[np.ndarray]:
         """Return what the ledger keeps of these samples."""
         at = ids - self.first
         params = [leaf[at] for leaf in self.params]
-        rows = Finished(
-            ids, params, self.loss[at], self.initial_loss[at], self.steps[at], self.status[at]
-        )
-        return rows.columns()
+        return Finished(
+            ids, params, self.loss[at], self.initial_loss[at], self.steps[at], self.status[at],
+            {name: margin[at] for name, margin in self.margins.items()},
+        ).columns()  # fmt: skip
 
     def converged(self, ids: np.ndarray) -> int:
         """Return how many of these samples met a stopping rule."""
@@ -91,6 +127,8 @@ class Output:
             steps=self.steps,
             status=self.status,
             at_bound=None if bounds is None else at_bound(params, bounds),
+            margins=self.margins,
+            trace=self.traces.array() if len(self.traces) else None,
             seconds=seconds,
         )
 

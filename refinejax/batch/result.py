@@ -35,6 +35,8 @@ class BatchResult:
             what was chosen against the best alternative: the difference of their log-likelihoods.
             Below 0 the alternative fits better; below `DECISIVE` the data do not decide; NaN where
             nothing is known.
+        trace: the best loss so far of the first K samples at the start and after each step, shape
+            (K, T + 1); None unless asked for. NaN where an earlier run has finished the sample.
         fit: the problem, for `covariance` and the like; `refine` puts it there. Not saved.
     """
 
@@ -49,6 +51,7 @@ class BatchResult:
     method: str = ""
     notes: tuple[str, ...] = ()
     margins: dict[str, np.ndarray] = field(default_factory=dict)
+    trace: np.ndarray | None = None
     fit: "Fit | None" = field(default=None, compare=False)
 
     def __len__(self) -> int:
@@ -127,7 +130,17 @@ class BatchResult:
         if len(self) != 1:
             raise ValueError(f"squeeze: expected a batch of one sample, got {len(self)}")
         first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
-        fields = ("params", "loss", "initial_loss", "steps", "status", "at_bound", "std", "margins")
+        fields = (
+            "params",
+            "loss",
+            "initial_loss",
+            "steps",
+            "status",
+            "at_bound",
+            "std",
+            "margins",
+            "trace",
+        )
         return replace(self, **{name: first(getattr(self, name)) for name in fields})
 
     def covariance(self, *, noise: str = "white") -> "Covariance":
@@ -180,7 +193,7 @@ class BatchResult:
         """
         arrays = {
             field + name: leaf
-            for field in ("params", "at_bound", "std")
+            for field in ("params", "at_bound", "std", "trace")
             for name, leaf in _named(getattr(self, field))
         }
         arrays |= {f"margin_{name}": margin for name, margin in self.margins.items()}
@@ -194,7 +207,7 @@ class BatchResult:
             arrays = {name: file[name] for name in file.files}
         seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))
         notes = tuple(str(note) for note in arrays.pop("notes"))
-        trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound", "std")}
+        trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound", "std", "trace")}
         names = [name for name in arrays if name.startswith("margin_")]
         margins = {name.removeprefix("margin_"): arrays.pop(name) for name in names}
         return cls(**trees, **arrays, margins=margins, seconds=seconds, method=method, notes=notes)

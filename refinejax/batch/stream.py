@@ -90,7 +90,7 @@ def run_stream(
         rules = stop.resolve(reader.dtype)
         for finished in _drive(reader, rules, execution, deadline):
             for chunk in list(reader.opened):
-                chunk.put(finished, rules, max_steps, bar)
+                chunk.put(finished, bar)
             while reader.opened and reader.opened[0].output.ended.all():
                 yield reader.opened.pop(0).result(reader.structure, begun)
         for chunk in reader.opened:
@@ -141,14 +141,14 @@ class _Chunk(NamedTuple):
     bounds: Any
     ledger: Ledger | None
 
-    def put(self, finished: Finished, rules: Stop, max_steps: int, bar: Bar) -> None:
+    def put(self, finished: Finished, bar: Bar) -> None:
         """Store the samples that belong to this chunk."""
         output, ids = self.output, finished.ids
         inside = (ids >= output.first) & (ids < output.first + len(output.ended))
         if not inside.any():
             return
-        done = output.put(finished.rows(inside), rules, max_steps, early=False)
-        bar.update(len(done), output.converged(done))
+        done = output.put(finished.rows(inside))
+        bar.add(len(done), output.converged(done))
         if self.ledger is not None:
             self.ledger.add(output.columns(done))
             if output.ended.all():

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 import refinejax as rj
 from refinejax import Status
-from refinejax.batch import ledger, run
+from refinejax.batch import ledger, pipeline
 from refinejax.batch.engine import Engine
 
 COUNT = 40
@@ -88,7 +88,7 @@ def parts(folder):
 @pytest.fixture
 def eager(monkeypatch):
     """Write a file for every few samples, not for every few seconds."""
-    monkeypatch.setattr(run, "Ledger", functools.partial(ledger.Ledger, interval=0.0))
+    monkeypatch.setattr(pipeline, "Ledger", functools.partial(ledger.Ledger, interval=0.0))
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def wait_in_mid_run(folder):
         print("reading", flush=True)
         sys.stdin.readline()
 
-    run.Ledger = functools.partial(ledger.Ledger, interval=0.0)
+    pipeline.Ledger = functools.partial(ledger.Ledger, interval=0.0)
     result = fit(folder, watched(samples()[0], pause))
     result.save(Path(folder, "result.npz"))
     print(result, flush=True)

@@ -19,8 +19,8 @@ import refinejax
 from refinejax import Status, cli
 from refinejax.apps import metalens
 from refinejax.apps.metalens.cascade.scale import WAVELENGTH
-from refinejax.apps.metalens.solve import NOTE_SCALE, NOTE_START
-from refinejax.batch import ledger, run
+from refinejax.apps.metalens.notes import NOTE_SCALE, NOTE_START
+from refinejax.batch import ledger, pipeline
 from refinejax.batch import result as batch_result
 from refinejax.physics.metalens.lens import LASER_LINES, LOWER, NAMES, UPPER
 
@@ -231,7 +231,7 @@ def test_a_terminal_that_knows_only_ascii(tmp_path):
 
 def interrupted(*arguments):
     """In a child: the command, with Ctrl-C as the first file of finished samples appears."""
-    run.Ledger = functools.partial(ledger.Ledger, interval=0.0)
+    pipeline.Ledger = functools.partial(ledger.Ledger, interval=0.0)
     at_file_operation(2, "part-", lambda: os.kill(os.getpid(), signal.SIGINT))
     sys.exit(cli.main([*arguments]))
 

@@ -8,7 +8,7 @@ from scipy.optimize import curve_fit
 from refinejax import Gradient, InverseProblem, ParameterSpace, run_batch, wrapped_difference
 from refinejax.apps import metalens
 from refinejax.apps.metalens.cascade.scale import OTHERS, WAVELENGTH
-from refinejax.apps.metalens.solve import _model
+from refinejax.apps.metalens.lenses import lens_map
 from refinejax.diagnostics import standard_errors
 from refinejax.physics.noise import PhaseNoise
 
@@ -181,7 +181,7 @@ def lenses(made, dtype, *, known):
     """Standard errors at the truth."""
     truth = made["truth"].astype(dtype)
     problem = InverseProblem(
-        _model(16, known),
+        lens_map(16, known),
         made["phase"].astype(dtype),
         difference=wrapped_difference,
         space=metalens.space(wavelength=not known),

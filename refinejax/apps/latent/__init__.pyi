@@ -10,12 +10,14 @@ from refinejax.apps.latent.closeness import Neighbors as Neighbors
 from refinejax.apps.latent.closeness import TrustRegion as TrustRegion
 from refinejax.apps.latent.constraints import Equality as Equality
 from refinejax.apps.latent.constraints import Inequality as Inequality
+from refinejax.apps.latent.description import LatentModel as LatentModel
 from refinejax.apps.latent.fitting import Fitted as Fitted
 from refinejax.apps.latent.fitting import fit as fit
 from refinejax.apps.latent.pessimism import Ensemble as Ensemble
 from refinejax.apps.latent.pessimism import MonteCarlo as MonteCarlo
 from refinejax.apps.latent.result import LatentResult as LatentResult
 from refinejax.apps.latent.search import optimize_latent as optimize_latent
+from refinejax.apps.latent.settings import Search as Search
 from refinejax.apps.latent.targets import AtLeast as AtLeast
 from refinejax.apps.latent.targets import AtMost as AtMost
 from refinejax.apps.latent.targets import Between as Between
@@ -37,6 +39,7 @@ __all__ = [
     "Fitted",
     "InClasses",
     "Inequality",
+    "LatentModel",
     "LatentResult",
     "LogDensity",
     "Mahalanobis",
@@ -47,6 +50,7 @@ __all__ = [
     "MultiTaskModel",
     "Neighbors",
     "NotInClasses",
+    "Search",
     "Target",
     "TrustRegion",
     "fit",

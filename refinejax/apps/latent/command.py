@@ -10,7 +10,13 @@ import numpy as np
 
 from refinejax._config import check_tables, read_config
 from refinejax._core import Status
-from refinejax.apps.latent import LatentResult, Mahalanobis, MultiTaskModel, optimize_latent
+from refinejax.apps.latent import (
+    LatentResult,
+    Mahalanobis,
+    MultiTaskModel,
+    Search,
+    optimize_latent,
+)
 from refinejax.apps.latent.shortcuts import read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table, write_table
 from refinejax.commands.files import InputError, check_writable, print_json, read_toml
@@ -143,13 +149,12 @@ def _search(
         model,
         read_targets(tables.get("targets", {})),
         starts.astype(np.float32),
-        over=search.over,
-        restarts=search.restarts,
-        std=search.std,
+        search=Search(
+            over=search.over, restarts=search.restarts, std=search.std, alignment=search.alignment
+        ),
         bounds="data" if search.bounds == "data" else None,
         constraints=read_targets(tables.get("constraints", {}), "constraints"),
         closeness=[near] if search.mahalanobis else [],
-        alignment=search.alignment,
         method=search.method,
         max_steps=search.max_steps,
         key=search.key if options.seed is None else options.seed,
@@ -183,8 +188,8 @@ def _write(path: Path, model: MultiTaskModel, result: LatentResult, chosen: np.n
         index[1],
         *result.optimized_input[index].T,
         *result.optimized_target[index].T,
-        result.roundtrip_loss[index],
-        result.violation[index],
+        result.losses.roundtrip[index],
+        result.losses.violation[index],
         [Status(int(code)).name for code in result.status[index]],
     )
     write_table(path, columns, list(zip(*parts, strict=True)))
@@ -195,8 +200,8 @@ def _print_json(options: argparse.Namespace, result: LatentResult) -> None:
     print_json(
         output=str(options.output),
         samples=len(result),
-        starts=result.loss.shape[1],
-        before={n: _median(result.initial_score[:, i]) for i, n in enumerate(result.columns)},
+        starts=result.losses.total.shape[1],
+        before={n: _median(result.sample.score[:, i]) for i, n in enumerate(result.columns)},
         after={n: _median(best[:, i]) for i, n in enumerate(result.columns)},
         kept=int(np.sum(np.any(result.feasible, axis=1))),
         statuses=result.counts(),

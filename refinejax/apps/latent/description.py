@@ -2,7 +2,8 @@
 
 import functools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -37,20 +38,39 @@ class Heads(NamedTuple):
     ranges: Mapping[str, tuple[Any, Any]]
 
 
-def describe_heads(
-    heads: Any,
-    encode: Any,
-    decode: Any,
-    scales: Mapping[str, Any] | None,
-    ranges: Mapping[str, tuple[Any, Any]] | None,
-    classes: Mapping[str, Any] | None = None,
-) -> Heads:
-    """Find out what was given as heads; arguments as for `optimize_latent`.
+@dataclass(frozen=True)
+class LatentModel:
+    """A model of functions of one sample, and what is known of its heads.
+
+    Attributes:
+        heads: of a latent (Z,): functions by name, or one that gives all by name; or a model that
+            has heads, encoder and decoder of its own.
+        encode: x (D,) → z (Z,). None: heads take the input itself.
+        decode: z → x. With it the search is over the latent.
+        scales: by head, the unit in which misses count, where a target has none of its own.
+        ranges: by head, (least, greatest) output of heads that are bounded, to refuse what they
+            cannot produce; where nothing else is known, the unit of misses is the width.
+        classes: by head of logits, names of the classes or their number: a value for such a head is
+            a class.
+    """
+
+    heads: Any
+    encode: Callable[..., Any] | None = None
+    decode: Callable[..., Any] | None = None
+    scales: Mapping[str, Any] | None = None
+    ranges: Mapping[str, tuple[Any, Any]] | None = None
+    classes: Mapping[str, Any] | None = None
+
+
+def describe_heads(given: LatentModel) -> Heads:
+    """Return what is known of a model's heads.
 
     Raises:
         ValueError: if it is neither functions, nor a model, or a part is given twice, or does not
             fit.
     """
+    heads, encode, decode = given.heads, given.encode, given.decode
+    scales, ranges, classes = given.scales, given.ranges, given.classes
     inner = heads.model if isinstance(heads, Ensemble | MonteCarlo) else heads
     trained = inner if hasattr(inner, "tasks") and hasattr(inner, "heads") else None
     if trained is not None and isinstance(heads, Ensemble):  # what is known of one is of all

@@ -10,6 +10,59 @@ from refinejax.apps.latent.choice import pareto_front, spread_out
 from refinejax.apps.latent.constraints import TOLERANCE
 
 
+@dataclass(frozen=True)
+class CandidateLosses:
+    """Losses of B × R candidates.
+
+    Attributes:
+        targets: of each target, of the round trip, without weights, shape (B, R, targets).
+        roundtrip: their weighted sum with the penalties of closeness, shape (B, R): what counts.
+        total: what was minimized, with the alignment of the latents, shape (B, R).
+        initial: the same where each start began, shape (B, R).
+        violation: largest excess over a constraint, shape (B, R); 0 without constraints.
+    """
+
+    targets: Float[np.ndarray, "B R targets"]
+    roundtrip: Float[np.ndarray, "B R"]
+    total: Float[np.ndarray, "B R"]
+    initial: Float[np.ndarray, "B R"]
+    violation: Float[np.ndarray, "B R"]
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """What the model says of the samples as they came, neither decoded nor moved into bounds.
+
+    Attributes:
+        score: shape (B, T), see ``columns``.
+        loss: the round-trip loss, shape (B,).
+        violation: of the constraints, shape (B,).
+    """
+
+    score: Float[np.ndarray, "B T"]
+    loss: Float[np.ndarray, " B"]
+    violation: Float[np.ndarray, " B"]
+
+
+@dataclass(frozen=True)
+class ModelAnswers:
+    """What the model says of the candidates.
+
+    Attributes:
+        latent: where the search ended, shape (B, R, Z).
+        prediction: outputs of every head for ``latent``, (B, R, ...) by name.
+        roundtrip: the same for the latent of ``optimized_input``: what counts.
+        gap: largest difference of the two over the T, shape (B, R); 0 in a search over the input.
+        std: standard deviation over an ensemble, shape (B, R, T); 0 without one.
+    """
+
+    latent: Float[np.ndarray, "B R Z"]
+    prediction: dict[str, np.ndarray]
+    roundtrip: dict[str, np.ndarray]
+    gap: Float[np.ndarray, "B R"]
+    std: Float[np.ndarray, "B R T"]
+
+
 @dataclass(frozen=True, repr=False)
 class LatentResult:
     """Candidates for each of B samples, from each of R starts; all arrays are NumPy's.
@@ -17,22 +70,11 @@ class LatentResult:
     Attributes:
         optimized_input: what the search hands out, x, shape (B, R, D); within its bounds.
         optimized_target: what the model says of that, shape (B, R, T), see ``columns``.
-        initial_score: what it says of the samples as they came, shape (B, T).
         columns: names of the T: heads (``name[i]`` for vectors), and "name: p" for the probability
             of what is asked of a head of classes.
-        latent: where the search ended, shape (B, R, Z).
-        prediction: outputs of every head for ``latent``, (B, R, ...) by name.
-        roundtrip_prediction: the same for the latent of ``optimized_input``: what counts.
-        gap: largest difference of the two over the T, shape (B, R); 0 in a search over the input.
-        std: standard deviation over an ensemble, shape (B, R, T); 0 without one.
-        losses: of each target, of what comes back, without weights, shape (B, R, targets).
-        roundtrip_loss: their weighted sum with the penalties of closeness, shape (B, R).
-        sample_loss: the same of the samples as they came, neither decoded nor moved into bounds,
-            shape (B,).
-        sample_violation: of the constraints by the samples as they came, shape (B,).
-        loss: what was minimized, with the alignment of the latents, shape (B, R).
-        initial_loss: the same where each start began, shape (B, R).
-        violation: largest excess over a constraint, shape (B, R); 0 without constraints.
+        losses: of the candidates, and by how much they break constraints.
+        sample: what the model says of the samples as they came.
+        answers: latents, outputs of all heads, the gap of the round trip, spread of an ensemble.
         distances: to data or start, (B, R) by name of the measure.
         steps: shape (B, R).
         status: `Status` as int8, shape (B, R).
@@ -48,20 +90,10 @@ class LatentResult:
 
     optimized_input: Float[np.ndarray, "B R D"]
     optimized_target: Float[np.ndarray, "B R T"]
-    initial_score: Float[np.ndarray, "B T"]
     columns: tuple[str, ...]
-    latent: Float[np.ndarray, "B R Z"]
-    prediction: dict[str, np.ndarray]
-    roundtrip_prediction: dict[str, np.ndarray]
-    gap: Float[np.ndarray, "B R"]
-    std: Float[np.ndarray, "B R T"]
-    losses: Float[np.ndarray, "B R targets"]
-    roundtrip_loss: Float[np.ndarray, "B R"]
-    sample_loss: Float[np.ndarray, " B"]
-    sample_violation: Float[np.ndarray, " B"]
-    loss: Float[np.ndarray, "B R"]
-    initial_loss: Float[np.ndarray, "B R"]
-    violation: Float[np.ndarray, "B R"]
+    losses: CandidateLosses
+    sample: SampleScores
+    answers: ModelAnswers
     distances: dict[str, np.ndarray]
     steps: Int[np.ndarray, "B R"]
     status: Int[np.ndarray, "B R"]
@@ -91,7 +123,7 @@ class LatentResult:
     @property
     def feasible(self) -> Bool[np.ndarray, "B R"]:
         """True where every constraint is kept, to 1e-3 of its scale."""
-        return self.violation <= TOLERANCE
+        return self.losses.violation <= TOLERANCE
 
     @property
     def improved(self) -> Bool[np.ndarray, " B"]:
@@ -100,11 +132,11 @@ class LatentResult:
         It keeps the constraints at a lower round-trip loss, or it breaks them less. An input that
         comes out of a decoder can be worse than the sample that was encoded.
         """
-        loss, broken = self._chosen(self.roundtrip_loss), self._chosen(self.violation)
-        kept, before = broken <= TOLERANCE, self.sample_violation <= TOLERANCE
-        less = kept | (broken < self.sample_violation)
-        better = np.where(before, kept & (loss < self.sample_loss), less)
-        return np.isfinite(loss) & (better | ~np.isfinite(self.sample_loss))
+        loss, broken = self._chosen(self.losses.roundtrip), self._chosen(self.losses.violation)
+        kept, before = broken <= TOLERANCE, self.sample.violation <= TOLERANCE
+        less = kept | (broken < self.sample.violation)
+        better = np.where(before, kept & (loss < self.sample.loss), less)
+        return np.isfinite(loss) & (better | ~np.isfinite(self.sample.loss))
 
     def select(
         self, k: int, *, diverse: bool = True, slack: float = 0.01
@@ -115,7 +147,7 @@ class LatentResult:
             k: how many, at most R.
             diverse: each next one is the farthest from those chosen, of those that are good enough:
                 that keep the constraints and whose round-trip loss is above the best by no more
-                than a share of how far the best has come from ``sample_loss``. If there are fewer
+                than a share of how far the best has come from ``sample.loss``. If there are fewer
                 than k, the next in order of loss follow. False: in order of loss.
             slack: that share.
 
@@ -125,7 +157,7 @@ class LatentResult:
         Raises:
             ValueError: if k is not within 1 to R, or slack below 0.
         """
-        starts = self.loss.shape[1]
+        starts = self.losses.total.shape[1]
         if not hasattr(k, "__index__") or not 1 <= int(k) <= starts:
             raise ValueError(f"k: expected 1 to {starts}, the number of starts, got {k!r}")
         if not slack >= 0:
@@ -133,14 +165,16 @@ class LatentResult:
         return np.stack([self._select(b, int(k), diverse, slack) for b in range(len(self))])
 
     def _select(self, b: int, k: int, diverse: bool, slack: float) -> np.ndarray:
-        rank = ranking(self.roundtrip_loss[b], self.violation[b])
+        rank = ranking(self.losses.roundtrip[b], self.losses.violation[b])
         order = np.argsort(rank, kind="stable")
         if not diverse:
             return order[:k]
-        best, loss = order[0], self.roundtrip_loss[b]
-        moved = abs(float(self.sample_loss[b] - loss[best]))
+        best, loss = order[0], self.losses.roundtrip[b]
+        moved = abs(float(self.sample.loss[b] - loss[best]))
         gained = moved if np.isfinite(moved) else 0.0
-        kept = (self.violation[b] <= max(TOLERANCE, self.violation[b, best])) & np.isfinite(loss)
+        kept = (
+            self.losses.violation[b] <= max(TOLERANCE, self.losses.violation[b, best])
+        ) & np.isfinite(loss)
         good = np.flatnonzero(kept & (loss <= loss[best] + slack * gained))
         if len(good) <= k:
             return np.concatenate([order[np.isin(order, good)], order[~np.isin(order, good)]])[:k]
@@ -150,9 +184,9 @@ class LatentResult:
     def pareto(self) -> Bool[np.ndarray, "B R"]:
         """Return True for candidates that no other of the same sample beats in every target.
 
-        Of those that keep the constraints, by ``losses``.
+        Of those that keep the constraints, by ``losses.targets``.
         """
-        losses = np.where(self.feasible[..., None], self.losses, np.nan)
+        losses = np.where(self.feasible[..., None], self.losses.targets, np.nan)
         return np.stack([pareto_front(one) for one in losses])
 
     def counts(self) -> dict[str, int]:
@@ -163,22 +197,22 @@ class LatentResult:
 
     def summary(self) -> str:
         """Return a few lines: what was asked about before and after, and what to know of it."""
-        samples, starts = self.loss.shape
+        samples, starts = self.losses.total.shape
         lines = [f"{samples} samples from {starts} starts each, {self.seconds:.2f} s"]
         wide = max(map(len, self.columns), default=0)
         best = self.target
         for i, name in enumerate(self.columns[:12]):
-            before, after = np.median(self.initial_score[:, i]), np.median(best[:, i])
+            before, after = np.median(self.sample.score[:, i]), np.median(best[:, i])
             lines.append(f"  {name:<{wide}}  {before:>10.4g} → {after:<10.4g} (medians)")
         if len(self.columns) > 12:
             lines.append(f"  … and {len(self.columns) - 12} more")
-        gap = self._chosen(self.gap)
+        gap = self._chosen(self.answers.gap)
         if np.any(gap > 0):
             lines.append(f"  gap between search and round trip: at most {np.nanmax(gap):.3g}")
         as_before = int(np.sum(~self.improved))
         if as_before:
             lines.append(f"  no better than the sample itself: {as_before} samples")
-        broken = int(np.sum(~(self._chosen(self.violation) <= TOLERANCE)))
+        broken = int(np.sum(~(self._chosen(self.losses.violation) <= TOLERANCE)))
         if broken:
             lines.append(f"  constraints not kept: {broken} samples")
         for name, distance in self.distances.items():

@@ -1,49 +1,46 @@
-"""The search itself: starts, rounds, and what came of them, for rows of starts × samples."""
+"""Search from rows of starts × samples: in rounds, where there are constraints."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from refinejax._core import Refiner, State, Status, Stop
-from refinejax._run import run
-from refinejax._trees import project
+from refinejax._core import Refiner, Stop
 from refinejax.apps.latent.checks import check_begun
-from refinejax.apps.latent.constraints import ROUNDS, TOLERANCE, Multipliers, violation
+from refinejax.apps.latent.constraints import ROUNDS, Multipliers, violation
+from refinejax.apps.latent.found import Found, SearchPath, put
+from refinejax.apps.latent.method import SearchMethod
 from refinejax.apps.latent.objective import LatentObjective, Report
-from refinejax.apps.latent.result import LatentResult, ranking
+from refinejax.apps.latent.result import (
+    CandidateLosses,
+    LatentResult,
+    ModelAnswers,
+    SampleScores,
+    ranking,
+)
 from refinejax.apps.latent.rows import changed, each, placed
-from refinejax.batch import Execution, run_batch
-
-_DRAW = 2**31 - 3  # numbers that no step of a refiner has
+from refinejax.apps.latent.settings import Search
+from refinejax.apps.latent.starts import begin_row, weight_factors
+from refinejax.batch.pipeline import BatchJob, Pipeline
 
 
 @dataclass(frozen=True)
-class Search:
-    """How to search; `run` does it."""
+class Rounds:
+    """How to search; `run` does it, within a pipeline that has been entered."""
 
-    refiner: Refiner
-    max_steps: int
-    reason: str
+    pipeline: Pipeline
+    method: SearchMethod
     stop: Stop
     key: Any
-    restarts: int
-    std: Any
-    tradeoffs: bool
+    search: Search
     trajectory: bool
-    execution: Execution
-    progress: bool
-    begun: float
-    time_limit: float | None
 
     @property
-    def rows_at_once(self) -> int:
+    def size(self) -> int:
         """Rows of one call of a compiled function."""
-        return self.execution.lanes or 1
+        return self.pipeline.execution.lanes or 1
 
     def run(
         self,
@@ -52,50 +49,64 @@ class Search:
         scale: np.ndarray,
         columns: tuple[str, ...],
     ) -> LatentResult:
-        """Search from every start of every sample."""
-        count, R = len(ids), self.restarts
+        """Search from every start of every sample.
+
+        Args:
+            objective: of the samples, with a leading axis of B.
+            ids: numbers of the samples, shape (B,).
+            scale: of the descriptors, shape (D,).
+            columns: names of what is asked about.
+        """
         objective = placed(objective)
-        sample = Sample(*each(LatentObjective.sample, objective, self.rows_at_once))
+        sample = AsItCame(*each(LatentObjective.sample, objective, self.size))
         objective = objective.replace(start=(objective.start[0], sample.latent))
-        rows = changed(objective, lambda leaf: np.repeat(leaf, R, axis=0))
-        numbers = (np.repeat(ids, R), np.tile(np.arange(R, dtype=np.int32), count))
-        rows = rows.replace(key_ids=numbers)
+        rows = self._rows(objective, ids)
         key_data = jax.random.key_data(self.key)
-        std = jnp.asarray(self.std, sample.latent.dtype)
-        starts = each(_begin, rows, self.rows_at_once, common=(key_data, std))
-        searched = rows
-        if self.tradeoffs:
-            factors = each(_factors, rows, self.rows_at_once, common=(key_data,))
-            weighed = [
-                one.replace(weight=one.weight * factors[:, i]) for i, one in enumerate(rows.targets)
-            ]
-            searched = rows.replace(targets=tuple(weighed))
-        first: Report = each(LatentObjective.report, rows, self.rows_at_once, rows=(starts,))
+        std = jnp.asarray(self.search.std, sample.latent.dtype)
+        starts = each(begin_row, rows, self.size, common=(key_data, std))
+        first: Report = each(LatentObjective.report, rows, self.size, rows=(starts,))
         if objective.over == "input":
-            check_begun(objective.start[0], first.place.input[::R])
-        found = self._refined(rows, searched, starts)
-        return self._result(rows, sample, scale, columns, first, found)
+            check_begun(objective.start[0], first.place.input[:: self.search.restarts])
+        found = self._refined(rows, self._weighted(rows, key_data), starts)
+        return self._result(rows, sample, first, found, scale, columns)
+
+    def _rows(self, objective: LatentObjective, ids: np.ndarray) -> LatentObjective:
+        """Return the objective of every start of every sample."""
+        starts = self.search.restarts
+        rows = changed(objective, lambda leaf: np.repeat(leaf, starts, axis=0))
+        own = np.tile(np.arange(starts, dtype=np.int32), len(ids))
+        return rows.replace(key_ids=(np.repeat(ids, starts), own))
+
+    def _weighted(self, rows: LatentObjective, key_data: Any) -> LatentObjective:
+        """Return the objective with weights drawn anew, where trade-offs are wanted."""
+        if not self.search.tradeoffs:
+            return rows
+        factors = each(weight_factors, rows, self.size, common=(key_data,))
+        return rows.replace(
+            targets=tuple(
+                one.replace(weight=one.weight * factors[:, i]) for i, one in enumerate(rows.targets)
+            )
+        )
 
     def _refined(
         self, rows: LatentObjective, searched: LatentObjective, starts: np.ndarray
-    ) -> "Found":
+    ) -> Found:
         """Refine every row, in rounds where there are constraints."""
         equal = _equal(rows)
         multipliers = Multipliers.begin(len(starts), len(equal), starts.dtype)
-        report: Any = None
         found = Found.nothing(starts)
         open_ = np.arange(len(starts))
-        for _ in range(ROUNDS if len(equal) else 1):
+        for number in range(ROUNDS if len(equal) else 1):
             state = searched.replace(
                 multipliers=multipliers.values, stiffness=multipliers.stiffness
             )
             state = changed(state, lambda leaf, open_=open_: leaf[open_])
-            params, steps, status = self._round(state, starts[open_], found, open_)
+            params, steps, status = self._round(state, starts[open_], found, open_, number)
             starts = put(starts, open_, params)
             mine = changed(rows, lambda leaf, open_=open_: leaf[open_])
-            report = each(LatentObjective.report, mine, self.rows_at_once, rows=(params,))
+            report: Any = each(LatentObjective.report, mine, self.size, rows=(params,))
             found.add(open_, report, steps, status, equal)
-            if not len(equal) or np.any(np.isin(status, (Status.STOPPED, Status.TIME_LIMIT))):
+            if not len(equal) or self.pipeline.early is not None:
                 break
             excess = np.zeros((len(starts), len(equal)), starts.dtype)
             excess[open_] = report.excess
@@ -110,77 +121,71 @@ class Search:
         return found
 
     def _round(
-        self, state: LatentObjective, starts: np.ndarray, found: "Found", open_: np.ndarray
+        self,
+        state: LatentObjective,
+        starts: np.ndarray,
+        found: Found,
+        open_: np.ndarray,
+        number: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        left = self.time_limit
-        if left is not None:
-            left = max(left - (time.monotonic() - self.begun), 0.0)
-        result = run_batch(
-            self.refiner, state, starts, self.key, max_steps=self.max_steps, stop=self.stop,
-            execution=self.execution, progress=self.progress, time_limit=left,
-        )  # fmt: skip
+        """Refine some rows once, as a stage of the pipeline."""
+        steps = self.method.max_steps
+        job = BatchJob(self.method.refiner, state, starts, steps, key=self.key, stop=self.stop)
+        result = self.pipeline.run(job, f"round {number + 1}" if state.constraints else "")
         if self.trajectory:
+            common = (self._with_stop(starts), jax.random.key_data(self.key))
             path = each(
-                Path(self.max_steps), state, self.rows_at_once, rows=(starts, result.steps),
-                common=(self._with_stop(starts), jax.random.key_data(self.key)),
-            )  # fmt: skip
+                SearchPath(steps), state, self.size, rows=(starts, result.steps), common=common
+            )
             found.add_path(path, open_)
         return result.params, result.steps, result.status
 
     def _with_stop(self, starts: np.ndarray) -> Refiner:
-        return self.refiner.with_stop(self.stop.resolve(starts.dtype))
+        return self.method.refiner.with_stop(self.stop.resolve(starts.dtype))
 
     def _result(
         self,
         rows: LatentObjective,
-        sample: "Sample",
+        sample: "AsItCame",
+        first: Report,
+        found: Found,
         scale: np.ndarray,
         columns: tuple[str, ...],
-        first: Report,
-        found: "Found",
     ) -> LatentResult:
-        R = self.restarts
-
         def by_sample(leaf: Any) -> np.ndarray:
-            return np.reshape(leaf, (len(sample.loss), R, *np.shape(leaf)[1:]))
+            return np.reshape(leaf, (len(sample.loss), self.search.restarts, *np.shape(leaf)[1:]))
 
         last: Any = jax.tree.map(by_sample, found.report)
         begun: Any = jax.tree.map(by_sample, first)
-        equal = _equal(rows)
-        broken = violation(last.excess, equal)
-        weight = float(rows.alignment)
-        path = found.path()
+        losses = _losses(rows, last, begun)
+        path, measures = found.path(), _measures(rows.closeness)
         return LatentResult(
             optimized_input=last.place.input,
             optimized_target=last.columns,
-            initial_score=sample.columns,
             columns=columns,
-            latent=last.place.latent,
-            prediction=last.outputs,
-            roundtrip_prediction=last.returned,
-            gap=np.max(np.abs(last.direct - last.columns), axis=-1, initial=0),
-            std=last.std,
-            losses=last.losses,
-            roundtrip_loss=last.score,
-            sample_loss=sample.loss,
-            sample_violation=violation(sample.excess, equal),
-            loss=last.score + weight * last.misalignment,
-            initial_loss=begun.score + weight * begun.misalignment,
-            violation=broken,
-            distances={
-                name: last.distances[..., i] for i, name in enumerate(_measures(rows.closeness))
-            },
+            losses=losses,
+            sample=SampleScores(
+                sample.columns, sample.loss, violation(sample.excess, _equal(rows))
+            ),
+            answers=ModelAnswers(
+                latent=last.place.latent,
+                prediction=last.outputs,
+                roundtrip=last.returned,
+                gap=np.max(np.abs(last.direct - last.columns), axis=-1, initial=0),
+                std=last.std,
+            ),
+            distances={name: last.distances[..., i] for i, name in enumerate(measures)},
             steps=by_sample(found.steps),
             status=by_sample(found.status),
-            best=np.argmin(ranking(last.score, broken), axis=1),
+            best=np.argmin(ranking(losses.roundtrip, losses.violation), axis=1),
             trajectory=None if path is None else by_sample(path),
             scale=scale,
-            seconds=time.monotonic() - self.begun,
-            method=self.reason,
+            seconds=self.pipeline.seconds,
+            method=self.method.reason,
         )
 
 
-class Sample(NamedTuple):
+class AsItCame(NamedTuple):
     """What is known of samples as they came, see `LatentObjective.sample`."""
 
     latent: np.ndarray
@@ -189,107 +194,16 @@ class Sample(NamedTuple):
     columns: np.ndarray
 
 
-@dataclass
-class Found:
-    """The best of each row so far."""
-
-    report: Any
-    steps: np.ndarray
-    status: np.ndarray
-    paths: list[np.ndarray]
-
-    @classmethod
-    def nothing(cls, starts: np.ndarray) -> "Found":
-        """Return it before anything was refined."""
-        count = len(starts)
-        return cls(None, np.zeros(count, np.int32), np.zeros(count, np.int8), [])
-
-    def add(
-        self, open_: np.ndarray, report: Report, steps: np.ndarray, status: np.ndarray,
-        equal: np.ndarray,
-    ) -> None:  # fmt: skip
-        """Take what a round has found for the rows in it, where it is better."""
-        self.steps[open_] += steps
-        self.status[open_] = status
-        if self.report is None:
-            self.report = report
-            return
-        before = jax.tree.map(lambda leaf: leaf[open_], self.report)
-        better = _better(report, before, equal)
-        self.report = jax.tree.map(
-            lambda all_, some: put(all_, open_[better], some[better]), self.report, report
-        )
-
-    def add_path(self, path: np.ndarray, open_: np.ndarray) -> None:
-        """Append what a round has gone through; rows that are not in it stay where they are."""
-        if not self.paths:
-            self.paths.append(path)
-            return
-        held = np.repeat(self.paths[-1][:, -1:], path.shape[1], axis=1)
-        held[open_] = path
-        self.paths.append(held)
-
-    def path(self) -> np.ndarray | None:
-        """Return all that rows went through, shape (N, steps, T)."""
-        return np.concatenate(self.paths, axis=1) if self.paths else None
-
-
-def _better(new: Any, old: Any, equal: np.ndarray) -> np.ndarray:
-    """Return True where a candidate keeps the constraints at a lower loss, or breaks less."""
-    kept, before = violation(new.excess, equal), violation(old.excess, equal)
-    first, second = kept <= TOLERANCE, before <= TOLERANCE
-    lower = np.where(first & second, new.score < old.score, first | (~second & (kept < before)))
-    return lower & np.isfinite(new.score) | ~np.isfinite(old.score)
-
-
-def put(all_: np.ndarray, index: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Return a copy with some rows replaced."""
-    copy = np.array(all_)
-    copy[index] = some
-    return copy
-
-
-@dataclass(frozen=True)
-class Path:
-    """What the model says along a search of a row; equal where the number of steps is."""
-
-    steps: int
-
-    def __call__(
-        self, objective: LatentObjective, start: Array, ended: Array, refiner: Refiner, key: Array
-    ) -> Float[Array, "steps T"]:
-        """Return the columns at the start and after each step; after the last one they stay."""
-        own = _own_key(objective, key)
-        params = run(refiner, objective, start, own, num_steps=self.steps, record=_params).trace
-        columns = jax.lax.map(lambda p: objective.report(p).columns, params)
-        return columns[jnp.minimum(jnp.arange(self.steps + 1), ended)]
-
-
-def _params(state: State) -> Any:
-    return state.params
-
-
-def _own_key(objective: LatentObjective, key: Array) -> Array:
-    own = jax.random.wrap_key_data(key)
-    for number in objective.key_ids:
-        own = jax.random.fold_in(own, number)
-    return own
-
-
-def _begin(objective: LatentObjective, key: Array, std: Array) -> Array:
-    """Return where a row starts: the sample itself, or near to it."""
-    u = objective.begin(objective.start[0])
-    draw = jax.random.fold_in(_own_key(objective, key), _DRAW)
-    noise = std * jax.random.normal(draw, u.shape, u.dtype)
-    return project(jnp.where(objective.key_ids[1] == 0, u, u + noise), objective.bounds)
-
-
-def _factors(objective: LatentObjective, key: Array) -> Array:
-    """Return factors of the targets' weights, of mean 1, uniform on a simplex; 1 for start 0."""
-    draw = jax.random.fold_in(_own_key(objective, key), _DRAW - 1)
-    count = len(objective.targets)
-    shares = jax.random.exponential(draw, (count,), objective.stiffness.dtype)
-    return jnp.where(objective.key_ids[1] == 0, 1, count * shares / jnp.sum(shares))
+def _losses(rows: LatentObjective, last: Any, begun: Any) -> CandidateLosses:
+    """Return the losses of candidates, of reports at the end and at the start."""
+    weight = float(rows.alignment)
+    return CandidateLosses(
+        targets=last.losses,
+        roundtrip=last.score,
+        total=last.score + weight * last.misalignment,
+        initial=begun.score + weight * begun.misalignment,
+        violation=violation(last.excess, _equal(rows)),
+    )
 
 
 def _equal(objective: LatentObjective) -> np.ndarray:

@@ -22,62 +22,50 @@ MODES = {"max": Maximize, "min": Minimize, "maximize": Maximize, "minimize": Min
 
 
 def as_targets(
-    targets: Any,
-    classes: Mapping[str, int],
-    *,
-    sizes: Mapping[str, int] | None = None,
-    task: str | None = None,
-    mode: str | None = None,
-    target_value: Any = None,
-    task_targets: Mapping[str, Any] | None = None,
+    targets: Any, classes: Mapping[str, int], *, sizes: Mapping[str, int] | None = None
 ) -> tuple[Target, ...]:
-    """Return targets as objects, however they were said.
+    """Return targets as objects, however they were given.
 
     Args:
-        targets: a `Target`, a sequence of them, a mapping as ``task_targets``, or None.
+        targets: a `Target`, or a sequence of them; a mapping from heads to "max", "min", a value, a
+            (low, high) tuple, a class, a list of classes, or an array as a curve; or one of these
+            but a list, for the only head.
         classes: the width of each head of logits that is known to be one, by name: for such a value
             is a class.
         sizes: numbers of every head, where known: for a vector one value may mean its class or all
             of its numbers, and is refused.
-        task: the head that ``mode`` and ``target_value`` are about.
-        mode: "max" or "min".
-        target_value: a value or class for ``task``.
-        task_targets: by name of the head "max", "min", a value, a (low, high) tuple, a class, a
-            list of classes, or an array as a curve.
 
     Raises:
         ValueError: if nothing is asked, or something cannot be understood; names the task.
     """
-    found: list[Target] = []
 
-    def said(name: str, value: Any) -> Target:
+    def read(name: str, value: Any) -> Target:
         return _said(name, value, name in classes, (sizes or {}).get(name, 1))
 
-    if task is not None and mode is None and target_value is None:
-        raise ValueError(f"task: {task!r} needs a mode or a target_value; for targets leave it out")
     if isinstance(targets, Target):
-        found.append(targets)
-    elif isinstance(targets, Mapping):
-        found += [said(name, value) for name, value in targets.items()]
-    elif targets is not None:
-        found += list(targets)
-    for name, value in (task_targets or {}).items():
-        found.append(said(name, value))
-    if mode is not None or target_value is not None:
-        if task is None:
-            raise ValueError("task: expected the head that mode or target_value is about")
-        if mode is not None and target_value is not None:
-            raise ValueError(f"mode: {task!r} has both a mode and a target_value; give one of them")
-        if mode is not None and mode not in MODES:
-            raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        found.append(said(task, mode if target_value is None else target_value))
+        return (targets,)
+    if isinstance(targets, Mapping):
+        found = [read(name, value) for name, value in targets.items()]
+    elif isinstance(targets, str | numbers.Real):
+        found = [read(_only(targets, sizes or {}), targets)]
+    else:
+        found = [] if targets is None else list(targets)
     wrong = [one for one in found if not isinstance(one, Target)]
     if wrong or not found:
         raise ValueError(
-            "targets: expected Maximize, Match and the like, a mapping from heads to values, or "
-            f"mode= with task=, got {wrong[0] if wrong else targets!r}"
+            "targets: expected Maximize, Match and the like, or a mapping from heads to values, "
+            f"got {wrong[0] if wrong else targets!r}"
         )
     return tuple(found)
+
+
+def _only(value: Any, sizes: Mapping[str, int]) -> str:
+    """Return the head that a value without a name is about: the only one."""
+    if len(sizes) != 1:
+        raise ValueError(
+            f"targets: {value!r} is about one of {', '.join(sizes)}; say {{name: {value!r}}}"
+        )
+    return next(iter(sizes))
 
 
 def _said(name: str, value: Any, of_class: bool, width: int = 1) -> Target:

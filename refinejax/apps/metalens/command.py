@@ -10,7 +10,8 @@ import numpy as np
 from refinejax._core import Status
 from refinejax._methods import METHODS
 from refinejax.apps import metalens
-from refinejax.apps.metalens.solve import PREDICTOR, check_maps
+from refinejax.apps.metalens.checks import check_maps
+from refinejax.apps.metalens.solve import PREDICTOR
 from refinejax.batch import BatchResult
 from refinejax.commands.files import InputError, check_writable, print_json, read_npz, write_npz
 from refinejax.commands.options import INTERRUPTED, add_shared, count
@@ -122,6 +123,7 @@ def run(options: argparse.Namespace) -> int:
         progress=progress,
         checkpoint=options.checkpoint,
         time_limit=options.time_limit,
+        trace=_TRACED if options.report is not None else 0,
     )
     if lines:
         wavelength = result.params[:, NAMES.index("wavelength")]
@@ -165,22 +167,14 @@ def _report(
 ) -> Path:
     from refinejax.apps.metalens.report import LensReport, write_lens_report
 
-    some = slice(None, _TRACED)
-    trace = metalens.convergence(
-        maps[some],
-        initial[some],
-        wavelength=wavelength if np.ndim(wavelength) == 0 else wavelength[some],
-        method=options.method,
-        num_steps=int(max(1, result.steps.max())),
-        key=options.seed,
-    )
+    assert result.trace is not None
     shown = LensReport(
         phase=maps,
         initial=initial,
         rmse=rmse,
         initial_rmse=initial_rmse,
         truth=np.atleast_2d(arrays["truth"]) if "truth" in arrays else None,
-        trace=trace,
+        trace=np.sqrt(result.trace),
         title=f"refinejax metalens: {options.input.name}",
         start="initial" if options.predict is None else "predicted",
     )

@@ -1,16 +1,18 @@
 """Phase maps by a population on few pixels, then by least squares on all."""
 
-import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from refinejax._core import Refiner, Status
+from refinejax._core import Refiner
+from refinejax.apps.metalens.cascade.scale import OTHERS
+from refinejax.apps.metalens.inversion import Inversion
+from refinejax.apps.metalens.lenses import space
 from refinejax.apps.metalens.problem import exact_problem, losses
-from refinejax.batch import BatchResult, run_batch
-from refinejax.problems import ParameterSpace, thinned
+from refinejax.batch import BatchResult
+from refinejax.batch.pipeline import BatchJob
+from refinejax.batch.traces import join_traces
+from refinejax.problems import thinned
 from refinejax.refiners import LevenbergMarquardt
 
 COARSE = 16  # pixels along each side that the population looks at
@@ -18,72 +20,42 @@ SIZE, STD = 200, 0.03  # of the population: a hundred minima lie within a few pe
 _LM_STEPS = 50
 
 
-def solve(
-    maps: np.ndarray,
-    wavelength: np.ndarray,
-    starts: np.ndarray,
-    space: ParameterSpace,
-    refiner: Refiner,
-    *,
-    key: Any,
-    max_steps: int,
-    stop: Any = None,
-    checkpoint: Any = None,
-    time_limit: float | None = None,
-    **options: Any,
-) -> BatchResult:
-    """Refine maps of a known wavelength; no sample is worse than it came in.
+def solve(task: Inversion, refiner: Refiner, max_steps: int) -> BatchResult:
+    """Refine maps of known wavelengths; no sample is worse than it came in.
 
     Args:
-        maps: shape (B, n, n) [rad].
-        wavelength: shape (B,) [µm].
-        starts: (xc, yc, S, focal length), shape (B, 4) [µm].
-        space: of those.
+        task: of known wavelengths.
         refiner: the population.
-        key: as for `run_batch`, like the rest.
         max_steps: most generations.
-        stop: as for `run_batch`.
-        checkpoint: a folder; each of the two stages has its own in it.
-        time_limit: for both.
-        options: execution, progress.
+
+    Returns:
+        `BatchResult` with params (xc, yc, S, focal length), shape (B, 4) [µm].
     """
-    begun = time.monotonic()
-    problem = exact_problem(maps, wavelength.astype(maps.dtype), space)
-    folders = [None if checkpoint is None else Path(checkpoint) / part for part in ("few", "all")]
-    few = thinned(problem, COARSE)
-    rough = run_batch(
-        refiner,
-        few,
-        starts,
-        key,
-        max_steps=max_steps,
-        stop=stop,
-        checkpoint=folders[0],
-        time_limit=time_limit,
-        **options,
-    )
-    stopped = rough.status == Status.STOPPED
-    left = None if time_limit is None else max(time_limit - (time.monotonic() - begun), 0.0)
-    left = 0.0 if np.any(stopped) else left
-    fine = run_batch(
-        LevenbergMarquardt(),
-        problem,
-        rough.params,
-        key,
-        max_steps=min(_LM_STEPS, max_steps),
-        stop=stop,
-        checkpoint=folders[1],
-        time_limit=left,
-        **options,
-    )
-    first = losses(problem, np.asarray(space.clip(starts)))
-    better = fine.loss < first
-    return replace(
-        fine,
-        params=np.where(better[:, None], fine.params, np.asarray(space.clip(starts))),
-        loss=np.where(better, fine.loss, first),
-        initial_loss=first,
-        steps=rough.steps + fine.steps,
-        status=np.where(stopped, np.int8(Status.STOPPED), fine.status),
-        seconds=time.monotonic() - begun,
-    )
+    assert task.known is not None
+    box = space(wavelength=False)
+    problem = exact_problem(task.maps, task.known.astype(task.maps.dtype), box)
+    start = np.asarray(box.clip(task.starts[:, OTHERS]))
+    job = BatchJob(
+        refiner, thinned(problem, COARSE), task.starts[:, OTHERS], max_steps,
+        key=task.key, stop=task.stop,
+    )  # fmt: skip
+    with task.pipeline(identity=[task.maps]) as pipeline:
+        rough = pipeline.run(job, "few pixels", trace=task.trace)
+        steps = min(_LM_STEPS, max_steps)
+        job = replace(
+            job, refiner=LevenbergMarquardt(), problem=problem, params=rough.params, max_steps=steps
+        )
+        fine = pipeline.run(job, "all pixels", trace=task.trace)
+        first = losses(problem, start)
+        skipped = np.isnan(fine.initial_loss)  # where no time was left for the second stage
+        loss = np.where(skipped, losses(problem, rough.params), fine.loss)
+        better = loss < first
+        return replace(
+            fine,
+            params=np.where(better[:, None], fine.params, start),
+            loss=np.where(better, loss, first),
+            initial_loss=first,
+            steps=rough.steps + fine.steps,
+            seconds=pipeline.seconds,
+            trace=join_traces(rough.trace, fine.trace),
+        )

@@ -1,25 +1,24 @@
-"""The cascade over batches of any size: portions, resume, progress, time limit."""
+"""The cascade over batches of any size, as a stage of a pipeline: portions of maps, one by one."""
 
-import os
-import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
 import numpy as np
 
-from refinejax._core import Status, Stop
-from refinejax._deadline import Deadline
-from refinejax._progress import Bar
+from refinejax._core import Status
 from refinejax.apps.metalens.cascade.leap import LONGEST, leap
-from refinejax.apps.metalens.cascade.slopes import SlopeFit, fit_slopes
-from refinejax.apps.metalens.cascade.stages import Cascade
+from refinejax.apps.metalens.cascade.slopes import fit_slopes
+from refinejax.apps.metalens.cascade.stages import Cascade, CascadeOptions
 from refinejax.apps.metalens.problem import exact_problem, losses, take
-from refinejax.batch.execution import Execution, as_execution
-from refinejax.batch.ledger import Ledger, fingerprint
+from refinejax.batch import BatchResult, Execution
+from refinejax.batch.engine import Finished
+from refinejax.batch.output import Output
+from refinejax.batch.pipeline import Pipeline
 from refinejax.batch.plan import make_plan
-from refinejax.batch.result import BatchResult
 from refinejax.batch.sizing import lanes_within
 from refinejax.batch.sources import check_steps
+from refinejax.batch.traces import LossTraces
 from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.refiners import LevenbergMarquardt
 
@@ -27,163 +26,123 @@ _PORTION = 4096  # maps that go through the stages together
 
 
 def solve(
+    pipeline: Pipeline,
     maps: np.ndarray,
     wavelength: np.ndarray,
     start: np.ndarray,
     space: ParameterSpace,
+    options: CascadeOptions,
     *,
-    given: bool,
-    slopes: SlopeFit = fit_slopes,
-    max_steps: int | None = None,
-    stop: Stop | None = None,
-    execution: Execution | None = None,
-    progress: bool = False,
-    checkpoint: str | os.PathLike[str] | None = None,
-    time_limit: float | None = None,
+    name: str = "",
+    trace: int = 0,
 ) -> BatchResult:
     """Fit (xc, yc, S, focal_length) [µm] to maps (B, N, N) [rad] of known wavelengths (B,) [µm].
 
     Args:
+        pipeline: the deadline, the bar and the folder; portions of 4096 maps are kept there.
         maps: NaN is missing.
         wavelength: of each map.
-        start: shape (B, 4); what is returned is not worse.
+        start: shape (B, 4); no answer is worse.
         space: the bounds.
-        given: whether the start is somebody's, and worth trying.
-        slopes: the first stage.
-        max_steps: the most steps of each fit.
-        stop: ends the last fit.
-        execution: as for `run_batch`.
-        progress: as for `run_batch`.
-        checkpoint: as for `run_batch`; portions of 4096 maps are kept.
-        time_limit: as for `run_batch`.
+        options: of the cascade.
+        name: of the stage.
+        trace: record the losses of so many maps: at the start, after the slopes, and of the fit.
 
     Returns:
         `BatchResult` with the margin "rung".
     """
-    begun, count = time.monotonic(), len(maps)
-    how = as_execution(execution)
-    if how.memory_limit is not None:
-        few = slice(0, min(count, _PORTION))
-        task = exact_problem(maps[few], wavelength[few], space)
-        lanes = lanes_within(how.memory_limit, LevenbergMarquardt(), task, start[few])
-        how = Execution(lanes=lanes, threads=1, mesh=how.mesh)
-    else:  # as many in stages of few maps: one program for all, and for all batches
-        how = replace(how, lanes=make_plan(how.lanes, count, how.mesh).lanes)
-    if max_steps is not None:
-        max_steps = check_steps(max_steps)
-    kept = _Kept(start)
-    ledger = None
-    if checkpoint is not None:
-        learned = None if slopes is fit_slopes else slopes
-        numbers = jax.tree.leaves((max_steps, stop, space, learned))
-        job = fingerprint(
-            ("cascade with margins", given, learned is not None),
-            [*numbers, start, wavelength],
-            [maps],
-        )
-        ledger = Ledger(checkpoint, job)
-        for columns in ledger.load():
-            kept.put(*columns)
-    with Bar(count, shown=progress) as bar, Deadline(time_limit) as deadline:
-        bar.update(int(kept.ended.sum()), kept.converged(np.flatnonzero(kept.ended)))
-        todo = np.flatnonzero(~kept.ended)
-        for first in range(0, len(todo), _PORTION):
-            rows = todo[first : first + _PORTION]
-            if (status := deadline.status()) is not None:
-                kept.status[rows] = int(status)
-                continue
-            problem = exact_problem(maps[rows], wavelength[rows], space)
-            columns, left = [], np.arange(len(rows))
-            if (
-                stop is None
-                and maps.dtype == np.float32
-                and (max_steps is None or max_steps >= LONGEST)
-            ):
-                columns, left = _leap(rows, problem, space, start[rows], given, slopes)
-            if len(left):
-                cascade = Cascade(
-                    take(problem, left),
-                    space,
-                    start[rows[left]],
-                    given=given,
-                    max_steps=max_steps,
-                    stop=stop,
-                    execution=how,
-                    deadline=deadline,
-                    slopes=slopes,
-                )
-                cascade.solve()
-                columns.append(_columns(rows[left], cascade))
-            for part in columns:
-                kept.put(*part)
-            bar.update(len(rows), kept.converged(rows))
-            if ledger is not None and deadline.status() is None:
-                for part in columns:
-                    ledger.add(part)
-                ledger.flush()
-    return kept.result(time.monotonic() - begun)
+    if options.max_steps is not None:
+        options = replace(options, max_steps=check_steps(options.max_steps))
+    portions = _Portions(maps, wavelength, start, space, options)
+    pipeline.execution = portions.execution(pipeline.execution)
+    traces = LossTraces(min(trace, len(maps)))
+    output = Output([start], len(maps), margins=("rung",), traces=traces)
+    pipeline.open(output, name, portions.identity())
+    todo = np.flatnonzero(~output.ended)
+    for first in range(0, len(todo), _PORTION):
+        if pipeline.status() is not None:
+            break
+        for finished in portions.solve(pipeline, todo[first : first + _PORTION], traces):
+            # What was interrupted is not finished, though a fit may have converged before.
+            over = None if pipeline.status() is None else finished.status < 0
+            pipeline.keep(output, finished, over)
+        pipeline.flush()
+    return pipeline.close(output)
 
 
-def _leap(
-    rows: np.ndarray,
+class _Portions:
+    """The arguments of `solve`, by rows."""
+
+    def __init__(
+        self,
+        maps: np.ndarray,
+        wavelength: np.ndarray,
+        start: np.ndarray,
+        space: ParameterSpace,
+        options: CascadeOptions,
+    ) -> None:
+        self.maps, self.wavelength, self.start = maps, wavelength, start
+        self.space, self.options = space, options
+
+    def identity(self) -> tuple[object, list[object], list[object]]:
+        """Return what the answers depend on."""
+        options = self.options
+        learned = None if options.slopes is fit_slopes else options.slopes
+        numbers = jax.tree.leaves((options.max_steps, options.stop, self.space, learned))
+        statics = ("cascade with margins", options.given, learned is not None)
+        return statics, [*numbers, self.start, self.wavelength], [self.maps]
+
+    def problem(self, rows: slice | np.ndarray) -> InverseProblem:
+        """Return the problem of some maps."""
+        return exact_problem(self.maps[rows], self.wavelength[rows], self.space)
+
+    def execution(self, given: Execution) -> Execution:
+        """Return the options with a number of lanes: one program for all stages, however few."""
+        if given.memory_limit is None:
+            return replace(given, lanes=make_plan(given.lanes, len(self.maps), given.mesh).lanes)
+        few = slice(0, min(len(self.maps), _PORTION))
+        task = self.problem(few)
+        lanes = lanes_within(given.memory_limit, LevenbergMarquardt(), task, self.start[few])
+        return Execution(lanes=lanes, threads=1, mesh=given.mesh)
+
+    def solve(self, pipeline: Pipeline, rows: np.ndarray, traces: LossTraces) -> Iterator[Finished]:
+        """Solve some maps: the short way those that it solves, the others by all stages."""
+        problem, options = self.problem(rows), self.options
+        start, left = self.start[rows], np.arange(len(rows))
+        steps = options.max_steps
+        quick = options.stop is None and (steps is None or steps >= LONGEST)
+        if quick and self.maps.dtype == np.float32:
+            found = leap(problem, self.space, start, given=options.given, slopes=options.slopes)
+            initial = losses(problem, start)
+            solved = found.solved & (found.loss <= initial)
+            finished = Finished(
+                rows, [found.lenses], found.loss, initial, found.steps,
+                np.full(len(rows), int(Status.CONVERGED_LOSS), np.int8), {"rung": found.margin},
+            )  # fmt: skip
+            left = np.flatnonzero(~solved)
+            _record(traces, problem, finished, found.by_slopes, solved)
+            yield finished.rows(solved)
+        if len(left):
+            cascade = Cascade(take(problem, left), self.space, start[left], options, pipeline)
+            cascade.solve()
+            finished = cascade.finished(rows[left])
+            every = np.ones(len(left), bool)
+            _record(traces, cascade.problem, finished, cascade.by_slopes, every)
+            yield finished
+
+
+def _record(
+    traces: LossTraces,
     problem: InverseProblem,
-    space: ParameterSpace,
-    start: np.ndarray,
-    given: bool,
-    slopes: SlopeFit,
-) -> tuple[list[list[np.ndarray]], np.ndarray]:
-    """Return the columns of the maps that are solved the short way, and which are left."""
-    found = leap(problem, space, start, given=given, slopes=slopes)
-    initial_loss = losses(problem, start)
-    solved = found.solved & (found.loss <= initial_loss)
-    status = np.full(len(rows), int(Status.CONVERGED_LOSS), np.int8)
-    columns = [
-        rows, found.lenses, found.loss, initial_loss, found.steps, status, found.margin,
-    ]  # fmt: skip
-    return [[column[solved] for column in columns]], np.flatnonzero(~solved)
-
-
-def _columns(rows: np.ndarray, cascade: Cascade) -> list[np.ndarray]:
-    return [
-        rows, cascade.lenses, cascade.loss, cascade.initial_loss, cascade.steps, cascade.status,
-        cascade.margin,
-    ]  # fmt: skip
-
-
-class _Kept:
-    """Results of all maps; those not begun stay as they came."""
-
-    def __init__(self, start: np.ndarray) -> None:
-        count = len(start)
-        self.params = start.copy()
-        self.loss = np.full(count, np.nan, start.dtype)
-        self.initial_loss = np.full(count, np.nan, start.dtype)
-        self.steps = np.zeros(count, np.int32)
-        self.status = np.full(count, int(Status.STOPPED), np.int8)
-        self.margin = np.full(count, np.nan)
-        self.ended = np.zeros(count, bool)
-
-    def put(self, rows: np.ndarray, *columns: np.ndarray) -> None:
-        """Store the results of some maps, in the order of `_columns`."""
-        mine = (
-            self.params, self.loss, self.initial_loss, self.steps, self.status, self.margin,
-        )  # fmt: skip
-        for all_, some in zip(mine, columns, strict=True):
-            all_[rows] = some
-        self.ended[rows] = True
-
-    def converged(self, rows: np.ndarray) -> int:
-        """Return how many of these met a stopping rule."""
-        return sum(Status(int(value)).converged for value in self.status[rows])
-
-    def result(self, seconds: float) -> BatchResult:
-        """Put the result together."""
-        return BatchResult(
-            params=self.params,
-            loss=self.loss,
-            initial_loss=self.initial_loss,
-            steps=self.steps,
-            status=self.status,
-            margins={"rung": self.margin},
-            seconds=seconds,
-        )
+    finished: Finished,
+    by_slopes: np.ndarray,
+    wanted: np.ndarray,
+) -> None:
+    """Record the losses at the start, of the lenses that fit the slopes, and of the fits."""
+    rows = np.flatnonzero(wanted & (finished.ids < len(traces)))
+    if not len(rows):
+        return
+    ids, stage = finished.ids[rows], np.ones(len(rows), int)
+    traces.note(ids, 0 * stage, finished.initial_loss[rows])
+    traces.note(ids, stage, losses(take(problem, rows), by_slopes[rows]))
+    traces.note(ids, 2 * stage, finished.loss[rows])

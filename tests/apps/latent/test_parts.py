@@ -23,6 +23,7 @@ from refinejax.apps.latent import (
     Minimize,
     Neighbors,
     NotInClasses,
+    Search,
     TrustRegion,
     fit,
     optimize_latent,
@@ -88,15 +89,16 @@ def test_class_losses_are_clean_where_a_softmax_is_not(scale):
 
 def test_short_ways_to_say_it():
     said = {"a": "max", "b": 5.0, "c": (1.0, 2.0), "d": [1.0, 2.0, 3.0], "k": "red", "m": [0, 2]}
-    found = as_targets(None, {"k": 3, "m": 3}, task_targets=said)
+    found = as_targets(said, {"k": 3, "m": 3})
     kinds = [type(one) for one in found]
     assert kinds == [Maximize, Match, Between, Curve, InClasses, InClasses]
     assert found[4].classes == ("red",)
     assert found[5].classes == (0, 2)
-    assert as_targets(None, {}, task="a", mode="min") == (Minimize("a"),)
-    assert as_targets(None, {}, task="a", target_value=2.0) == (Match("a", 2.0),)
-    with pytest.raises(ValueError, match="'a' has both"):
-        as_targets(None, {}, task="a", mode="min", target_value=2.0)
+    assert as_targets("min", {}, sizes={"a": 1}) == (Minimize("a"),)
+    assert as_targets(2.0, {}, sizes={"a": 1}) == (Match("a", 2.0),)
+    assert as_targets(Match("a", 2.0), {}) == (Match("a", 2.0),)
+    with pytest.raises(ValueError, match="targets: 'min' is about one of a, b; say"):
+        as_targets("min", {}, sizes={"a": 1, "b": 1})
     with pytest.raises(ValueError, match="'k' is a head of classes"):
         as_targets({"k": "max"}, {"k": 3})
 
@@ -278,7 +280,11 @@ def test_search_knows_the_model(fitted, tmp_path):
     save_model(tmp_path / "m", fitted.model, architecture="multitask", config=fitted.config)
     model = load_model(tmp_path / "m").value
     x, _, _ = table(3)
-    options = {"restarts": 2, "execution": Execution(lanes=8), "bounds": "data"}
+    options = {
+        "search": Search(restarts=2),
+        "execution": Execution(lanes=8),
+        "bounds": "data",
+    }
     result = optimize_latent(model, {"y": 1.0, "kind": "b"}, x.astype(np.float32), **options)
     assert result.columns == ("y", "kind: p")
     low, high = np.asarray(model.lower), np.asarray(model.upper)

@@ -19,6 +19,7 @@ from refinejax.apps.latent import (
     Equality,
     InClasses,
     Inequality,
+    LatentModel,
     LogDensity,
     Mahalanobis,
     Match,
@@ -27,6 +28,7 @@ from refinejax.apps.latent import (
     MonteCarlo,
     Neighbors,
     NotInClasses,
+    Search,
     TrustRegion,
     optimize_latent,
 )
@@ -64,9 +66,25 @@ def linear(z):
 
 
 def search(heads, targets, initial=SAMPLES, **options):
-    return optimize_latent(
-        heads, targets, initial, **{"restarts": 2, "execution": EIGHT, **options}
+    """Call `optimize_latent`; options of the model and of the search go into their groups."""
+    options = {"restarts": 2, "execution": EIGHT, **options}
+    model, how = (
+        {name: options.pop(name) for name in list(options) if name in names(group)}
+        for group in (LatentModel, Search)
     )
+    model = LatentModel(heads, **model) if model else heads
+    return optimize_latent(model, targets, initial, search=Search(**how), **options)
+
+
+def changed(result, part, **values):
+    """Return the result with other values in one of its parts."""
+    return dataclasses.replace(
+        result, **{part: dataclasses.replace(getattr(result, part), **values)}
+    )
+
+
+def names(group):
+    return {field.name for field in dataclasses.fields(group)}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +111,7 @@ def by_scipy(start):
 
 
 def test_the_best_start_is_as_good_as_scipy_with_bounds(found):
-    for sample, loss in zip(SAMPLES, found.loss.min(1), strict=True):
+    for sample, loss in zip(SAMPLES, found.losses.total.min(1), strict=True):
         assert loss <= by_scipy(sample.astype(float)).fun + 1e-4
 
 
@@ -101,12 +119,12 @@ def test_shapes_and_names(found):
     assert found.optimized_input.shape == (6, 2, 4)
     assert found.optimized_target.shape == (6, 2, 4)
     assert found.columns == ("size", "pair[0]", "pair[1]", "kind: p")
-    assert found.initial_score.shape == (6, 4)
-    assert found.losses.shape == (6, 2, 3)
+    assert found.sample.score.shape == (6, 4)
+    assert found.losses.targets.shape == (6, 2, 3)
     assert found.distances["trust_region"].shape == (6, 2)
     assert found.status.shape == (*found.best.shape, 2)
     assert found.input.shape == (6, 4)
-    assert found.prediction["pair"].shape == (6, 2, 2)
+    assert found.answers.prediction["pair"].shape == (6, 2, 2)
     assert "6 samples from 2 starts" in repr(found)
 
 
@@ -117,18 +135,18 @@ def test_what_is_reported_is_what_the_model_says(found):
     again = np.concatenate([outputs["size"][..., None], outputs["pair"], p], -1)
     np.testing.assert_allclose(found.optimized_target, again, rtol=1e-4, atol=1e-5)
     outputs = jax.vmap(heads)(SAMPLES)
-    np.testing.assert_allclose(found.initial_score[:, 0], outputs["size"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.sample.score[:, 0], outputs["size"], rtol=1e-4, atol=1e-5)
     away = np.sqrt(np.mean((found.optimized_input - SAMPLES[:, None]) ** 2, -1))
     np.testing.assert_allclose(found.distances["trust_region"], away, rtol=1e-4)
-    assert np.all(found.gap == 0)
+    assert np.all(found.answers.gap == 0)
 
 
 def test_bounds_are_not_crossed_and_nothing_is_worse_than_its_start(found):
     assert np.all(np.abs(found.optimized_input) <= 2)
-    assert np.all(found.loss <= found.initial_loss)
+    assert np.all(found.losses.total <= found.losses.initial)
     assert np.all(found.status > 0)
-    best = found.roundtrip_loss[np.arange(6), found.best]
-    np.testing.assert_array_equal(best, found.roundtrip_loss.min(1))
+    best = found.losses.roundtrip[np.arange(6), found.best]
+    np.testing.assert_array_equal(best, found.losses.roundtrip.min(1))
 
 
 def test_slack_says_which_candidates_are_good_enough_to_be_chosen_for_diversity(found):
@@ -136,8 +154,9 @@ def test_slack_says_which_candidates_are_good_enough_to_be_chosen_for_diversity(
     loss = np.tile([0.0, 0.05, 0.2, 5.0, 9.0], (len(found), 1))
     where = np.zeros((*loss.shape, found.optimized_input.shape[2]))
     where[..., 0] = [0, 1, 4, 50, 60]
-    known = {"loss": loss, "violation": np.zeros_like(loss), "optimized_input": where}
-    made = dataclasses.replace(found, roundtrip_loss=loss, sample_loss=np.ones(len(loss)), **known)
+    made = changed(found, "losses", roundtrip=loss, total=loss, violation=np.zeros_like(loss))
+    made = changed(made, "sample", loss=np.ones(len(loss)))
+    made = dataclasses.replace(made, optimized_input=where)
     np.testing.assert_array_equal(made.select(2, slack=0.1)[0], [0, 1])
     np.testing.assert_array_equal(made.select(2, slack=0.3)[0], [0, 2])
     np.testing.assert_array_equal(made.select(2, slack=0.0)[0], [0, 1])
@@ -152,7 +171,7 @@ def test_the_trajectory_begins_at_the_start_and_ends_at_the_best(found):
     inside = np.all(np.abs(SAMPLES) <= 2, axis=1)
     assert inside.any()
     # Start 0 is the sample itself, unperturbed.
-    np.testing.assert_allclose(path[inside, 0, 0], found.initial_score[inside], rtol=1e-4)
+    np.testing.assert_allclose(path[inside, 0, 0], found.sample.score[inside], rtol=1e-4)
     assert np.all(np.any(path[:, 1, 0] != path[:, 0, 0], axis=-1))
     # BFGS never goes up, so that the last iterate is the best.
     np.testing.assert_allclose(path[:, :, -1], found.optimized_target, atol=1e-3)
@@ -178,7 +197,7 @@ def test_constraints_are_kept_as_by_slsqp():
     constraints = [AtMost("b", -0.5), Inequality(disk), Equality(plane)]
     result = search(linear, targets, SAMPLES[:2], constraints=constraints)
     assert np.all(result.feasible)
-    assert np.all(result.violation <= 1e-3)
+    assert np.all(result.losses.violation <= 1e-3)
     theirs = minimize(
         loss,
         np.zeros(4),
@@ -190,7 +209,7 @@ def test_constraints_are_kept_as_by_slsqp():
         ],
     )
     assert theirs.success
-    np.testing.assert_allclose(result.roundtrip_loss[:, 0], theirs.fun, rtol=5e-3)
+    np.testing.assert_allclose(result.losses.roundtrip[:, 0], theirs.fun, rtol=5e-3)
     np.testing.assert_allclose(result.input, [theirs.x, theirs.x], atol=2e-2)
 
 
@@ -207,7 +226,7 @@ def test_constraints_that_cannot_be_kept_are_reported():
         linear, {"a": 0.0}, SAMPLES[:1], bounds=(-0.1, 0.1), constraints=[AtLeast("b", 5.0)]
     )
     most = 0.1 * np.sum(np.abs(WEIGHTS[1]))
-    np.testing.assert_allclose(result.violation[0], 5.0 - most, rtol=1e-3)
+    np.testing.assert_allclose(result.losses.violation[0], 5.0 - most, rtol=1e-3)
     assert not result.feasible.any()
 
 
@@ -225,14 +244,18 @@ def test_what_counts_is_what_comes_back():
     result = search(linear, targets, SAMPLES[:3], **options)
     returned = jax.vmap(jax.vmap(linear))(jnp.tanh(result.optimized_input))
     np.testing.assert_allclose(result.optimized_target[..., 0], returned["a"], atol=1e-5)
-    np.testing.assert_allclose(result.roundtrip_prediction["b"], returned["b"], atol=1e-5)
+    np.testing.assert_allclose(result.answers.roundtrip["b"], returned["b"], atol=1e-5)
     assert np.all(np.abs(result.optimized_input) <= 2)
-    assert np.all(result.gap > 1e-3)  # the latent itself is said to be something else
-    np.testing.assert_allclose(result.prediction["a"], result.latent @ WEIGHTS[0], atol=1e-5)
-    misaligned = np.mean((result.latent - np.tanh(result.optimized_input)) ** 2, -1)
-    cut = (decode(result.latent) - result.optimized_input) / result.scale
+    assert np.all(result.answers.gap > 1e-3)  # the latent itself is said to be something else
+    np.testing.assert_allclose(
+        result.answers.prediction["a"], result.answers.latent @ WEIGHTS[0], atol=1e-5
+    )
+    misaligned = np.mean((result.answers.latent - np.tanh(result.optimized_input)) ** 2, -1)
+    cut = (decode(result.answers.latent) - result.optimized_input) / result.scale
     misaligned += np.mean(cut**2, -1)  # what the bounds have cut off
-    np.testing.assert_allclose(result.loss - result.roundtrip_loss, 0.5 * misaligned, atol=1e-5)
+    np.testing.assert_allclose(
+        result.losses.total - result.losses.roundtrip, 0.5 * misaligned, atol=1e-5
+    )
 
 
 class Wavy(struct.PyTreeNode):
@@ -254,11 +277,28 @@ def test_the_answer_for_a_sample_is_the_same_in_any_company():
     for i in (3, 41):
         alone = search(WAVY, {"y": 0.7}, many[i], ids=[i], **options)
         np.testing.assert_allclose(alone.optimized_input[0], whole.optimized_input[i], atol=1e-6)
-        np.testing.assert_allclose(alone.initial_loss[0], whole.initial_loss[i], atol=1e-6)
+        np.testing.assert_allclose(alone.losses.initial[0], whole.losses.initial[i], atol=1e-6)
         assert alone.best[0] == whole.best[i]
     np.testing.assert_allclose(some.optimized_input, whole.optimized_input[numbers], atol=1e-6)
     others = search(WAVY, {"y": 0.7}, many[3], ids=[4], **options)
-    assert np.any(others.initial_loss[0, 1:] != whole.initial_loss[3, 1:])
+    assert np.any(others.losses.initial[0, 1:] != whole.losses.initial[3, 1:])
+
+
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
+    targets, held = {"a": 1.0}, [AtLeast("b", 0.3)]
+    options = {"constraints": held, "bounds": (-2, 2), "restarts": 4}
+    whole = search(linear, targets, **options)
+    early = search(linear, targets, **options, checkpoint=tmp_path, time_limit=0.0)
+    assert set(early.counts()) == {"TIME_LIMIT"}
+    resumed = search(linear, targets, **options, checkpoint=tmp_path)
+    again = search(linear, targets, **options, checkpoint=tmp_path)
+    for result in (resumed, again):
+        np.testing.assert_array_equal(result.optimized_input, whole.optimized_input)
+        np.testing.assert_array_equal(result.steps, whole.steps)
+    rounds = {path.name.split(".")[0] for path in tmp_path.glob("round*")}
+    assert {"round 1", "round 2"} <= rounds
+    with pytest.raises(ValueError, match="belongs to another job"):
+        search(linear, {"a": 2.0}, **options, checkpoint=tmp_path)
 
 
 def test_the_answer_is_the_same_on_several_threads():
@@ -277,7 +317,7 @@ def test_draws_of_a_population_do_not_depend_on_company_either():
     whole = search(WAVY, {"y": 0.7}, SAMPLES, **options)
     alone = search(WAVY, {"y": 0.7}, SAMPLES[4], ids=[4], **options)
     np.testing.assert_allclose(alone.optimized_input[0], whole.optimized_input[4], atol=1e-5)
-    assert np.all(whole.loss <= whole.initial_loss)
+    assert np.all(whole.losses.total <= whole.losses.initial)
 
 
 def test_new_numbers_data_and_keys_do_not_trace_again():
@@ -290,7 +330,7 @@ def test_new_numbers_data_and_keys_do_not_trace_again():
     more = {"restarts": 3, "std": 0.1, "alignment": 0.2, "caution": 2.0, "key": 7}
     result = search(other, kind, SAMPLES[:5] + 1, bounds=(-2, 3), max_steps=50, **more)
     # What is traced is shapes alone, in the checks: nothing is compiled.
-    assert result.loss.shape == (5, 3)
+    assert result.losses.total.shape == (5, 3)
     assert len(heads.traces) <= 3
     np.testing.assert_allclose(result.target[:, 0], np.linspace(0, 1, 5), atol=0.1)
 
@@ -335,15 +375,15 @@ def test_pessimism_prefers_what_all_members_agree_on():
     assert 1 + 3 * mean - 2 * 3 * std < 0 < 1 + 3 * mean
     np.testing.assert_array_equal(bold.input[0], [1, 1])
     np.testing.assert_array_equal(wary.input[0], [1, 0])
-    np.testing.assert_allclose(bold.std[0, 0], 4 * std, rtol=1e-4)
-    np.testing.assert_allclose(wary.loss[0, 0], -(1.0 + mean - 2 * std), rtol=1e-4)
+    np.testing.assert_allclose(bold.answers.std[0, 0], 4 * std, rtol=1e-4)
+    np.testing.assert_allclose(wary.losses.total[0, 0], -(1.0 + mean - 2 * std), rtol=1e-4)
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model():
     alone = search(WAVY, {"y": 0.3}, SAMPLES[:2])
     twice = search(Ensemble.stack([WAVY, WAVY]), {"y": 0.3}, SAMPLES[:2])
     np.testing.assert_allclose(twice.optimized_input, alone.optimized_input, atol=1e-4)
-    assert np.all(twice.std == 0)
+    assert np.all(twice.answers.std == 0)
 
 
 def opposed(z):
@@ -358,7 +398,7 @@ def test_tradeoffs_spread_along_the_front():
     assert np.ptp(x[:, 0]) > 0.8
     assert result.pareto().all()
     np.testing.assert_allclose(x[0], 0, atol=1e-3)
-    np.testing.assert_allclose(result.losses[0, :, 0], np.sum((x - 1) ** 2, -1), atol=1e-4)
+    np.testing.assert_allclose(result.losses.targets[0, :, 0], np.sum((x - 1) ** 2, -1), atol=1e-4)
 
 
 @pytest.mark.slow
@@ -369,7 +409,7 @@ def test_any_refiner(method):
     options = {"constraints": [AtLeast("b", 0.0)], "bounds": (-2, 2), "method": method}
     result = search(linear, {"a": 1.0}, SAMPLES[:2], max_steps=100, **options)
     np.testing.assert_allclose(result.target[:, 0], 1, atol=0.05)
-    assert np.all(result.violation[np.arange(2), result.best] <= 1e-2)
+    assert np.all(result.losses.violation[np.arange(2), result.best] <= 1e-2)
 
 
 WIDER = Mahalanobis.fit(np.random.default_rng(3).standard_normal((20, 5)))
@@ -424,7 +464,7 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ([InClasses("k", 0, probability=1.5)], {}, "'k': expected a probability"),
         ([Maximize("a")], {"constraints": [Maximize("a")]}, "'a' has no limit"),
         (None, {}, "targets: expected"),
-        (None, {"mode": "max"}, "task: mode and target_value are about one of a, k, one, v"),
+        ("max", {}, "targets: 'max' is about one of a, k, one, v; say {name: 'max'}"),
         ({"a": 1.0}, {"initial": np.full((2, 4), np.nan)}, "sample 0, descriptor 0 is nan"),
         ({"a": 1.0}, {"initial": np.zeros((2, 3, 1))}, "initial: expected samples"),
         ({"a": 1.0}, {"bounds": (1.0, -1.0)}, "bounds: descriptor 0"),
@@ -453,8 +493,7 @@ HEADS = {"a": lambda z: z[0], "v": lambda z: z[:3], "k": lambda z: z[:3], "one":
         ({"a": 1.0}, {"ranges": {"a": (2, 0)}}, "ranges: 'a': expected the least below"),
         ({"a": 1.0}, {"classes": {"k": 4}}, "classes: 'k' has 4 classes"),
         ({"a": 1.0}, {"classes": {"k": ["x"]}}, "classes: 'k': expected two or more"),
-        ({"a": 1.0}, {"task": "a"}, "task: 'a' needs a mode"),
-        (None, {"task": "a", "mode": "most"}, "mode: expected one of max, min"),
+        ({"a": "most"}, {}, "targets: 'a': expected a value, (low, high), 'max' or 'min'"),
         ({"k": 1}, {}, "'k' gives 3 numbers, and 1 may be a class"),
         ({"k": [1]}, {}, "'k' gives 3 numbers, the curve has shape (1,)"),
         ([Match("a", np.inf)], {}, "targets: 'a': expected a finite value"),
@@ -486,9 +525,9 @@ def test_what_cannot_be_is_named(targets, options, words):
 
 
 def test_one_head_needs_no_name():
-    result = search({"y": HEADS["a"]}, None, np.zeros((1, 4)), mode="max", bounds=(-1, 1))
+    result = search({"y": HEADS["a"]}, "max", np.zeros((1, 4)), bounds=(-1, 1))
     assert result.target[0, 0] == 1
-    result = search({"y": HEADS["a"]}, None, np.zeros((1, 4)), target_value=0.5)
+    result = search({"y": HEADS["a"]}, 0.5, np.zeros((1, 4)))
     np.testing.assert_allclose(result.target, 0.5, atol=1e-3)
 
 
@@ -530,19 +569,18 @@ def test_an_answer_worse_than_the_sample_itself_is_said():
 
     result = search(all_of_it, {"a": 2.0}, samples, encode=encode, decode=lossy, restarts=1)
     score = (0.5 * np.tanh(samples[:, :2]).sum(1) - 2.0) ** 2
-    np.testing.assert_allclose(result.sample_loss, score, rtol=1e-5)
+    np.testing.assert_allclose(result.sample.loss, score, rtol=1e-5)
     np.testing.assert_array_equal(
-        result.improved, result.roundtrip_loss[[0, 1], result.best] < score
+        result.improved, result.losses.roundtrip[[0, 1], result.best] < score
     )
-    broken = dataclasses.replace(
-        result, violation=np.full((2, 1), 0.5), sample_violation=np.array([0.5, 0.6])
-    )
+    broken = changed(result, "losses", violation=np.full((2, 1), 0.5))
+    broken = changed(broken, "sample", violation=np.array([0.5, 0.6]))
     np.testing.assert_array_equal(broken.improved, [False, True])
-    slight = dataclasses.replace(
-        result, sample_loss=result.roundtrip_loss[:, 0], sample_violation=np.full(2, 1e-4)
+    slight = changed(
+        result, "sample", loss=result.losses.roundtrip[:, 0], violation=np.full(2, 1e-4)
     )
     assert not slight.improved.any()
-    worse = dataclasses.replace(result, sample_loss=np.zeros(2))
+    worse = changed(result, "sample", loss=np.zeros(2))
     assert not worse.improved.any()
     assert "no better than the sample itself: 2 samples" in worse.summary()
 
@@ -553,7 +591,7 @@ def test_selection_is_diverse_where_a_constraint_costs_loss():
     hold = AtLeast("a", 0.5)
     result = search(heads, {"a": "min"}, samples, restarts=6, constraints=hold, std=1.0)
     assert result.feasible.all()
-    assert result.sample_violation[0] == pytest.approx(0.3)
+    assert result.sample.violation[0] == pytest.approx(0.3)
     by_loss, apart = result.select(2, diverse=False)[0], result.select(2, slack=0.5)[0]
     x = result.optimized_input[0]
     far = np.linalg.norm(x[by_loss[0]] - x, axis=1)
@@ -591,9 +629,9 @@ def test_bounded_heads_count_misses_in_units_of_their_range():
     samples = np.zeros((1, 4), np.float32)
     ranges = {"a": (0.0, 1000.0)}
     result = search(HEADS, {"a": 10.0}, samples, ranges=ranges, restarts=1, max_steps=1)
-    assert result.sample_loss[0] == pytest.approx(1e-4)
+    assert result.sample.loss[0] == pytest.approx(1e-4)
     result = search(HEADS, {"a": 10.0}, samples, ranges=ranges, scales={"a": 5.0}, restarts=1)
-    assert result.sample_loss[0] == pytest.approx(4.0)
+    assert result.sample.loss[0] == pytest.approx(4.0)
 
 
 def log_normal(x):
@@ -645,7 +683,7 @@ def test_a_transform_holds_in_a_search(transform, holds):
     start = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
     result = search(linear, {"a": 5.0}, start, transform=transform, restarts=3, max_steps=20)
     assert holds(result.optimized_input)
-    assert np.all(result.roundtrip_loss <= result.initial_loss)
+    assert np.all(result.losses.roundtrip <= result.losses.initial)
 
 
 def test_samples_of_other_types():

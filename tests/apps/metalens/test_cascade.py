@@ -7,12 +7,12 @@ from scipy.optimize import lsq_linear
 
 from refinejax import BatchResult, Execution, Status, Stop
 from refinejax.apps import metalens
-from refinejax.apps.metalens import portions
+from refinejax.apps.metalens import by_cascade, portions
 from refinejax.apps.metalens.cascade.leap import leap
 from refinejax.apps.metalens.cascade.rungs import ladder, losses, within
 from refinejax.apps.metalens.cascade.scale import OTHERS, WAVELENGTH, nearest_multiple
+from refinejax.apps.metalens.notes import NOTE_LINE, NOTE_RUNG, NOTE_SCALE
 from refinejax.apps.metalens.problem import exact_problem
-from refinejax.apps.metalens.solve import NOTE_LINE, NOTE_RUNG, NOTE_SCALE
 from refinejax.batch.result import DECISIVE
 from refinejax.physics.metalens.lens import LASER_LINES, LOWER, UPPER, phase, turns_at
 from refinejax.physics.noise import PhaseNoise
@@ -414,24 +414,26 @@ def test_lines_are_told_apart_as_far_as_the_ranges_do():
 
 @pytest.mark.slow
 def test_fits_again_within_the_ranges_keep_the_time_limit(made, monkeypatch):
-    limits = []
+    pipelines, left = [], []
     solve_batch = portions.solve
 
-    def noted(*args, **options):
-        limits.append(options["time_limit"])
-        return solve_batch(*args, **options)
+    def noted(pipeline, *args, **options):
+        pipelines.append(pipeline)
+        left.append(pipeline.deadline.left())
+        return solve_batch(pipeline, *args, **options)
 
     monkeypatch.setattr(portions, "solve", noted)
     far = {name: array.copy() for name, array in made.items()}
     narrow = {"wavelength": None, "initial": far["initial"], "time_limit": 1000.0}
     inside = lambda lenses, near: (lenses, np.arange(len(lenses)) > 1)  # noqa: E731
-    monkeypatch.setattr(metalens, "nearest_multiple", inside)
+    monkeypatch.setattr(by_cascade, "nearest_multiple", inside)
     result = solve(far, **narrow)
-    assert len(limits) == 2
-    assert 0 < limits[1] < limits[0] == 1000.0
+    assert len(left) == 2
+    assert pipelines[1] is pipelines[0]
+    assert 0 < left[1] < left[0] <= 1000.0
     assert np.all(result.loss <= result.initial_loss)
     late = solve(far, **narrow | {"time_limit": 1e-6})
-    assert limits[3] == 0
+    assert left[3] == 0
     assert np.all(late.status == Status.TIME_LIMIT)
 
 

@@ -6,7 +6,7 @@ import pytest
 from refinejax import Gradient, Status
 from refinejax.apps import metalens
 from refinejax.apps.metalens.cascade.scale import OTHERS, WAVELENGTH
-from refinejax.apps.metalens.solve import NOTE_SCALE, NOTE_START
+from refinejax.apps.metalens.notes import NOTE_SCALE, NOTE_START
 from refinejax.physics.metalens.lens import LOWER, UPPER
 from refinejax.physics.noise import PhaseNoise
 
@@ -259,24 +259,31 @@ def test_predict(made):
 @pytest.mark.parametrize(("method", "known"), [("auto", True), (ADAM, False)])
 def test_convergence(made, known, method):
     wavelength = made["wavelength"] if known else None
-    trace = metalens.convergence(
-        made["phase"], made["initial"], wavelength=wavelength, method=method, num_steps=15
-    )
-    assert trace.shape == (4, 16)
-    assert np.all(np.diff(trace, axis=1) <= 0)
-    starts = metalens.starts(made["initial"], wavelength, made["phase"])
-    first = metalens.residual_rmse(made["phase"], starts)
-    np.testing.assert_allclose(trace[:, 0], first, rtol=1e-4, atol=1e-5)
-    assert np.any(trace[:, -1] < trace[:, 0])
     result = metalens.invert(
         made["phase"],
         wavelength=wavelength,
         initial=made["initial"],
         method=method,
         max_steps=15,
+        trace=4,
     )
-    ended = result.steps == 15  # those that were stopped earlier may have had more to gain
-    np.testing.assert_allclose(trace[ended, -1], np.sqrt(result.loss[ended]), rtol=0.02, atol=3e-3)
+    assert result.trace.shape == (4, 16 if method is ADAM else 3)
+    trace = np.sqrt(result.trace)
+    assert np.all(np.diff(trace, axis=1) <= 0)
+    starts = metalens.starts(made["initial"], wavelength, made["phase"])
+    first = metalens.residual_rmse(made["phase"], starts)
+    np.testing.assert_allclose(trace[:, 0], first, rtol=1e-4, atol=1e-5)
+    assert np.any(trace[:, -1] < trace[:, 0])
+    np.testing.assert_allclose(trace[:, -1], np.sqrt(result.loss), rtol=1e-6)
+    plain = metalens.invert(
+        made["phase"],
+        wavelength=wavelength,
+        initial=made["initial"],
+        method=method,
+        max_steps=15,
+    )
+    np.testing.assert_array_equal(plain.params, result.params)
+    assert plain.trace is None
 
 
 def test_simulate(made):

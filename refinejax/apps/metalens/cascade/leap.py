@@ -30,6 +30,7 @@ class Leap(NamedTuple):
         loss: there, (B,) [rad²]; infinite where the map is not solved.
         margin: of the rung, see `apps.metalens.cascade.rungs.Choice`, (B,).
         steps: taken, (B,).
+        by_slopes: lenses that fit the slopes best, (B, 4) [µm].
     """
 
     solved: np.ndarray
@@ -37,6 +38,7 @@ class Leap(NamedTuple):
     loss: np.ndarray
     margin: np.ndarray
     steps: np.ndarray
+    by_slopes: np.ndarray
 
 
 def leap(
@@ -53,18 +55,19 @@ def leap(
         problem: of the maps (see `exact_problem`), float32.
         space: its bounds.
         start: shape (B, 4) [µm].
-        given: whether the start is somebody's, and worth trying.
+        given: whether the start was given by the user, and is fitted too.
         slopes: the first stage.
     """
     count = len(start)
+    lenses, misfit = slopes(problem, space, start, given=given, steps=_SLOPE_STEPS)
     found = Leap(
         np.zeros(count, bool),
         start.copy(),
         np.full(count, np.inf, start.dtype),
         np.full(count, np.nan),
         np.zeros(count, np.int32),
+        lenses[:, 0],
     )
-    lenses, misfit = slopes(problem, space, start, given=given, steps=_SLOPE_STEPS)
     rows, lenses = np.flatnonzero(np.isfinite(misfit[:, 0])), lenses[:, 0]
     if not len(rows):
         return found

@@ -10,18 +10,19 @@
 Params are (xc, yc, S, focal_length) in µm throughout, phases in turns, losses in rad².
 """
 
-import time
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
 from refinejax._core import Status, Stop
-from refinejax._deadline import Deadline
 from refinejax.apps.metalens.cascade.climb import CLEAN, MOVES, climb
 from refinejax.apps.metalens.cascade.slopes import SlopeFit, fit_slopes
 from refinejax.apps.metalens.problem import losses, pistons, take
-from refinejax.batch import BatchResult, Execution, run_batch
+from refinejax.batch import BatchResult
+from refinejax.batch.engine import Finished
+from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.problems import InverseProblem, ParameterSpace, thinned
 from refinejax.problems.phase import free_piston, held_piston
 from refinejax.refiners import LevenbergMarquardt
@@ -42,21 +43,35 @@ _ROUGH = Stop(loss=1e-4, target=CLEAN)
 _UNEXPLAINED = 0.5  # rad²; a fit that explains most of a map leaves less
 
 
+@dataclass(frozen=True)
+class CascadeOptions:
+    """How the cascade goes.
+
+    Attributes:
+        given: whether the start was given by the user, and is fitted too.
+        slopes: the first stage.
+        max_steps: the most steps of each fit; None for the default.
+        stop: ends the last fit; None for the default.
+    """
+
+    given: bool
+    slopes: SlopeFit = fit_slopes
+    max_steps: int | None = None
+    stop: Stop | None = None
+
+
 class Cascade:
-    """Maps that are to be solved, and the best lenses so far.
+    """Maps to be solved, and the best lenses so far.
 
     Args:
         problem: of B maps (see `exact_problem`).
         space: its bounds.
         start: shape (B, 4).
-        given: whether the start is somebody's, and worth trying.
-        max_steps: the most steps of each fit.
-        stop: ends the last fit.
-        execution: as for `run_batch`.
-        deadline: says when to end early.
-        slopes: the first stage.
+        options: how to go on.
+        pipeline: in which the fits are run; says when to end early.
 
     Attributes:
+        by_slopes: lenses that fit the slopes best, (B, 4) [µm].
         lenses, loss, status, steps: the best so far; at first the start.
         initial_loss: the loss there.
         free: the loss with the piston free, ∞ where it is not known.
@@ -69,21 +84,13 @@ class Cascade:
         problem: InverseProblem,
         space: ParameterSpace,
         start: np.ndarray,
-        *,
-        given: bool,
-        max_steps: int | None = None,
-        stop: Stop | None = None,
-        execution: Execution | None = None,
-        deadline: Deadline | None = None,
-        slopes: SlopeFit = fit_slopes,
+        options: CascadeOptions,
+        pipeline: Pipeline,
     ) -> None:
-        self.problem, self.start, self.given = problem, start, given
-        self.execution = execution
-        self.space = space
+        self.problem, self.start, self.space = problem, start, space
+        self.options, self.pipeline = options, pipeline
         self.few = thinned(problem, _FEW)
-        self.most = _STEPS if max_steps is None else max_steps
-        self.stop, self.slopes = stop, slopes
-        self.deadline = Deadline(None) if deadline is None else deadline
+        self.most = _STEPS if options.max_steps is None else options.max_steps
         count = len(start)
         self.lenses = start.copy()
         self.initial_loss = losses(problem, start)
@@ -95,20 +102,29 @@ class Cascade:
         self.steps = np.zeros(count, np.int32)
         self.free = np.full(count, np.inf, self.loss.dtype)
         self.margin = np.full(count, np.nan)
+        self.by_slopes = start.copy()
         self.lens_free, self.pistons = start.copy(), np.zeros(count, start.dtype)
 
     def solve(self) -> None:
         """Run all stages; end early, with the best so far, if the deadline says so."""
         self._solve()
-        verdict = self.deadline.status()
-        if verdict is not None:
+        status = self.pipeline.status()
+        if status is not None:
             converged = (self.status >= 1) & (self.status <= int(Status.TARGET_REACHED))
-            self.status[~converged & (self.status > 0)] = int(verdict)
+            self.status[~converged & (self.status > 0)] = int(status)
+
+    def finished(self, ids: np.ndarray) -> Finished:
+        """Return the best so far, of maps of these numbers."""
+        return Finished(
+            ids, [self.lenses], self.loss, self.initial_loss, self.steps, self.status,
+            {"rung": self.margin},
+        )  # fmt: skip
 
     def _solve(self) -> None:
-        found, misfit = self.slopes(
-            self.problem, self.space, self.start, given=self.given, steps=_SLOPE_STEPS
+        found, misfit = self.options.slopes(
+            self.problem, self.space, self.start, given=self.options.given, steps=_SLOPE_STEPS
         )
+        self.by_slopes = found[:, 0]
         tries = misfit <= _TIE * misfit[:, :1]
         tries[:, 1 + _TIES :] = False
         others = np.isfinite(misfit) & ~self._repeated(found)
@@ -122,10 +138,10 @@ class Cascade:
             rows = np.flatnonzero(~(self.loss <= _UNEXPLAINED) & others[:, rank])
             self._fit_exact(rows, found[rows, rank])
         as_it_came = self.status == int(Status.STALLED)
-        rows = np.flatnonzero(as_it_came | (self.given & ~(self.loss <= _UNEXPLAINED)))
+        rows = np.flatnonzero(as_it_came | (self.options.given & ~(self.loss <= _UNEXPLAINED)))
         self._fit_exact(rows, self.start[rows])
         rows = np.flatnonzero(self.loss <= _UNEXPLAINED)
-        if not len(rows) or self.deadline.status() is not None:
+        if not len(rows) or self.pipeline.status() is not None:
             return
         moves = min(self.most, MOVES)
         found = climb(self.problem, self.space, rows, self.lenses[rows], moves=moves)
@@ -173,37 +189,28 @@ class Cascade:
 
     def _fit_exact(self, rows: np.ndarray, lenses: np.ndarray) -> None:
         """Fit exactly and keep what is better."""
-        stop = self.stop
+        stop = self.options.stop
         if stop is None and self.loss.dtype == np.float32:
             stop = Stop(target=_FINE)
         fit = self._run(take(self.problem, rows), lenses, self.most, stop)
         if fit is None:
             return
-        if self.stop is None:  # a target that nobody set is that of the stage
-            fit.status[fit.status == int(Status.TARGET_REACHED)] = int(Status.CONVERGED_LOSS)
+        status = fit.status
+        if self.options.stop is None:  # the target is the stage's, not the user's
+            reached = status == int(Status.TARGET_REACHED)
+            status = np.where(reached, np.int8(Status.CONVERGED_LOSS), status)
         self.steps[rows] += fit.steps
         better = (fit.loss <= self.loss[rows]) | ~np.isfinite(self.loss[rows])
         better &= np.isfinite(fit.loss)
         at = rows[better]
         self.lenses[at], self.loss[at] = fit.params[better], fit.loss[better]
-        self.status[at] = fit.status[better]
+        self.status[at] = status[better]
 
     def _run(
         self, problem: InverseProblem, start: Any, max_steps: int, stop: Stop | None
     ) -> BatchResult | None:
-        """Run a batch within the time that is left; None if there is nothing to do, or no time."""
-        if self.deadline.status() is not None or not len(jax.tree.leaves(start)[0]):
+        """Run a batch within the time that is left; None if there are no samples, or no time."""
+        if self.pipeline.status() is not None or not len(jax.tree.leaves(start)[0]):
             return None
-        left = self.deadline.end - time.monotonic()
-        refiner = LevenbergMarquardt()
-        fit = run_batch(
-            refiner,
-            problem,
-            start,
-            max_steps=max_steps,
-            stop=stop,
-            execution=self.execution,
-            time_limit=None if np.isinf(left) else left,
-        )
-        self.deadline.interrupted |= bool(np.any(fit.status == int(Status.STOPPED)))
-        return fit
+        job = BatchJob(LevenbergMarquardt(), problem, start, max_steps, stop=stop)
+        return self.pipeline.run(job, recorded=False)
