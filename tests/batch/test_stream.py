@@ -163,3 +163,53 @@ def test_a_bad_argument_is_named(change):
     center, start = samples(2)
     with pytest.raises(ValueError, match=next(iter(change))):
         list(stream([(Bowl(center), start)], **change))
+
+
+# Resume, time limit
+
+
+def test_an_interrupted_stream_goes_on_where_it_was(tmp_path):
+    center, start = samples()
+    sizes = (4, 9, 2, 8)
+
+    def chunks():
+        return ((Bowl(c), p) for c, p in cut(sizes, center, start))
+
+    expected = list(stream(chunks()))
+    interrupted = stream(chunks(), checkpoint=tmp_path)
+    assert len(list(itertools.islice(interrupted, 2))) == 2
+    interrupted.close()
+    resumed = list(stream(chunks(), checkpoint=tmp_path))
+    again = list(stream(chunks(), checkpoint=tmp_path))
+    for name in ("params", "loss", "initial_loss", "steps", "status"):
+        np.testing.assert_array_equal(joined(resumed, name), joined(expected, name))
+        np.testing.assert_array_equal(joined(again, name), joined(expected, name))
+    with pytest.raises(ValueError, match="belongs to another job"):
+        list(stream(((Bowl(c + 1), p) for c, p in cut(sizes, center, start)), checkpoint=tmp_path))
+
+
+def test_finished_chunks_are_read_one_by_one(tmp_path):
+    taken = []
+    list(itertools.islice(stream(endless(taken), checkpoint=tmp_path), 6))
+    taken.clear()
+    results = stream(endless(taken), checkpoint=tmp_path)
+    for count in range(1, 5):
+        next(results)
+        assert len(taken) == count
+    results.close()
+
+
+def test_a_time_limit_ends_a_stream_with_what_was_read():
+    taken = []
+    results = list(stream(endless(taken), stop=rj.Stop.never(), max_steps=10**8, time_limit=0.0))
+    assert len(results) == len(taken) < 10
+    assert set(joined(results, "status")) == {Status.TIME_LIMIT}
+
+
+def test_threads_share_a_stream():
+    center, start = samples()
+    chunks = ((Bowl(c), p) for c, p in cut((5, 18), center, start))
+    results = list(stream(chunks, execution=rj.Execution(lanes=4, threads=3)))
+    expected = whole(ADAM, center, start)
+    np.testing.assert_array_equal(joined(results, "steps"), expected.steps)
+    np.testing.assert_allclose(joined(results, "params"), expected.params, rtol=1e-4, atol=1e-6)

@@ -123,6 +123,70 @@ def test_a_single_sample_has_bounds_noise_and_context_without_sample_axis():
     assert result.at_bound.all()
 
 
+SQUARE = np.arange(9.0, dtype=np.float32).reshape(3, 3)
+
+
+def doubled(params):
+    return 2 * params
+
+
+def amplified(params, gain):
+    return gain * params
+
+
+@pytest.mark.parametrize("context", [None, np.float32([1.0, 2.0, 4.0])])
+def test_arrays_that_are_one_sample_or_many_need_a_word(context):
+    model = doubled if context is None else amplified
+    begin = np.zeros((3, 3), np.float32)
+    with pytest.raises(
+        ValueError,
+        match=r"batched: observations of shape \(3, 3\) and initial of shape \(3, 3\) can be read "
+        r"in two ways: as 3 samples .*params of shape \(3,\) each.* or as one sample .*\(3, 3\)",
+    ):
+        refine(model, SQUARE, begin, context=context)
+    gain = np.float32(2 if context is None else context)
+    for batched, shape, factor in [(True, (3,), gain[..., None]), (False, (), gain)]:
+        result = refine(model, SQUARE, begin, context=context, batched=batched)
+        assert result.loss.shape == shape
+        np.testing.assert_allclose(result.params, SQUARE / factor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_black_box_that_fits_both_readings_needs_a_word_too():
+    options = {"differentiable": False, "max_steps": 2}
+    for vectorized in (False, True):
+        with pytest.raises(ValueError, match=r"batched: .*two ways"):
+            refine(doubled, SQUARE, SQUARE, vectorized=vectorized, **options)
+    assert refine(doubled, SQUARE, SQUARE, batched=True, **options).loss.shape == (3,)
+
+
+def test_a_reading_that_was_asked_for_has_to_fit():
+    observed, initial, _ = decays()
+    with pytest.raises(ValueError, match="taken as one sample, as batched=False says"):
+        refine(decay, observed, initial, batched=False)
+    with pytest.raises(ValueError, match=r"taken as samples .*as batched=True says"):
+        refine(decay, observed[0], initial[0], batched=True)
+
+
+def test_losses_are_recorded_step_by_step():
+    observed, initial, _ = decays()
+    plain = refine(decay, observed, initial, method="lbfgs", max_steps=12)
+    traced = refine(decay, observed, initial, method="lbfgs", max_steps=12, trace=4)
+    assert plain.trace is None
+    np.testing.assert_array_equal(traced.params, plain.params)
+    assert traced.trace.shape == (4, 1 + traced.steps[:4].max())
+    assert np.all(np.diff(traced.trace, axis=1) <= 0)
+    np.testing.assert_array_equal(traced.trace[:, 0], traced.initial_loss[:4].astype(float))
+    np.testing.assert_array_equal(traced.trace[:, -1], traced.loss[:4].astype(float))
+    for i in range(4):
+        problem = rj.InverseProblem(decay, observed[i])
+        key = jax.random.fold_in(jax.random.key(0), i)
+        known = rj.run(
+            rj.Gradient(optax.lbfgs), problem, initial[i], key, num_steps=int(traced.steps[i])
+        )
+        expected = np.fmin.accumulate(known.trace)
+        np.testing.assert_allclose(traced.trace[i, : len(expected)], expected, rtol=1e-2, atol=1e-6)
+
+
 def test_params_and_bounds_may_be_dicts():
     def forward(params):
         return params["height"] * jnp.exp(-params["rate"] * TIMES)
