@@ -14,20 +14,20 @@ def by_chunks(function: Callable[[slice | np.ndarray], Any], count: int) -> Any:
 
     Args:
         function: index of `CHUNK` samples → pytree of arrays with a leading sample axis. A slice,
-            which copies nothing; in the last chunk numbers, the last sample standing for those
-            that are missing.
+            which copies nothing; in the last chunk numbers, with the last sample repeated to
+            fill the chunk.
         count: of samples.
     """
-    found, under_way = [], None
+    found, pending = [], None
     for first in range(0, count, CHUNK):
         rows: Any = slice(first, first + CHUNK)
         if first + CHUNK > count:
             rows = np.minimum(np.arange(first, first + CHUNK), count - 1)
         ahead = function(rows)  # dispatched before the one before it is waited for
-        if under_way is not None:
-            found.append(jax.tree.map(np.asarray, under_way))
-        under_way = ahead
-    found.append(jax.tree.map(np.asarray, under_way))
+        if pending is not None:
+            found.append(jax.tree.map(np.asarray, pending))
+        pending = ahead
+    found.append(jax.tree.map(np.asarray, pending))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *found)
 
 

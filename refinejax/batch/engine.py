@@ -68,7 +68,7 @@ class Engine:
     """A fixed number of lanes on the devices, and the loop that fills and empties them.
 
     Args:
-        rules, layout: what is common to all samples.
+        rules, layout: common to all samples.
         structure: pytree structure of the params.
         plan: how many lanes, and on what devices.
         traces: where the losses are recorded after every step, which makes the chunks one step

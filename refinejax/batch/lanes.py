@@ -45,7 +45,7 @@ class Layout(NamedTuple):
         return jax.tree.unflatten(self.structure, leaves)
 
     def lasting(self) -> "Layout":
-        """Return what is the same in every process, which ``classes``, a hash, is not."""
+        """Return the layout without ``classes``, a hash that differs between processes."""
         return self._replace(classes=0)
 
     def split(self, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -88,7 +88,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 class Rules(struct.PyTreeNode):
-    """What is the same for all samples: method, stopping rules, key, shared data.
+    """Method, stopping rules, key and shared data of all samples.
 
     Attributes:
         refiner, stop: method and (resolved) stopping rules.
@@ -111,7 +111,7 @@ class Rules(struct.PyTreeNode):
 
 
 class Lanes(struct.PyTreeNode):
-    """L samples under way.
+    """L samples that are being refined.
 
     Attributes:
         lane: a `Lane` with a leading axis L, packed.
@@ -171,7 +171,7 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
             rules.max_steps,
         )
         lane = start(rules.refiner, space.objective, rules.stop, inner, key, end, steps)
-        if rules.stage == "last":  # `Sequential` takes a step before it judges its last stage
+        if rules.stage == "last":  # `Sequential` takes a step before it checks its last stage
             optimal = lane.status == Status.CONVERGED_GRAD
             lane = lane.replace(
                 status=jnp.where(optimal, int(Status.RUNNING), lane.status),
@@ -184,7 +184,7 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
 
 @functools.partial(jax.jit, static_argnames=("layout", "count"))
 def empty(rules: Rules, rows: Rows, *, layout: Layout, count: int) -> Lanes:
-    """Return ``count`` lanes with nobody in them."""
+    """Return ``count`` empty lanes."""
 
     def blank(leaf: Any) -> Array:
         return jnp.zeros((count, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))

@@ -82,7 +82,7 @@ class Ledger:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is noted. If that fails (disk full), warn and keep it for the next time."""
+        """Write the noted samples. If that fails (disk full), warn and keep them for later."""
         self.written = time.monotonic()
         if not self.pending:
             return

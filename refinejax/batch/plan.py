@@ -21,7 +21,7 @@ class LanePlan(NamedTuple):
     """The shape of a run.
 
     Attributes:
-        lanes: samples under way at once, over all devices.
+        lanes: samples refined at the same time, over all devices.
         group: samples admitted and collected at once, over all devices.
         mesh: the devices, or None for the default one.
     """
@@ -49,7 +49,7 @@ def check_lanes(lanes: Any) -> None:
 
 
 def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> LanePlan:
-    """Choose the number of lanes: as told, or for the hardware, but no more than needed.
+    """Choose the number of lanes: the one given, or one for the hardware, but no more than needed.
 
     Raises:
         ValueError: if ``lanes`` is no integer, or below 1.

@@ -18,7 +18,7 @@ DECISIVE = 3.0  # odds of 20 : 1, which Kass and Raftery (1995, JASA 90, 773) ca
 
 @dataclass(frozen=True, repr=False)
 class BatchResult:
-    """What became of each sample, in the order in which they came.
+    """The outcome of each sample, in the order of the input.
 
     Attributes:
         params: the best params seen, each leaf with a leading sample axis (NumPy).
@@ -27,10 +27,10 @@ class BatchResult:
         steps: steps taken, shape (B,).
         status: `Status` of each sample as int8, shape (B,).
         at_bound: like params, True where a bound is active; None without bounds.
-        std: standard errors, like params; None where nobody asked.
+        std: standard errors, like params; None if they were not computed.
         seconds: wall time, with compilation.
         method: what was used, and why.
-        notes: what is not known about the answers, in words.
+        notes: limits of what the answers say, in words.
         margins: for each discrete choice that was made (name → shape (B,)), the log of the odds of
             what was chosen against the best alternative: the difference of their log-likelihoods.
             Below 0 the alternative fits better; below `DECISIVE` the data do not decide; NaN where

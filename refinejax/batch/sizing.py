@@ -54,7 +54,7 @@ def fit_lanes(
     """Return the plan with the most lanes whose compiled program needs no more memory than that.
 
     Args:
-        rules: what is common to all samples.
+        rules: common to all samples.
         layout: which leaves of the problem belong to a sample.
         structure: pytree structure of the params.
         data: leaves of the problem that belong to samples.

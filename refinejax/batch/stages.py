@@ -33,7 +33,7 @@ def stages_of(refiner: Refiner, rules: Stop) -> list[Stage]:
 
 
 def rules_of(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules:
-    """Return what is the same for all samples in this stage."""
+    """Return the rules of this stage: method, limits, key and shared data."""
     return Rules(
         refiner=stage.refiner,
         stop=stage.stop,

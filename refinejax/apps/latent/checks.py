@@ -1,4 +1,4 @@
-"""Complaints about samples and bounds, before anything is compiled."""
+"""Checks of samples, bounds and transforms, before anything is compiled."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def check_bounds(
     """Return bounds of each descriptor, or None.
 
     Raises:
-        ValueError: for what is no pair, has another length, or a lower one above the upper one.
+        ValueError: unless it is a pair of one number or D each, the lower not above the upper.
     """
     if bounds is None:
         return None
@@ -97,10 +97,10 @@ def check_transform(transform: Any, samples: np.ndarray) -> None:
 
 
 def check_begun(samples: Any, begun: Any) -> None:
-    """Insist on numbers where the searches over the input begin.
+    """Raise `ValueError` unless the searches over the input begin at finite numbers.
 
     Raises:
-        ValueError: if the transform has made of a sample what is not finite.
+        ValueError: if the transform makes a number of a sample that is not finite.
     """
     if not np.all(np.isfinite(begun)):
         row, column = np.argwhere(~np.isfinite(begun))[0]

@@ -1,4 +1,4 @@
-"""What there is to know of a model beforehand: its functions, sizes and classes."""
+"""A model before the search: its functions, sizes and classes."""
 
 import functools
 import numbers
@@ -17,7 +17,7 @@ from refinejax.networks.network import Network
 
 
 class Heads(NamedTuple):
-    """What is known of a model's heads.
+    """A model, and the classes, units and ranges of its heads.
 
     Attributes:
         model: with ``encode``, ``heads`` and perhaps ``decode``.
@@ -40,7 +40,7 @@ class Heads(NamedTuple):
 
 @dataclass(frozen=True)
 class LatentModel:
-    """A model of functions of one sample, and what is known of its heads.
+    """A model of functions of one sample, with units, ranges and classes of its heads.
 
     Attributes:
         heads: of a latent (Z,): functions by name, or one that gives all by name; or a model that
@@ -63,7 +63,7 @@ class LatentModel:
 
 
 def describe_heads(given: LatentModel) -> Heads:
-    """Return what is known of a model's heads.
+    """Return a model with the classes, units and ranges of its heads.
 
     Raises:
         ValueError: if it is neither functions, nor a model, or a part is given twice, or does not
@@ -73,7 +73,7 @@ def describe_heads(given: LatentModel) -> Heads:
     scales, ranges, classes = given.scales, given.ranges, given.classes
     inner = heads.model if isinstance(heads, Ensemble | MonteCarlo) else heads
     trained = inner if hasattr(inner, "tasks") and hasattr(inner, "heads") else None
-    if trained is not None and isinstance(heads, Ensemble):  # what is known of one is of all
+    if trained is not None and isinstance(heads, Ensemble):  # one stands for all
         trained = jax.tree.map(lambda leaf: leaf[0], trained)
     if trained is not None and (encode is not None or decode is not None):
         raise ValueError("encode: the model has an encoder and a decoder of its own; leave it out")

@@ -40,7 +40,7 @@ def read_labels(name: str, values: Any, count: int) -> tuple[np.ndarray, tuple[s
 
 
 def _typed(name: str, array: np.ndarray) -> np.ndarray:
-    """Return objects as floats, whole numbers or text, with what is missing as NaN, −1 or ""."""
+    """Return objects as floats, whole numbers or text; missing ones as NaN, −1 or ""."""
     plain = np.empty(array.size, object)
     plain[:] = [_plain(one) for one in array.ravel()]
     array = plain.reshape(array.shape)

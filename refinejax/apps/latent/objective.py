@@ -1,4 +1,4 @@
-"""What is minimized for one start of one sample: the loss of what comes back.
+"""The loss of one start of one sample: that of the round trip.
 
 Over the input, x is moved and z = encode(x) follows. Over the latent, z is moved; what counts is
 not what the heads say of z but of z' = encode(x), x = decode(z), which is what a model will say of
@@ -107,7 +107,7 @@ class LatentObjective(struct.PyTreeNode):
     Attributes:
         model: has ``encode``, ``heads`` and, for a search over the latent, ``decode``.
         transform: from u to x, in a search over the input; else its scale is that of the cuts.
-        targets: what is asked.
+        targets: of the heads.
         constraints: what must hold: targets, closeness, functions of the input.
         closeness: what keeps the candidate near to the data.
         start: x₀ and encode(x₀).
@@ -116,7 +116,7 @@ class LatentObjective(struct.PyTreeNode):
         alignment: weight of the misalignment.
         caution: κ.
         lower: bounds of x, shape (D,); None for none.
-        upper: likewise.
+        upper: upper bounds, as ``lower``.
         key_ids: numbers of sample and start, for their keys.
         over: "input" or "latent"; static.
         members: whether outputs have a leading axis of members; static.

@@ -50,7 +50,7 @@ class Ensemble(struct.PyTreeNode):
 class MonteCarlo(struct.PyTreeNode):
     """A model that draws, as by dropout (Gal and Ghahramani 2016), asked with the same keys always.
 
-    With fixed draws what is minimized is the same from step to step.
+    With fixed draws the loss is the same function at every step.
 
     Attributes:
         model: (z, key) → outputs; a function (static) or a pytree.

@@ -1,4 +1,4 @@
-"""Targets resolved against a model: every number an array; complaints name the task."""
+"""Targets resolved against a model: every number an array; errors name the task."""
 
 import difflib
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ def _check_number(task: str, name: str, value: np.ndarray, *, curve: bool) -> No
 
 
 def _check_range(target: Any, known: tuple[Any, Any] | None) -> None:
-    """Refuse what is upside down, or what the head cannot produce."""
+    """Raise `ValueError` for bounds upside down, or values that the head cannot produce."""
     low, high = target.range()
     if np.any(np.asarray(low) > np.asarray(high)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What a search has found."""
+"""The result of a search."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ class LatentResult:
         optimized_input: what the search hands out, x, shape (B, R, D); within its bounds.
         optimized_target: what the model says of that, shape (B, R, T), see ``columns``.
         columns: names of the T: heads (``name[i]`` for vectors), and "name: p" for the probability
-            of what is asked of a head of classes.
+            that a head of classes gives the classes asked for.
         losses: of the candidates, and by how much they break constraints.
         sample: what the model says of the samples as they came.
         answers: latents, outputs of all heads, the gap of the round trip, spread of an ensemble.

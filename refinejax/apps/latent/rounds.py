@@ -55,7 +55,7 @@ class Rounds:
             objective: of the samples, with a leading axis of B.
             ids: numbers of the samples, shape (B,).
             scale: of the descriptors, shape (D,).
-            columns: names of what is asked about.
+            columns: names of the quantities asked for.
         """
         objective = placed(objective)
         sample = AsItCame(*each(LatentObjective.sample, objective, self.size))
@@ -186,7 +186,7 @@ class Rounds:
 
 
 class AsItCame(NamedTuple):
-    """What is known of samples as they came, see `LatentObjective.sample`."""
+    """Latents, losses and answers of the samples as they came, see `LatentObjective.sample`."""
 
     latent: np.ndarray
     loss: np.ndarray

@@ -1,4 +1,4 @@
-"""`optimize_latent`: which input gives what is asked for?"""
+"""`optimize_latent`: inputs for which a model meets targets."""
 
 import os
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def optimize_latent(
     checkpoint: str | os.PathLike[str] | None = None,
     time_limit: float | None = None,
 ) -> LatentResult:
-    """Search for inputs for which a trained model predicts what is asked, from samples on.
+    """Search for inputs for which a trained model meets targets, starting from samples.
 
     What counts is the round trip: a latent is judged by what the model says of the input that is
     decoded from it. The loss of a sample is its own: it does not depend on the batch.

@@ -1,4 +1,4 @@
-"""How a search goes, over what, and what is asked: the options of `optimize_latent` in groups."""
+"""The options of `optimize_latent` in groups: the search, its units, the targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class Search:
 
 
 class Asked(NamedTuple):
-    """What is asked of a model.
+    """Targets, constraints and closeness.
 
     Attributes:
         targets: as objects.

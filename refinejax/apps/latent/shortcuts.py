@@ -1,4 +1,4 @@
-"""Short ways to say what is asked: values by name, modes, tables of a TOML file."""
+"""Short forms of targets: values by name, modes, tables of a TOML file."""
 
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +125,7 @@ def read_targets(table: Mapping[str, Any], where: str = "targets") -> tuple[Targ
     are a list of tables, ``[[targets.density]]``.
 
     Raises:
-        ValueError: names the table, what is unknown in it, and what there is.
+        ValueError: names the table, the unknown entry and the known ones.
     """
     if not isinstance(table, Mapping):
         raise ValueError(f"{where}: expected a table for each task, [{where}.TASK], got {table!r}")

@@ -1,4 +1,4 @@
-"""What is asked of the heads of a model: how far an answer misses it, and by which sign.
+"""Targets for the heads of a model: how far an answer misses them, and on which side.
 
 A target knows nothing of batches: its numbers belong to one sample. ``quantity`` makes of a head's
 output what the target is about, ``loss`` says how bad that is, and ``excess``, for those that can
@@ -133,7 +133,7 @@ class Match(Target):
 
 
 class Between(Target):
-    """A range: loss 0 within, the mean square of what is beyond outside.
+    """A range: loss 0 within, the mean square of the excess outside.
 
     Attributes:
         task: the head; static.
@@ -165,7 +165,7 @@ class Between(Target):
 
 
 class AtLeast(Target):
-    """A value or more: loss 0 there, the mean square of what is missing below.
+    """A value or more: loss 0 there, the mean square of the shortfall below.
 
     Attributes:
         task: the head; static.
@@ -194,7 +194,7 @@ class AtLeast(Target):
 
 
 class AtMost(Target):
-    """A value or less: loss 0 there, the mean square of what is too much above.
+    """A value or less: loss 0 there, the mean square of the excess above.
 
     Attributes:
         task: the head; static.

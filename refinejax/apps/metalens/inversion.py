@@ -1,4 +1,4 @@
-"""What is inverted, and how: the checked arguments of `invert`."""
+"""The checked arguments of `invert`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

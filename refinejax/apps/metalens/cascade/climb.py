@@ -42,7 +42,7 @@ def climb(
     """Return the optima of the rungs around lenses that fit best.
 
     A move is a Gauss–Newton step on the rung that it goes to. What it promises is what the linear
-    model of the phase leaves; moves go on where that is less than what is there.
+    model of the phase leaves; moves go on where that is less than the loss there.
 
     Args:
         problem: of maps (see `exact_problem`).

@@ -22,7 +22,7 @@ _GLIDES = 3  # parts of the way to a rung, where the way is curved
 
 
 class Leap(NamedTuple):
-    """What became of B maps.
+    """The outcome for B maps.
 
     Attributes:
         solved: which of them were, (B,).
@@ -93,7 +93,7 @@ def _solve(
     rows: np.ndarray,
     lenses: np.ndarray,
 ) -> np.ndarray:
-    """Climb from lenses, note what is solved, and return it."""
+    """Climb from lenses, store those that are solved, and return which they are."""
     way = climb(problem, space, rows, lenses.astype(found.lenses.dtype))
     solved = way.loss <= CLEAN
     at = rows[solved]

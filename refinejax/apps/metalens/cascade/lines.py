@@ -60,7 +60,7 @@ def choose_lines(
 
 
 class _Tries:
-    """What is known of B maps at L lines, each array of shape (L, B, ...).
+    """Fits and costs of B maps at L lines, each array of shape (L, B, ...).
 
     Attributes:
         cost: log-likelihood below that of the best fit without ranges, at least.

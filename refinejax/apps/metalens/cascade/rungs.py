@@ -78,7 +78,7 @@ class Choice(NamedTuple):
         rung: counted from the one that the lens is on, (B,).
         lens: its optimum within the bounds, (B, 4) [µm].
         cost: its log-likelihood below that of the best fit without bounds on any rung, (B,).
-        own: likewise of the rung that the lens is on, (B,).
+        own: the same, of the rung that the lens is on, (B,).
         margin: log of the odds of the rung that the lens is on against the best other one, (B,).
     """
 
@@ -229,7 +229,7 @@ def choose(rungs: Ladder, lower: Any, upper: Any) -> Choice:
     Args:
         rungs: of B lenses.
         lower: bounds of (xc, yc, S, focal_length), shape (4,) or (B, 4) [µm].
-        upper: likewise.
+        upper: upper bounds, as ``lower``.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack([(lower - rungs.lens) / rungs.step, (upper - rungs.lens) / rungs.step])
@@ -268,7 +268,7 @@ def within(
         lenses: optima without bounds, (..., 4).
         covariance: of their errors, (..., 4, 4).
         lower: shapes that broadcast to (..., 4).
-        upper: likewise.
+        upper: upper bounds, as ``lower``.
     """
     lower, upper = (np.broadcast_to(end, lenses.shape) for end in (lower, upper))
     cost = np.zeros(lenses.shape[:-1])

@@ -1,7 +1,7 @@
 """The scale of a lens whose wavelength is not known.
 
 All five params times c > 0 give the same phase. A fit at any wavelength is therefore as good as one
-at another, and what is returned is the multiple nearest to where one started, within the ranges.
+at another; the multiple nearest to the start, within the ranges, is returned.
 """
 
 import math
@@ -23,7 +23,7 @@ def reference_space(
 
     Args:
         shortest: wavelength of any lens [µm].
-        longest: likewise.
+        longest: wavelength of any lens [µm].
     """
     small, large = REFERENCE / longest, REFERENCE / shortest
     lower = [LOWER[i] * (small if LOWER[i] > 0 else large) for i in OTHERS]
