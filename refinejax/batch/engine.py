@@ -14,7 +14,6 @@ from refinejax._core import Status
 from refinejax._deadline import EndCondition
 from refinejax.batch.lanes import (
     Lanes,
-    Layout,
     Outcome,
     Rows,
     Rules,
@@ -23,6 +22,7 @@ from refinejax.batch.lanes import (
     empty,
     snapshot,
 )
+from refinejax.batch.layout import Layout
 from refinejax.batch.plan import LanePlan
 from refinejax.batch.sources import Samples, Source
 from refinejax.batch.traces import LossTraces
@@ -34,7 +34,17 @@ _MEASURED = 0.02  # seconds of chunks after which it is known how many cores the
 
 @dataclass(frozen=True)
 class Finished:
-    """Samples that have ended, on the host."""
+    """Samples that have ended, on the host.
+
+    Attributes:
+        ids: numbers of the samples, shape (n,).
+        params: leaves, each with a leading axis n.
+        loss: best losses, shape (n,).
+        initial_loss: losses at the start, shape (n,).
+        steps: taken, shape (n,).
+        status: as int8, shape (n,).
+        margins: by name of the choice, shape (n,).
+    """
 
     ids: np.ndarray
     params: list[np.ndarray]
@@ -52,12 +62,24 @@ class Finished:
         ]  # fmt: skip
 
     def rows(self, mask: np.ndarray) -> "Finished":
-        """Return the samples where ``mask`` is True."""
+        """Return the samples where ``mask`` is True.
+
+        Args:
+            mask: True for the rows wanted.
+        """
         return Finished.from_columns([column[mask] for column in self.columns()], self.margins)
 
     @classmethod
     def from_columns(cls, columns: list[np.ndarray], margins: Iterable[str] = ()) -> "Finished":
-        """Inverse of `columns`, for the margins of these names."""
+        """Inverse of `columns`, for the margins of these names.
+
+        Args:
+            columns: as `columns` gives them.
+            margins: names of the margins.
+
+        Returns:
+            The samples.
+        """
         names = list(margins)
         ids, loss, initial_loss, steps, status, *rest = columns
         found = dict(zip(names, rest, strict=False))
@@ -97,6 +119,13 @@ class Engine:
 
         When the run has to end early, the samples in the lanes are yielded as they stand and the
         rest is left.
+
+        Args:
+            source: of the samples.
+            end: says between chunks whether to end.
+
+        Yields:
+            Samples that have ended.
         """
         plan, queue = self.plan, Queue(source)
         free = np.full(plan.devices, plan.lanes // plan.devices)
@@ -142,7 +171,7 @@ class Engine:
             self.measured.set()
 
     def _record(self, lanes: Lanes, outcome: Outcome) -> None:
-        """Note the losses of the samples in the lanes, and of those that have ended."""
+        """Note the losses of the samples in the lanes, and of the samples that have ended."""
         if self.traces is not None:
             for rows in (outcome, snapshot(self.rules, lanes, layout=self.layout)):
                 ids = np.asarray(rows.ids)
@@ -217,7 +246,11 @@ class Queue:
         self.exhausted = False
 
     def prefetch(self, count: int) -> None:
-        """Read until ``count`` samples are ready, or there are no more."""
+        """Read until ``count`` samples are ready, or there are no more.
+
+        Args:
+            count: how many.
+        """
         while self.ready < count and not self.exhausted:
             part = self.source.take(count - self.ready)
             if part is None:
@@ -227,13 +260,24 @@ class Queue:
                 self.ready += len(part.ids)
 
     def serve(self, wanted: np.ndarray) -> np.ndarray:
-        """Return how many samples each device gets of what it wants; the first come first."""
+        """Return how many samples each device gets of what it wants; the first come first.
+
+        Args:
+            wanted: samples that each device can take.
+        """
         self.prefetch(int(wanted.sum()))
         left = np.maximum(self.ready - np.concatenate([[0], np.cumsum(wanted)[:-1]]), 0)
         return np.minimum(wanted, left)
 
     def pull(self, count: int) -> Samples | None:
-        """Hand out ``count`` samples that are ready."""
+        """Hand out ``count`` samples that are ready.
+
+        Args:
+            count: no more than are ready.
+
+        Returns:
+            The samples; None for a count of 0.
+        """
         if not count:
             return None
         joined = Samples(*_concatenate(self.parts))

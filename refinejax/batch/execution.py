@@ -9,7 +9,7 @@ from refinejax.batch.plan import check_lanes, parse_bytes
 
 @dataclass(frozen=True)
 class Execution:
-    """How a batch is executed, and nothing about what is computed: answers do not depend on it.
+    """How a batch is executed. Answers do not depend on it.
 
     Attributes:
         lanes: samples refined at the same time by one engine; by default what suits the hardware.
@@ -54,6 +54,9 @@ class Execution:
 
 def as_execution(execution: Execution | None) -> Execution:
     """Return the options, or the defaults for None.
+
+    Args:
+        execution: options, or None.
 
     Raises:
         ValueError: for anything else.

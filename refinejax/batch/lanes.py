@@ -5,7 +5,7 @@ ended, and hands back those that have. Nothing in it knows how many samples ther
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from refinejax._core import Refiner, Status, Stop, coordinates
 from refinejax._run import Lane, advance, init_key, start
 from refinejax._trees import offer
+from refinejax.batch.layout import Layout, Packed
 
 # Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
 REORDER = {
@@ -24,67 +25,6 @@ REORDER = {
     "xla_cpu_fast_math_honor_nans": True,
     "xla_cpu_fast_math_honor_infs": True,
 }
-
-
-class Layout(NamedTuple):
-    """Which leaves of a problem belong to a sample and which to all; hashable, so static.
-
-    ``reorder`` is the problem's word that its arithmetic may be reordered (see `Objective`), and
-    ``classes`` tells problems apart whose classes are alike (see `structure_hash`).
-    """
-
-    structure: Any
-    batched: tuple[bool, ...]
-    reorder: bool = False
-    classes: int = 0
-
-    def join(self, batched: list[Any], shared: list[Any]) -> Any:
-        """Put a problem together from its two kinds of leaves."""
-        own, common = iter(batched), iter(shared)
-        leaves = [next(own) if mine else next(common) for mine in self.batched]
-        return jax.tree.unflatten(self.structure, leaves)
-
-    def lasting(self) -> "Layout":
-        """Return the layout without ``classes``, a hash that differs between processes."""
-        return self._replace(classes=0)
-
-    def split(self, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Take the leaves of a problem apart: (batched, shared)."""
-        pairs = list(zip(leaves, self.batched, strict=True))
-        return [x for x, mine in pairs if mine], [x for x, mine in pairs if not mine]
-
-
-class Packed(struct.PyTreeNode):
-    """A pytree in plain arrays: typed keys would keep jit from its fast way of calling.
-
-    Attributes:
-        leaves: of the pytree, keys as their data.
-        structure: of the pytree; static.
-        keys: for each leaf the implementation if it is a key, else None; static.
-    """
-
-    leaves: list[Array]
-    structure: Any = struct.field(pytree_node=False)
-    keys: tuple[Any, ...] = struct.field(pytree_node=False)
-
-    @classmethod
-    def pack(cls, tree: Any) -> "Packed":
-        """Take a pytree apart."""
-        leaves, structure = jax.tree.flatten(tree)
-        keys = tuple(jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves)
-        return cls([jax.random.key_data(x) if _is_key(x) else x for x in leaves], structure, keys)
-
-    def unpack(self) -> Any:
-        """Put the pytree together."""
-        pairs = zip(self.leaves, self.keys, strict=True)
-        leaves = [
-            x if kind is None else jax.random.wrap_key_data(x, impl=kind) for x, kind in pairs
-        ]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 class Rules(struct.PyTreeNode):
@@ -143,7 +83,16 @@ class Rows(struct.PyTreeNode):
 
 
 class Outcome(struct.PyTreeNode):
-    """Samples that have ended, in rows; ``ids`` is −1 in rows without one."""
+    """Samples that have ended, in rows; ``ids`` is −1 in rows without one.
+
+    Attributes:
+        ids: numbers of the samples, shape (n,).
+        params: of the samples, with a leading sample axis.
+        loss: best losses.
+        initial_loss: losses at the start.
+        steps: taken.
+        status: of each row.
+    """
 
     ids: Int[Array, " rows"]
     params: PyTree
@@ -154,7 +103,16 @@ class Outcome(struct.PyTreeNode):
 
 
 def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
-    """Start the samples of ``rows``: a `Lane` with leading axis G."""
+    """Start the samples of ``rows``: a `Lane` with leading axis G.
+
+    Args:
+        rules: method, limits, key and shared data.
+        layout: which leaves belong to a sample.
+        rows: the samples.
+
+    Returns:
+        A `Lane` with a leading axis G.
+    """
 
     def one(data: list[Array], params: Any, number: Array, steps: Array, loss: Array) -> Lane:
         problem = layout.join(data, rules.shared)
@@ -184,7 +142,14 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
 
 @functools.partial(jax.jit, static_argnames=("layout", "count"))
 def empty(rules: Rules, rows: Rows, *, layout: Layout, count: int) -> Lanes:
-    """Return ``count`` empty lanes."""
+    """Return ``count`` empty lanes.
+
+    Args:
+        rules: method, limits, key and shared data.
+        rows: the samples.
+        layout: which leaves belong to a sample.
+        count: how many.
+    """
 
     def blank(leaf: Any) -> Array:
         return jnp.zeros((count, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
@@ -304,5 +269,11 @@ def _outcome(layout: Layout, rules: Rules, lanes: Lanes) -> Outcome:
 
 @functools.partial(jax.jit, static_argnames=("layout",))
 def snapshot(rules: Rules, lanes: Lanes, *, layout: Layout) -> Outcome:
-    """Return all lanes as they are, ended or not."""
+    """Return all lanes as they are, ended or not.
+
+    Args:
+        rules: method, limits, key and shared data.
+        lanes: the lanes.
+        layout: which leaves belong to a sample.
+    """
     return _outcome(layout, rules, lanes)

@@ -76,7 +76,11 @@ class Ledger:
         return f"{self.stage}." if self.stage else ""
 
     def add(self, columns: list[np.ndarray]) -> None:
-        """Note finished samples: columns with a common leading axis."""
+        """Note finished samples: columns with a common leading axis.
+
+        Args:
+            columns: arrays with a common leading axis.
+        """
         self.pending.append(columns)
         if time.monotonic() - self.written >= self.interval:
             self.flush()
@@ -119,6 +123,11 @@ def fingerprint(statics: Any, leaves: list[Any], data: list[Any]) -> str:
 
     It covers ``statics`` (by their repr), ``leaves`` in full, and of ``data`` (large, perhaps
     mapped files) shapes, dtypes and 1,024 rows spread evenly.
+
+    Args:
+        statics: objects, taken by their repr.
+        leaves: of the problem.
+        data: arrays with a leading sample axis.
     """
     return hash_parts(_parts(statics, leaves, data))
 

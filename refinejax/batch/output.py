@@ -19,6 +19,11 @@ def after_early_stage(rows: Finished, rules: Stop, max_steps: int) -> tuple[Fini
 
     Those are the samples that the driver would end: at the target, without a finite start, or with
     no steps left.
+
+    Args:
+        rows: the samples.
+        rules: method, limits, key and shared data.
+        max_steps: the most steps for one sample.
     """
     reached = rows.loss <= np.asarray(rules.target)
     lost = rows.status == int(Status.NONFINITE_START)
@@ -67,6 +72,9 @@ class Output:
         Args:
             rows: samples that have ended, or that the run has ended.
             over: which of them no later stage refines; all by default.
+
+        Returns:
+            Numbers of the samples that are done with, shape (n,).
         """
         ids = rows.ids - self.first
         fresh = ~self.begun[ids]
@@ -79,7 +87,11 @@ class Output:
         return rows.ids[done]
 
     def restore(self, rows: Finished) -> None:
-        """Store rows that an earlier run finished."""
+        """Store rows that an earlier run finished.
+
+        Args:
+            rows: the samples.
+        """
         self._store(rows)
         ids = rows.ids - self.first
         self.traces.note(rows.ids, np.zeros_like(ids), rows.initial_loss)
@@ -101,7 +113,11 @@ class Output:
         return [*self.params, *numbers, *self.margins.values()]
 
     def columns(self, ids: np.ndarray) -> list[np.ndarray]:
-        """Return what the ledger keeps of these samples."""
+        """Return what the ledger keeps of these samples.
+
+        Args:
+            ids: numbers of the samples, shape (n,).
+        """
         at = ids - self.first
         params = [leaf[at] for leaf in self.params]
         return Finished(
@@ -110,15 +126,32 @@ class Output:
         ).columns()  # fmt: skip
 
     def converged(self, ids: np.ndarray) -> int:
-        """Return how many of these samples met a stopping rule."""
+        """Return how many of these samples met a stopping rule.
+
+        Args:
+            ids: numbers of the samples, shape (n,).
+        """
         return sum(Status(int(value)).converged for value in self.status[ids - self.first])
 
     def abandon(self, status: Status) -> None:
-        """Set the status of samples that have not ended."""
+        """Set the status of samples that have not ended.
+
+        Args:
+            status: for samples that have not ended.
+        """
         self.status[~self.ended] = int(status)
 
     def result(self, structure: Any, bounds: Any, seconds: float) -> BatchResult:
-        """Put the result together."""
+        """Put the result together.
+
+        Args:
+            structure: pytree structure of the params.
+            bounds: (lower, upper) of the params, or None.
+            seconds: wall time.
+
+        Returns:
+            The results.
+        """
         params = jax.tree.unflatten(structure, self.params)
         return BatchResult(
             params=params,

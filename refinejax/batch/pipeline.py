@@ -44,7 +44,17 @@ from refinejax.batch.traces import LossTraces
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What is refined, and how: the arguments of `run_batch` of the same names."""
+    """A batch to refine: the arguments of `run_batch` of the same names.
+
+    Attributes:
+        refiner: the method.
+        problem: the objective, its data with a leading sample axis.
+        params: where to start.
+        max_steps: the most steps for one sample.
+        key: a PRNG key or seed.
+        stop: when to stop; None for the defaults.
+        axes: which leaves of the problem belong to a sample; None for the problem's choice.
+    """
 
     refiner: Refiner
     problem: Any
@@ -85,7 +95,7 @@ class _Prepared:
 
 
 class Pipeline:
-    """Runs stages over one batch, within one deadline, and keeps what is finished.
+    """Runs stages over one batch, within one deadline, and keeps finished samples.
 
     To be used as a context, which takes over Ctrl-C and draws the bar.
 
@@ -135,7 +145,7 @@ class Pipeline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write what is finished; give Ctrl-C back."""
+        """Write finished samples; give Ctrl-C back."""
         try:
             self.flush()
         finally:
@@ -162,6 +172,9 @@ class Pipeline:
             recorded: whether samples count in the bar and are kept in the folder; else the job is a
                 step within a stage.
             trace: record the losses of the first so many samples.
+
+        Returns:
+            The results, in the order of the samples.
 
         Raises:
             ValueError: as `run_batch`.
@@ -233,7 +246,7 @@ class Pipeline:
             output: where the results go; finished ones are put there.
             name: of the stage.
             identity: statics, numbers and data of the samples, on which the answers depend. The
-                first stage's, with that of the pipeline, tell the job.
+                first stage's, with the pipeline's, tell the job.
             share: the samples of this process, if there are others.
 
         Raises:
@@ -280,12 +293,19 @@ class Pipeline:
             self.ledger.add(output.columns(done))
 
     def flush(self) -> None:
-        """Write what is finished now, not only every few seconds."""
+        """Write finished samples now, not only every few seconds."""
         if self.ledger is not None:
             self.ledger.flush()
 
     def close(self, output: Output) -> BatchResult:
-        """End a stage that is an application's own loop: its results, params a single array."""
+        """End a stage that is an application's own loop: its results, params a single array.
+
+        Args:
+            output: its results so far.
+
+        Returns:
+            The results.
+        """
         if (status := self.status()) is not None:
             output.abandon(status)
         self._note(output.status)

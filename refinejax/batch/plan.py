@@ -36,7 +36,15 @@ class LanePlan(NamedTuple):
         return 1 if self.mesh is None else self.mesh.size
 
     def place(self, tree: Any, *, split: bool) -> Any:
-        """Put arrays on the devices: leading axis split over them, or everything on each."""
+        """Put arrays on the devices: leading axis split over them, or everything on each.
+
+        Args:
+            tree: a pytree of arrays.
+            split: whether the leading axis is divided over the devices.
+
+        Returns:
+            The arrays on the devices.
+        """
         if self.mesh is None:
             return tree
         names = self.mesh.axis_names
@@ -44,12 +52,24 @@ class LanePlan(NamedTuple):
 
 
 def check_lanes(lanes: Any) -> None:
-    """Raise `ValueError` unless ``lanes`` is a whole number of 1 or more."""
+    """Raise `ValueError` unless ``lanes`` is a whole number of 1 or more.
+
+    Args:
+        lanes: how many.
+    """
     check_positive("lanes", lanes)
 
 
 def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> LanePlan:
     """Choose the number of lanes: the one given, or one for the hardware, but no more than needed.
+
+    Args:
+        lanes: over all devices; None to choose.
+        count: of samples; None if it is not known.
+        mesh: the devices, or None for the default one.
+
+    Returns:
+        The number of lanes, and the devices.
 
     Raises:
         ValueError: if ``lanes`` is no integer, or below 1.
@@ -69,6 +89,12 @@ def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> LanePl
 
 def parse_bytes(limit: str | float) -> float:
     """Read "30GB" or "512 MiB" or a number of bytes.
+
+    Args:
+        limit: bytes, or text such as "30GB".
+
+    Returns:
+        The bytes.
 
     Raises:
         ValueError: if it is none of these.

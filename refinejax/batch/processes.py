@@ -29,6 +29,13 @@ class Share(NamedTuple):
     def of(cls, mesh: Mesh | None, samples: int) -> "Share":
         """Divide the samples among the processes that the mesh spans.
 
+        Args:
+            mesh: devices, perhaps of several processes.
+            samples: how many samples there are.
+
+        Returns:
+            The samples and the devices of this process.
+
         Raises:
             ValueError: if this process has no device in the mesh.
         """
@@ -53,12 +60,20 @@ class Share(NamedTuple):
         return int(self.mine.sum())
 
     def folder(self, checkpoint: str | os.PathLike[str]) -> Path:
-        """Return the folder for what this process finishes."""
+        """Return the folder for what this process finishes.
+
+        Args:
+            checkpoint: the folder of the whole run.
+        """
         path = Path(checkpoint)
         return path if self.processes == 1 else path / f"process-{self.process}"
 
     def exchange(self, arrays: list[np.ndarray]) -> None:
-        """Give every process the rows of all, in place; leading axes are the samples."""
+        """Give every process the rows of all, in place; leading axes are the samples.
+
+        Args:
+            arrays: with a leading axis of all samples.
+        """
         if self.processes == 1:
             return
         samples = len(self.mine)

@@ -67,6 +67,9 @@ class BatchResult:
     def where(self, status: Status | str | int) -> np.ndarray:
         """Return the numbers of the samples with this status, named or as a `Status`.
 
+        Args:
+            status: a `Status`, or its name.
+
         Raises:
             ValueError: for a name that is no status.
         """
@@ -86,6 +89,9 @@ class BatchResult:
 
     def undecided(self, choice: str) -> np.ndarray:
         """Return True where the margin of a choice is below `DECISIVE`; not where it is NaN.
+
+        Args:
+            choice: name of the choice.
 
         Raises:
             ValueError: for a choice that was not made.
@@ -190,6 +196,9 @@ class BatchResult:
         Margins are ``margin_NAME``.
 
         Written under a temporary name and renamed, so that a file that exists is whole.
+
+        Args:
+            path: of the file.
         """
         arrays = {
             field + name: leaf
@@ -202,7 +211,14 @@ class BatchResult:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "BatchResult":
-        """Read what `save` wrote. Params other than a single array come as a flat dict."""
+        """Read what `save` wrote. Params other than a single array come as a flat dict.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The result, without its problem.
+        """
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))

@@ -26,7 +26,7 @@ def run_batch(
 ) -> BatchResult:
     """Refine every sample of a batch, each until its own stopping rule is met.
 
-    The answer for a sample is that of `run_until` with key ``fold_in(key, i)``, to rounding (or
+    The answer for a sample equals `run_until` with key ``fold_in(key, i)``, to rounding (or
     with the problem's own ``key_ids``, see `Objective`, in place of i); it does not depend on the
     number of lanes, the order or the company. A NaN stays with its sample.
 
@@ -43,7 +43,7 @@ def run_batch(
             not a single number belongs to a sample.
         execution: lanes, threads, mesh and memory limit, see `Execution`.
         progress: draw a progress bar on stderr.
-        checkpoint: a folder for what is finished. A run that was interrupted and is started again
+        checkpoint: a folder for finished samples. A run that was interrupted and is started again
             with the same arguments computes only the rest; another job is refused.
         time_limit: seconds, after which the run ends with what there is. Ctrl-C does the same.
         trace: record the losses of the first so many samples, step by step, in ``result.trace``;

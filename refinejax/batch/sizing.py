@@ -9,7 +9,8 @@ import numpy as np
 
 from refinejax._checks import as_key
 from refinejax._core import Refiner, Stop, as_objective
-from refinejax.batch.lanes import Layout, Rows, Rules, cycle, cycle_reordered, empty
+from refinejax.batch.lanes import Rows, Rules, cycle, cycle_reordered, empty
+from refinejax.batch.layout import Layout
 from refinejax.batch.plan import LanePlan, fit_memory, make_plan, parse_bytes
 from refinejax.batch.sources import count_samples, describe, host
 from refinejax.batch.stages import rules_of, stages_of

@@ -10,13 +10,20 @@ import numpy as np
 from refinejax._checks import check_params
 from refinejax._run import UNLIMITED, check_count
 from refinejax._trees import structure_hash
-from refinejax.batch.lanes import Layout
+from refinejax.batch.layout import Layout
 
 
 class Samples(NamedTuple):
     """Some samples: leaves of their problems and of their params, numbers, and what went before.
 
     ``steps`` were taken in earlier stages, and ``initial_loss`` is where those began (NaN: none).
+
+    Attributes:
+        data: leaves of their problems.
+        params: leaves of their params.
+        ids: numbers of the samples, shape (n,).
+        steps: taken in earlier stages.
+        initial_loss: where the first of those began; NaN for none.
     """
 
     data: list[np.ndarray]
@@ -113,6 +120,9 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
             leaf that is not a single number belongs to a sample).
         count: the number of samples.
 
+    Returns:
+        The layout, and all leaves of the problem.
+
     Raises:
         ValueError: names a leaf whose leading axis is not ``count``.
     """
@@ -147,6 +157,9 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
 def count_samples(params: Any) -> int:
     """Return the length of the leading axis that all leaves of ``params`` share.
 
+    Args:
+        params: of the samples, with a leading sample axis.
+
     Raises:
         ValueError: if there is none, or it is empty.
     """
@@ -165,7 +178,14 @@ def count_samples(params: Any) -> int:
 
 
 def host(params: Any) -> Any:
-    """Make every leaf a floating NumPy array of a dtype that JAX uses."""
+    """Make every leaf a floating NumPy array of a dtype that JAX uses.
+
+    Args:
+        params: a pytree of arrays or lists.
+
+    Returns:
+        The params as NumPy arrays.
+    """
 
     def convert(path: Any, leaf: Any) -> np.ndarray:
         leaf = np.asarray(leaf)
@@ -177,6 +197,10 @@ def host(params: Any) -> Any:
 
 
 def check_steps(max_steps: Any) -> int:
-    """Return it as an int that 32 bits hold."""
+    """Return it as an int that 32 bits hold.
+
+    Args:
+        max_steps: a whole number of 0 or more.
+    """
     check_count("max_steps", max_steps)
     return min(int(max_steps), UNLIMITED)

@@ -7,12 +7,20 @@ import jax.numpy as jnp
 from refinejax._core import Refiner, Stop
 from refinejax._run import UNLIMITED
 from refinejax._trees import structure_hash
-from refinejax.batch.lanes import Packed, Rules
+from refinejax.batch.lanes import Rules
+from refinejax.batch.layout import Packed
 from refinejax.refiners.compose.sequential import Sequential
 
 
 class Stage(NamedTuple):
-    """A refiner, how it ends, and whether another follows."""
+    """A refiner, how it ends, and whether another follows.
+
+    Attributes:
+        refiner: the method.
+        stop: how it ends.
+        steps: the most steps in the stage.
+        place: "early" or "last" in a `Sequential`, else "".
+    """
 
     refiner: Refiner
     stop: Stop
@@ -21,7 +29,15 @@ class Stage(NamedTuple):
 
 
 def stages_of(refiner: Refiner, rules: Stop) -> list[Stage]:
-    """Take a `Sequential` apart, so that no sample pays for a stage it is not in."""
+    """Take a `Sequential` apart, so that no sample pays for a stage it is not in.
+
+    Args:
+        refiner: the method.
+        rules: method, limits, key and shared data.
+
+    Returns:
+        The stages, in order.
+    """
     governed = refiner.with_stop(rules)
     if not isinstance(governed, Sequential):
         return [Stage(governed, rules, UNLIMITED, "")]
@@ -33,7 +49,14 @@ def stages_of(refiner: Refiner, rules: Stop) -> list[Stage]:
 
 
 def rules_of(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules:
-    """Return the rules of this stage: method, limits, key and shared data."""
+    """Return the rules of this stage: method, limits, key and shared data.
+
+    Args:
+        stage: the stage.
+        key: a PRNG key.
+        max_steps: the most steps for one sample.
+        shared: leaves that all samples share.
+    """
     return Rules(
         refiner=stage.refiner,
         stop=stage.stop,

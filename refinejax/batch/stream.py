@@ -117,7 +117,7 @@ def _drive(
 
 
 class _Job(NamedTuple):
-    """What the results of all chunks depend on, and the folder for what is finished."""
+    """What the results of all chunks depend on, and the folder for finished samples."""
 
     refiner: Refiner
     stop: Stop

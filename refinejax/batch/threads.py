@@ -44,7 +44,14 @@ class SharedEnd:
 def engines_for(
     make: Callable[[], Engine], execution: Execution, plan: LanePlan, samples: int
 ) -> list[Engine]:
-    """Return the engines that can be of use, in the order in which they begin."""
+    """Return the engines that can be of use, in the order in which they begin.
+
+    Args:
+        make: makes an engine.
+        execution: lanes and threads.
+        plan: lanes of one engine.
+        samples: how many samples there are.
+    """
     if execution.threads is not None:
         most = int(execution.threads)
     elif execution.one_engine or jax.devices()[0].platform != "cpu":
@@ -69,6 +76,9 @@ def drive_engines(
         end: says between chunks whether to end.
         always: start the other engines in any case; else only if the first one keeps less than
             1.5 cores busy. XLA divides large operations among the cores by itself.
+
+    Yields:
+        Samples that have ended, from whichever engine.
     """
     if len(engines) == 1 or not _known_elsewhere():
         yield from engines[0].drive(source, end)

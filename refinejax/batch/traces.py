@@ -18,7 +18,13 @@ class LossTraces:
         return len(self.known)
 
     def note(self, ids: np.ndarray, steps: np.ndarray, losses: np.ndarray) -> None:
-        """Record the best losses of samples after so many steps each; others are passed over."""
+        """Record the best losses of samples after so many steps each; others are passed over.
+
+        Args:
+            ids: numbers of the samples, shape (n,).
+            steps: taken until then, shape (n,).
+            losses: the best until then, shape (n,).
+        """
         for i in np.flatnonzero((ids >= 0) & (ids < len(self.known))):
             self.known[ids[i]][int(steps[i])] = float(losses[i])
 
@@ -40,7 +46,12 @@ class LossTraces:
 
 
 def join_traces(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    """Return the losses of two stages, one after the other; the first of the second is known."""
+    """Return the losses of two stages, one after the other; the first of the second is known.
+
+    Args:
+        first: of the earlier stage, shape (K, S + 1); None if there is none.
+        second: of the later stage, shape (K, T + 1); None if there is none.
+    """
     if first is None or second is None:
         return first
     return np.fmin.accumulate(np.concatenate([first, second[:, 1:]], axis=1), axis=1)

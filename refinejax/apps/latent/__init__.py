@@ -1,4 +1,4 @@
-"""Search for inputs for which a trained model predicts what is asked."""
+"""Search for inputs for which a trained model meets targets."""
 
 from refinejax._lazy import attach as _attach
 

@@ -13,6 +13,10 @@ from refinejax.apps.latent.description import Heads
 def check_initial(initial: Any, info: Heads) -> np.ndarray:
     """Return the samples as a table of floating numbers.
 
+    Args:
+        initial: samples, shape (B, D) or (D,).
+        info: the model and its heads.
+
     Raises:
         ValueError: if they are none, of another width than the model's, or not finite.
     """
@@ -49,6 +53,12 @@ def check_bounds(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return bounds of each descriptor, or None.
 
+    Args:
+        bounds: (lower, upper) of the input, "data", or None.
+        width: D, the number of descriptors.
+        dtype: of the samples.
+        info: the model and its heads.
+
     Raises:
         ValueError: unless it is a pair of one number or D each, the lower not above the upper.
     """
@@ -81,6 +91,10 @@ def check_bounds(
 def check_transform(transform: Any, samples: np.ndarray) -> None:
     """Try a transform on the shape of a sample.
 
+    Args:
+        transform: of the input.
+        samples: shape (B, D).
+
     Raises:
         ValueError: if it is none, no pytree, or for another width.
     """
@@ -99,6 +113,10 @@ def check_transform(transform: Any, samples: np.ndarray) -> None:
 def check_begun(samples: Any, begun: Any) -> None:
     """Raise `ValueError` unless the searches over the input begin at finite numbers.
 
+    Args:
+        samples: shape (B, D).
+        begun: inputs of the starts, shape (B, D).
+
     Raises:
         ValueError: if the transform makes a number of a sample that is not finite.
     """
@@ -112,6 +130,9 @@ def check_begun(samples: Any, begun: Any) -> None:
 
 def check_parts(objective: Any) -> None:
     """Try closeness and constraints on the shapes of a sample.
+
+    Args:
+        objective: of the rows.
 
     Raises:
         ValueError: if one is no such thing, takes another width, or has a weight below 0 or a limit

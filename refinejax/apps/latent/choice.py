@@ -8,6 +8,9 @@ def pareto_front(losses: Float[np.ndarray, "n t"]) -> Bool[np.ndarray, " n"]:
     """Return True for what nothing else dominates: is as low in every loss and lower in one.
 
     Rows with a NaN are never part of it.
+
+    Args:
+        losses: one row a candidate, shape (n, t).
     """
     losses = np.asarray(losses, float)
     finite = np.all(np.isfinite(losses), axis=1)
@@ -28,6 +31,9 @@ def spread_out(
         points: of which to choose, in units in which distances compare.
         losses: the first to be chosen has the least; a NaN is chosen last.
         count: how many.
+
+    Returns:
+        Numbers of the points chosen, shape (count,).
     """
     ranked = np.where(np.isnan(losses), np.inf, losses)
     usable = np.isfinite(ranked) & np.all(np.isfinite(points), axis=1)

@@ -14,7 +14,15 @@ from refinejax.apps.latent.targets import Target
 
 
 class OfClasses(Target):
-    """What `InClasses` and `NotInClasses` share: classes, and the log-probability of a mask."""
+    """The base of `InClasses` and `NotInClasses`: the log-probability of a mask of classes.
+
+    Attributes:
+        task: the head; static.
+        classes: numbers or names; static.
+        weight: of the loss.
+        probability: the least probability, as a constraint.
+        mask: True for the classes that count.
+    """
 
     task: str = struct.field(pytree_node=False)
     classes: Any = struct.field(pytree_node=False)
@@ -41,7 +49,7 @@ class OfClasses(Target):
         return jnp.sum(margin - mean)
 
     def excess(self, mean: Array, margin: Array) -> Array:
-        """Return by how much the logarithm is below that of ``probability``."""
+        """Return log(``probability``) minus the logarithm, plus the margin."""
         return jnp.log(self.probability) - mean + margin
 
 

@@ -42,14 +42,27 @@ class Closeness(struct.PyTreeNode, abc.ABC):
 
     @abc.abstractmethod
     def distance(self, point: Float[Array, " n"], start: Float[Array, " n"]) -> Scalar:
-        """Return how far the point is."""
+        """Return how far the point is.
+
+        Args:
+            point: shape (n,).
+            start: of the same sample, shape (n,).
+        """
 
     def penalty(self, distance: Scalar) -> Scalar:
-        """Return weight·max(0, distance − limit)²."""
+        """Return weight·max(0, distance − limit)².
+
+        Args:
+            distance: of a point.
+        """
         return _fields(self).weight * jnp.maximum(self.excess(distance), 0) ** 2
 
     def excess(self, distance: Scalar) -> Scalar:
-        """Return distance − limit: as a constraint, 0 or less."""
+        """Return distance − limit: as a constraint, 0 or less.
+
+        Args:
+            distance: of a point.
+        """
         return distance - _fields(self).limit
 
 
@@ -89,6 +102,9 @@ class Mahalanobis(Closeness):
             weight: of the penalty.
             space: where the data are from.
 
+        Returns:
+            The distance, with a limit that 95 % of the data are within.
+
         Raises:
             ValueError: for data that are no finite table, or an unknown space.
         """
@@ -102,7 +118,19 @@ class Mahalanobis(Closeness):
         cls, mean: Any, covariance: Any, shrinkage: float = 1e-3, weight: float = 1.0,
         space: str = "input", limit: float = 1.5,
     ) -> "Mahalanobis":  # fmt: skip
-        """Build from μ and Σ."""
+        """Build from μ and Σ.
+
+        Args:
+            mean: shape (n,).
+            covariance: shape (n, n).
+            shrinkage: share of the diagonal that is mixed in.
+            weight: of the loss.
+            space: "input" or "latent".
+            limit: the distance that costs nothing.
+
+        Returns:
+            The distance.
+        """
         mean, covariance = np.asarray(mean, float), np.asarray(covariance, float)
         std = np.sqrt(np.maximum(np.diag(covariance), 0))
         std = np.where(std > 0, std, 1.0)
@@ -114,7 +142,11 @@ class Mahalanobis(Closeness):
         return cls(jnp.asarray(mean, float), jnp.asarray(whitener, float), limit, weight, space)
 
     def limited(self, data: np.ndarray) -> "Mahalanobis":
-        """Return it with the limit that 95 % of the data are within."""
+        """Return it with the limit that 95 % of the data are within.
+
+        Args:
+            data: shape (N, n).
+        """
         scaled = (data - np.asarray(self.mean)) @ np.asarray(self.whitener).T
         distances = np.sqrt(np.mean(scaled**2, axis=1))
         return self.replace(limit=float(np.quantile(distances, _QUANTILE)))
@@ -157,6 +189,9 @@ class Neighbors(Closeness):
             k: how many neighbors.
             weight: of the penalty.
             space: where the data are from.
+
+        Returns:
+            The distance, with a limit that 95 % of the data are within.
 
         Raises:
             ValueError: for data that are no finite table or have too few rows, or an unknown space.
@@ -233,6 +268,12 @@ class LogDensity(Closeness):
 
 def check_data(data: Any, name: str, least: int, space: str) -> np.ndarray:
     """Return data as a table of finite numbers.
+
+    Args:
+        data: shape (N, n).
+        name: for messages.
+        least: rows needed.
+        space: of the points.
 
     Raises:
         ValueError: if they are none, of too few rows, or of an unknown space.

@@ -14,6 +14,10 @@ def asked(targets: Sequence[Any], constraints: Sequence[Any]) -> list[Any]:
 
     Every head of numbers once, every target of classes, and of the constraints those about heads
     that no target is about.
+
+    Args:
+        targets: of the heads.
+        constraints: what must hold.
     """
     named = {target.task for target in targets}
     held: list[Any] = [c for c in constraints if isinstance(c, Target)]

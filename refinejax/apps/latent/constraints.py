@@ -38,7 +38,11 @@ class Inequality(struct.PyTreeNode):
         object.__setattr__(self, "function", as_pytree(self.function))
 
     def at(self, x: Float[Array, " n"]) -> Float[Array, " g"]:
-        """Return g."""
+        """Return g.
+
+        Args:
+            x: an input, shape (D,).
+        """
         return jnp.ravel(self.function(x))
 
 
@@ -57,7 +61,11 @@ class Equality(struct.PyTreeNode):
         object.__setattr__(self, "function", as_pytree(self.function))
 
     def at(self, x: Float[Array, " n"]) -> Float[Array, " g"]:
-        """Return h."""
+        """Return h.
+
+        Args:
+            x: an input, shape (D,).
+        """
         return jnp.ravel(self.function(x))
 
 
@@ -105,18 +113,34 @@ class Multipliers(NamedTuple):
         """Return True for rows that need no further round, shape (N,).
 
         Those are kept, and either not pressed upon or with nothing that a multiplier holds.
+
+        Args:
+            excess: of the constraints, shape (..., m).
+            equal: True for equalities, shape (m,).
         """
         slack = np.where(equal, excess, np.maximum(excess, -self.values / self.stiffness[:, None]))
         return np.max(np.abs(slack), axis=1, initial=0) <= TOLERANCE
 
 
 def violation(excess: np.ndarray, equal: np.ndarray) -> np.ndarray:
-    """Return the largest of max(0, g) and |h|, over the last axis."""
+    """Return the largest of max(0, g) and |h|, over the last axis.
+
+    Args:
+        excess: of the constraints, shape (..., m).
+        equal: True for equalities, shape (m,).
+    """
     return np.max(np.where(equal, np.abs(excess), np.maximum(excess, 0)), axis=-1, initial=0)
 
 
 def augmented(excess: Array, equal: Any, multipliers: Array, stiffness: Scalar) -> Scalar:
-    """Return what constraints add to the loss."""
+    """Return what constraints add to the loss.
+
+    Args:
+        excess: of the constraints, shape (..., m).
+        equal: True for equalities, shape (m,).
+        multipliers: λ, shape (m,).
+        stiffness: μ, a number.
+    """
     moved = multipliers + stiffness * excess
     kept = jnp.where(equal, moved, jnp.maximum(moved, 0))
     return jnp.sum(kept**2 - multipliers**2) / (2 * stiffness)

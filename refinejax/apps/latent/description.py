@@ -65,6 +65,9 @@ class LatentModel:
 def describe_heads(given: LatentModel) -> Heads:
     """Return a model with the classes, units and ranges of its heads.
 
+    Args:
+        given: what was given.
+
     Raises:
         ValueError: if it is neither functions, nor a model, or a part is given twice, or does not
             fit.
@@ -167,6 +170,10 @@ class Shapes(NamedTuple):
 
 def measure(info: Heads, samples: np.ndarray) -> Shapes:
     """Return the sizes of latent and heads.
+
+    Args:
+        info: the model and its heads.
+        samples: shape (B, D).
 
     Raises:
         ValueError: if heads, encoder or decoder do not take or give what they must.

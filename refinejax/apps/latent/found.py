@@ -17,7 +17,14 @@ from refinejax.apps.latent.starts import own_key
 
 @dataclass
 class Found:
-    """The best of each row so far."""
+    """The best of each row so far.
+
+    Attributes:
+        report: of the best candidate of each row.
+        steps: taken.
+        status: of each row, shape (N,).
+        paths: columns after each step, one array a round.
+    """
 
     report: Any
     steps: np.ndarray
@@ -26,7 +33,11 @@ class Found:
 
     @classmethod
     def nothing(cls, starts: np.ndarray) -> "Found":
-        """Return it before anything was refined."""
+        """Return it before anything was refined.
+
+        Args:
+            starts: where rows start, leading axis N.
+        """
         count = len(starts)
         return cls(None, np.zeros(count, np.int32), np.zeros(count, np.int8), [])
 
@@ -34,7 +45,15 @@ class Found:
         self, open_: np.ndarray, report: Report, steps: np.ndarray, status: np.ndarray,
         equal: np.ndarray,
     ) -> None:  # fmt: skip
-        """Take what a round has found for the rows in it, where it is better."""
+        """Take what a round has found for the rows in it, where it is better.
+
+        Args:
+            open_: numbers of the rows.
+            report: of these rows.
+            steps: taken.
+            status: of each row, shape (N,).
+            equal: True for equalities, shape (m,).
+        """
         self.steps[open_] += steps
         self.status[open_] = status
         if self.report is None:
@@ -47,7 +66,12 @@ class Found:
         )
 
     def add_path(self, path: np.ndarray, open_: np.ndarray) -> None:
-        """Append what a round has gone through; rows that are not in it stay where they are."""
+        """Append what a round has gone through; rows that are not in it stay where they are.
+
+        Args:
+            path: shape (n, steps, T).
+            open_: numbers of the rows.
+        """
         if not self.paths:
             self.paths.append(path)
             return
@@ -69,7 +93,13 @@ def _better(new: Any, old: Any, equal: np.ndarray) -> np.ndarray:
 
 
 def put(all_: np.ndarray, index: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Return a copy with some rows replaced."""
+    """Return a copy with some rows replaced.
+
+    Args:
+        all_: of all rows.
+        index: numbers of rows.
+        some: of those rows.
+    """
     copy = np.array(all_)
     copy[index] = some
     return copy
@@ -77,7 +107,11 @@ def put(all_: np.ndarray, index: np.ndarray, some: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SearchPath:
-    """What the model says along a search of a row; equal where the number of steps is."""
+    """What the model says along a search of a row; equal where the number of steps is.
+
+    Attributes:
+        steps: the most steps of a start.
+    """
 
     steps: int
 

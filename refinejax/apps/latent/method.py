@@ -14,7 +14,13 @@ _LONGEST = 1.0  # step of BFGS: longer ones leave more starts on a network's pla
 
 
 class SearchMethod(NamedTuple):
-    """A refiner, the most steps of a start, and why it was chosen."""
+    """A refiner, the most steps of a start, and why it was chosen.
+
+    Attributes:
+        refiner: the method.
+        max_steps: the most steps of a start.
+        reason: why it was chosen.
+    """
 
     refiner: Refiner
     max_steps: int

@@ -1,4 +1,4 @@
-"""The loss of one start of one sample: that of the round trip.
+"""The loss of one start of one sample, after the round trip.
 
 Over the input, x is moved and z = encode(x) follows. Over the latent, z is moved; what counts is
 not what the heads say of z but of z' = encode(x), x = decode(z), which is what a model will say of
@@ -40,15 +40,27 @@ class Functions(struct.PyTreeNode):
     decoder: Any = None
 
     def encode(self, x: Array) -> Array:
-        """Return z."""
+        """Return z.
+
+        Args:
+            x: an input, shape (D,).
+        """
         return x if self.encoder is None else self.encoder(x)
 
     def decode(self, z: Array) -> Array:
-        """Return x."""
+        """Return x.
+
+        Args:
+            z: a latent, shape (Z,).
+        """
         return self.decoder(z)
 
     def heads(self, z: Array) -> Outputs:
-        """Return the outputs by name."""
+        """Return the outputs by name.
+
+        Args:
+            z: a latent, shape (Z,).
+        """
         if isinstance(self.outputs, dict):
             return {name: head(z) for name, head in self.outputs.items()}
         found = self.outputs(z)
@@ -106,7 +118,7 @@ class LatentObjective(struct.PyTreeNode):
 
     Attributes:
         model: has ``encode``, ``heads`` and, for a search over the latent, ``decode``.
-        transform: from u to x, in a search over the input; else its scale is that of the cuts.
+        transform: from u to x, in a search over the input; else its scale is the unit of the cuts.
         targets: of the heads.
         constraints: what must hold: targets, closeness, functions of the input.
         closeness: what keeps the candidate near to the data.
@@ -175,7 +187,11 @@ class LatentObjective(struct.PyTreeNode):
         return self.model.encode(x) if self.over == "latent" else self.transform.inverse(x)
 
     def place(self, params: Float[Array, " n"]) -> Place:
-        """Return input and latents of a candidate."""
+        """Return input and latents of a candidate.
+
+        Args:
+            params: u of a candidate, shape (n,).
+        """
         if self.over == "input":
             x = self._within(self.transform.forward(params))
             z = self.model.encode(x)
@@ -191,7 +207,11 @@ class LatentObjective(struct.PyTreeNode):
         return jnp.clip(x, self.lower.astype(x.dtype), self.upper.astype(x.dtype))
 
     def report(self, params: Float[Array, " n"]) -> Report:
-        """Return all there is to say of a candidate."""
+        """Return all there is to say of a candidate.
+
+        Args:
+            params: u of a candidate, shape (n,).
+        """
         place = self.place(params)
         returned, outputs = self.model.heads(place.returned), self.model.heads(place.latent)
         losses, distances = self._losses(returned), self._distances(place)
@@ -270,6 +290,9 @@ class LatentObjective(struct.PyTreeNode):
         """Return what was asked about, and its standard deviation: shape (T,) each.
 
         The numbers of each head once; of logits the probability that each target is about.
+
+        Args:
+            outputs: by head.
         """
         columns, deviations = [], []
         for target in asked(self.targets, self.constraints):

@@ -31,6 +31,12 @@ class Ensemble(struct.PyTreeNode):
     def stack(cls, models: Sequence[Any]) -> "Ensemble":
         """Put models together, each a pytree such as a `Network` or a `MultiTaskModel`.
 
+        Args:
+            models: pytrees of the same structure.
+
+        Returns:
+            The models as one.
+
         Raises:
             ValueError: if there are fewer than two, or their structures differ.
         """
@@ -64,6 +70,14 @@ class MonteCarlo(struct.PyTreeNode):
     def create(cls, model: Any, members: int, seed: int = 0) -> "MonteCarlo":
         """Draw keys for a number of answers.
 
+        Args:
+            model: (z, key) → outputs.
+            members: how many answers.
+            seed: of the draws.
+
+        Returns:
+            The model with its keys.
+
         Raises:
             ValueError: for fewer than two.
         """
@@ -79,7 +93,11 @@ class MonteCarlo(struct.PyTreeNode):
 
 
 def moments(values: Float[Array, "m k"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-    """Return mean and standard deviation over the leading axis, with derivatives at 0 as well."""
+    """Return mean and standard deviation over the leading axis, with derivatives at 0 as well.
+
+    Args:
+        values: shape (m, k).
+    """
     mean = jnp.mean(values, 0)
     variance = jnp.mean((values - mean) ** 2, 0)
     positive = variance > 0

@@ -125,7 +125,7 @@ def _check_range(target: Any, known: tuple[Any, Any] | None) -> None:
         outside = (np.asarray(values[0]) > greatest) | (np.asarray(values[1]) < least)
     if np.any(outside):
         raise ValueError(
-            f"{target.task!r} cannot be what is asked: the head gives {least} to "
+            f"{target.task!r} cannot reach the target: the head gives {least} to "
             f"{greatest} only; ask for something within"
         )
 

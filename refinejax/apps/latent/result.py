@@ -78,8 +78,8 @@ class LatentResult:
         distances: to data or start, (B, R) by name of the measure.
         steps: shape (B, R).
         status: `Status` as int8, shape (B, R).
-        best: the start with the least round-trip loss of those that keep the constraints (if none
-            does, with the least violation), shape (B,).
+        best: the start with the least round-trip loss among starts that keep the constraints (if
+            none does, with the least violation), shape (B,).
         trajectory: T of what comes back at the start and after each step, shape (B, R, steps, T),
             of all rounds one after another where there are constraints; None unless asked for.
             The best is not always the last: a refiner such as Adam hands out the best on its way.
@@ -145,8 +145,8 @@ class LatentResult:
 
         Args:
             k: how many, at most R.
-            diverse: each next one is the farthest from those chosen, of those that are good enough:
-                that keep the constraints and whose round-trip loss is above the best by no more
+            diverse: each next one is the farthest from those chosen, among good ones: they
+                keep the constraints, and their round-trip loss is above the best by no more
                 than a share of how far the best has come from ``sample.loss``. If there are fewer
                 than k, the next in order of loss follow. False: in order of loss.
             slack: that share.
@@ -184,7 +184,7 @@ class LatentResult:
     def pareto(self) -> Bool[np.ndarray, "B R"]:
         """Return True for candidates that no other of the same sample beats in every target.
 
-        Of those that keep the constraints, by ``losses.targets``.
+        Among candidates that keep the constraints, by ``losses.targets``.
         """
         losses = np.where(self.feasible[..., None], self.losses.targets, np.nan)
         return np.stack([pareto_front(one) for one in losses])
@@ -231,6 +231,10 @@ def ranking(loss: np.ndarray, violation: np.ndarray) -> Float[np.ndarray, "... n
 
     Candidates that keep the constraints come first, by loss, then others, by violation; those that
     are not finite have the place ∞.
+
+    Args:
+        loss: of candidates, shape (..., n).
+        violation: of constraints, shape (..., n).
     """
     lost = ~(np.isfinite(loss) & np.isfinite(violation))
     broken = ~(violation <= TOLERANCE)

@@ -28,7 +28,16 @@ from refinejax.batch.pipeline import BatchJob, Pipeline
 
 @dataclass(frozen=True)
 class Rounds:
-    """How to search; `run` does it, within a pipeline that has been entered."""
+    """How to search; `run` does it, within a pipeline that has been entered.
+
+    Attributes:
+        pipeline: in which the rounds are run.
+        method: the refiner, and the most steps of a start.
+        stop: when a start is done.
+        key: a PRNG key.
+        search: how the search goes.
+        trajectory: whether to record what the model says after each step.
+    """
 
     pipeline: Pipeline
     method: SearchMethod
@@ -56,6 +65,9 @@ class Rounds:
             ids: numbers of the samples, shape (B,).
             scale: of the descriptors, shape (D,).
             columns: names of the quantities asked for.
+
+        Returns:
+            Candidates for each sample.
         """
         objective = placed(objective)
         sample = AsItCame(*each(LatentObjective.sample, objective, self.size))
@@ -186,7 +198,14 @@ class Rounds:
 
 
 class AsItCame(NamedTuple):
-    """Latents, losses and answers of the samples as they came, see `LatentObjective.sample`."""
+    """Latents, losses and answers of the samples as they came, see `LatentObjective.sample`.
+
+    Attributes:
+        latent: shape (B, Z).
+        loss: shape (B,).
+        excess: of the constraints, shape (B, m).
+        columns: shape (B, T).
+    """
 
     latent: np.ndarray
     loss: np.ndarray

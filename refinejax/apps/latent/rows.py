@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._trees import structure_hash
-from refinejax.batch.lanes import Layout
+from refinejax.batch.layout import Layout
 from refinejax.batch.sources import describe
 
 
@@ -68,14 +68,23 @@ def _each(
 
 
 def placed(objective: Any) -> Any:
-    """Return the objective with what all rows share on the device: moved once, not at each call."""
+    """Return the objective with what all rows share on the device: moved once, not at each call.
+
+    Args:
+        objective: of the rows.
+    """
     layout, leaves = describe(objective, None, _count(objective))
     data, shared = layout.split(leaves)
     return layout.join(data, jax.device_put(shared))
 
 
 def changed(objective: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
-    """Return the objective with ``change`` made to every leaf that belongs to rows."""
+    """Return the objective with ``change`` made to every leaf that belongs to rows.
+
+    Args:
+        objective: of the rows.
+        change: of an array with a leading axis of rows.
+    """
     layout, leaves = describe(objective, None, _count(objective))
     data, shared = layout.split(leaves)
     return layout.join([change(np.asarray(leaf)) for leaf in data], shared)

@@ -138,6 +138,9 @@ def optimize_latent(
 def as_search(search: Search | None) -> Search:
     """Return the options, or the defaults for None.
 
+    Args:
+        search: options, or None.
+
     Raises:
         ValueError: for anything else.
     """

@@ -56,6 +56,9 @@ class Search:
     def deviations(self, size: int) -> np.ndarray:
         """Return ``std`` as an array, for an unknown of this many numbers.
 
+        Args:
+            size: how many numbers are searched for.
+
         Raises:
             ValueError: if it is neither one number of 0 or more, nor as many.
         """
@@ -87,7 +90,14 @@ class Asked(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Where the search goes on: over what, within what, and in which units."""
+    """Where the search goes on: over what, within what, and in which units.
+
+    Attributes:
+        over: "input" or "latent".
+        transform: from u to x.
+        bounds: (lower, upper) of the input, or None.
+        shown: typical changes of the descriptors, shape (D,).
+    """
 
     over: str
     transform: Any
@@ -99,6 +109,13 @@ def make_setting(
     info: Heads, samples: np.ndarray, search: Search, bounds: Any, transform: Any
 ) -> Setting:
     """Return over what the search goes, and in which units.
+
+    Args:
+        info: the model and its heads.
+        samples: shape (B, D).
+        search: how the search goes.
+        bounds: (lower, upper) of the input, "data", or None.
+        transform: of the input.
 
     Raises:
         ValueError: for bounds, a transform or a scale that does not fit the samples or each other.
@@ -114,7 +131,7 @@ def make_setting(
             raise ValueError("transform: it is for a search over the input; say over='input'")
         if limits is not None or scale is not None:
             raise ValueError(
-                "transform: it says what is allowed, and in which units; leave out bounds and "
+                "transform: it says which inputs are allowed, in which units; leave out bounds and "
                 "scale, or put a Box into Columns"
             )
         check_transform(transform, samples)
@@ -137,7 +154,18 @@ def make_setting(
 def make_objective(
     info: Heads, setting: Setting, samples: np.ndarray, asked: Asked, search: Search
 ) -> LatentObjective:
-    """Return the objective with a leading axis of samples; the latents of the start are blank."""
+    """Return the objective with a leading axis of samples; the latents of the start are blank.
+
+    Args:
+        info: the model and its heads.
+        samples: shape (B, D).
+        asked: targets, constraints and closeness.
+        search: how the search goes.
+        setting: over what, and in which units.
+
+    Raises:
+        ValueError: for closeness or constraints of another type, or that do not fit the model.
+    """
     count, dtype = len(samples), samples.dtype
     closeness, constraints = asked.closeness, asked.constraints
     for one in closeness:
@@ -175,5 +203,10 @@ def make_objective(
 
 
 def as_tuple(given: Any, kind: Any) -> tuple[Any, ...]:
-    """Return one thing of a kind, or several of them, as a tuple."""
+    """Return one thing of a kind, or several of them, as a tuple.
+
+    Args:
+        given: what was given.
+        kind: its type, or several types.
+    """
     return (given,) if isinstance(given, kind) else tuple(given)

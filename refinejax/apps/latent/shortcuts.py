@@ -124,6 +124,13 @@ def read_targets(table: Mapping[str, Any], where: str = "targets") -> tuple[Targ
     "mode"; beside it "weight", "scale" and, for classes, "probability". Several targets of one head
     are a list of tables, ``[[targets.density]]``.
 
+    Args:
+        table: by head, tables of entries.
+        where: name of the table, for messages.
+
+    Returns:
+        The targets, in the order of the tables.
+
     Raises:
         ValueError: names the table, the unknown entry and the known ones.
     """

@@ -36,15 +36,27 @@ class Target(struct.PyTreeNode, abc.ABC):
         """Return how bad it is, in units of ``scale``; without the weight."""
 
     def quantity(self, output: Float[Array, " k"]) -> Float[Array, " m"]:
-        """Return what it is about: the numbers themselves."""
+        """Return what it is about: the numbers themselves.
+
+        Args:
+            output: of a head, shape (k,).
+        """
         return output
 
     def shown(self, quantity: Float[Array, " m"]) -> Float[Array, " m"]:
-        """Return the quantity as people read it."""
+        """Return the quantity as people read it.
+
+        Args:
+            quantity: shape (m,).
+        """
         return quantity
 
     def excess(self, mean: Float[Array, " k"], margin: Float[Array, " k"]) -> Float[Array, " g"]:
         """Return g of the constraint g ≤ 0, or g = 0.
+
+        Args:
+            mean: shape (n,).
+            margin: κσ, shape (k,).
 
         Raises:
             ValueError: if this target cannot be a constraint.
@@ -61,7 +73,11 @@ class Target(struct.PyTreeNode, abc.ABC):
 
 
 def named(target: Any) -> str:
-    """Return the name of a target's task, in quotes."""
+    """Return the name of a target's task, in quotes.
+
+    Args:
+        target: with a task.
+    """
     return repr(target.task)
 
 

@@ -40,6 +40,9 @@ def by_cascade(task: Inversion, lines: np.ndarray | None, slopes: SlopeFit) -> B
         lines: wavelengths [µm] one of which it is; None if it is known, or any.
         slopes: the first stage.
 
+    Returns:
+        `BatchResult` with params (B, 5) [µm] and margins.
+
     Raises:
         ValueError: for maps that are too small, or devices of several processes.
     """

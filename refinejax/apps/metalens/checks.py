@@ -14,6 +14,9 @@ from refinejax.physics import metalens
 def check_maps(phase: Any) -> tuple[np.ndarray, bool]:
     """Return maps of shape (B, N, N), and whether there was just one without a sample axis.
 
+    Args:
+        phase: wrapped phase maps [rad].
+
     Raises:
         ValueError: for another shape, no maps, no floats.
     """
@@ -48,6 +51,10 @@ def _reals(name: str, values: Any, dtype: Any) -> np.ndarray:
 def check_wavelengths(wavelength: Any, count: int) -> np.ndarray:
     """Return known wavelengths, shape (B,) [µm]; NaN where one is not known.
 
+    Args:
+        wavelength: one number, or shape (B,) [µm].
+        count: B, how many maps.
+
     Raises:
         ValueError: for another shape, or numbers that are not µm.
     """
@@ -81,6 +88,11 @@ def _checked_lengths(name: str, values: np.ndarray) -> np.ndarray:
 def check_lines(lines: Any, wavelength: Any, cascade: bool) -> np.ndarray:
     """Return the wavelengths of which it is one.
 
+    Args:
+        lines: wavelengths, shape (L,) [µm].
+        wavelength: as given beside them.
+        cascade: whether the cascade is the method.
+
     Raises:
         ValueError: names what does not fit.
     """
@@ -101,7 +113,17 @@ def check_lines(lines: Any, wavelength: Any, cascade: bool) -> np.ndarray:
 def read_starts(
     initial: Any, known: np.ndarray | None, count: int, dtype: Any
 ) -> tuple[np.ndarray, list[str]]:
-    """Return starts of shape (B, 5), with the wavelength that is known, and notes on them."""
+    """Return starts of shape (B, 5), with the wavelength that is known, and notes on them.
+
+    Args:
+        initial: shape (B, 5) or (5,) [µm]; None for the middle of the ranges.
+        known: wavelengths, shape (B,) [µm]; None if they are not known.
+        count: B, how many maps.
+        dtype: of the maps.
+
+    Raises:
+        ValueError: for another shape, or what are no numbers.
+    """
     notes = []
     if initial is None:
         middle = (np.asarray(metalens.LOWER) + np.asarray(metalens.UPPER)) / 2

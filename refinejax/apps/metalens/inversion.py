@@ -38,7 +38,11 @@ class Inversion:
     trace: int
 
     def pipeline(self, identity: Sequence[Any] = ()) -> Pipeline:
-        """Return a pipeline for the stages of this inversion."""
+        """Return a pipeline for the stages of this inversion.
+
+        Args:
+            identity: what the answers depend on beside the first stage.
+        """
         return Pipeline(
             self.execution,
             progress=self.progress,

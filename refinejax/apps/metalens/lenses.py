@@ -16,7 +16,11 @@ from refinejax.problems import ParameterSpace
 
 
 def space(*, wavelength: bool = True) -> ParameterSpace:
-    """Return names, ranges and units of the params, with or without the wavelength [µm]."""
+    """Return names, ranges and units of the params, with or without the wavelength [µm].
+
+    Args:
+        wavelength: whether to include it.
+    """
     chosen = range(len(metalens.NAMES)) if wavelength else OTHERS
     return ParameterSpace.create(
         [metalens.NAMES[i] for i in chosen],
@@ -28,7 +32,12 @@ def space(*, wavelength: bool = True) -> ParameterSpace:
 
 @functools.cache
 def lens_map(size: int, known: bool) -> Any:
-    """Return the forward model for maps of a size: the same function each time (it is static)."""
+    """Return the forward model for maps of a size: the same function each time (it is static).
+
+    Args:
+        size: N, pixels along a side.
+        known: whether the wavelength is known, and the context.
+    """
     if not known:
         return lambda params: metalens.phase(params, size)
 
@@ -39,12 +48,22 @@ def lens_map(size: int, known: bool) -> Any:
 
 
 def predict(params: Any, size: int) -> np.ndarray:
-    """Return the wrapped phase map of one lens, shape (N, N) [rad]."""
+    """Return the wrapped phase map of one lens, shape (N, N) [rad].
+
+    Args:
+        params: of one lens, shape (5,) [µm].
+        size: N, pixels along a side.
+    """
     return np.asarray(metalens.wrapped_phase(jnp.asarray(params), size))
 
 
 def residual_rmse(phase: Any, params: Any) -> np.ndarray:
-    """Return the root mean square of the wrapped residual of each map, shape (B,) [rad]."""
+    """Return the root mean square of the wrapped residual of each map, shape (B,) [rad].
+
+    Args:
+        phase: wrapped phase maps [rad].
+        params: shape (B, 5) [µm].
+    """
     maps, params = np.asarray(phase), np.asarray(params)
     return np.asarray(_rmse(params.astype(maps.dtype), maps))
 
@@ -107,19 +126,38 @@ def _simulate(truth: Array, keys: Array, noise: PhaseNoise, size: int) -> Array:
 
 
 def widen(some: np.ndarray, all_: np.ndarray, columns: list[int]) -> np.ndarray:
-    """Put columns in their places among all five."""
+    """Put columns in their places among all five.
+
+    Args:
+        some: values of some columns.
+        all_: values of all columns, shape (B, 5).
+        columns: which columns.
+
+    Returns:
+        Values of all columns, shape (B, 5).
+    """
     wide = np.array(all_)
     wide[:, columns] = some
     return wide
 
 
 def insert_wavelength(lenses: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
-    """Return all five params."""
+    """Return all five params.
+
+    Args:
+        lenses: shape (B, 4) [µm].
+        wavelength: shape (B,) [µm].
+    """
     return np.insert(lenses, WAVELENGTH, wavelength, axis=1).astype(lenses.dtype)
 
 
 def touches_bound(params: np.ndarray, *, known: bool) -> np.ndarray:
-    """Return which params are on their bounds; a wavelength that was given is on none."""
+    """Return which params are on their bounds; a wavelength that was given is on none.
+
+    Args:
+        params: shape (B, 5) [µm].
+        known: whether the wavelengths were given.
+    """
     lower, upper = (np.asarray(bound, params.dtype) for bound in space().bounds)
     touches = (params <= lower) | (params >= upper)
     touches[:, WAVELENGTH] &= not known

@@ -17,12 +17,25 @@ from refinejax.physics.phase import wrapped_difference
 
 
 def is_population(method: str | Refiner, size: int) -> bool:
-    """Whether a population is asked for by name, and the maps are large enough to thin them."""
+    """Whether a population is asked for by name, and the maps are large enough to thin them.
+
+    Args:
+        method: by name, or a `Refiner`.
+        size: N, pixels along a side.
+    """
     return isinstance(method, str) and method in POPULATIONS and size >= 2 * population.COARSE
 
 
 def by_population(task: Inversion, method: str) -> BatchResult:
-    """Refine by a population on few pixels, then by least squares on all."""
+    """Refine by a population on few pixels, then by least squares on all.
+
+    Args:
+        task: maps, starts and options.
+        method: by name, or a `Refiner`.
+
+    Returns:
+        `BatchResult` with params (B, 5) [µm].
+    """
     chosen = choose(method, differentiable=True, size=len(OTHERS))
     refiner = chosen.refiner.replace(population_size=population.SIZE, std=population.STD)
     steps = chosen.max_steps if task.max_steps is None else task.max_steps
@@ -34,7 +47,15 @@ def by_population(task: Inversion, method: str) -> BatchResult:
 
 
 def by_refine(task: Inversion, method: str | Refiner) -> BatchResult:
-    """Refine by any method of `refine`; "auto" is one that needs only the start."""
+    """Refine by any method of `refine`; "auto" is one that needs only the start.
+
+    Args:
+        task: maps, starts and options.
+        method: by name, or a `Refiner`.
+
+    Returns:
+        `BatchResult` with params (B, 5) [µm].
+    """
     known, size = task.known, task.maps.shape[-1]
     columns = list(range(5)) if known is None else OTHERS
     result = refine(

@@ -23,7 +23,12 @@ NOTE_START = (
 
 
 def undecided_notes(result: BatchResult, *, given: bool) -> list[str]:
-    """Return notes on choices that the maps do not decide."""
+    """Return notes on choices that the maps do not decide.
+
+    Args:
+        result: the fits.
+        given: whether the starts are the user's.
+    """
     found = []
     near = "the start" if given else "the middle of the ranges"
     for choice, note in (("rung", NOTE_RUNG), ("line", NOTE_LINE)):

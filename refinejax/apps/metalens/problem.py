@@ -17,7 +17,12 @@ from refinejax.problems.phase import RADIAN, piston, turn_problem
 
 @functools.cache
 def lens_model(size: int, dtype: Any) -> Pointwise:
-    """Return the phase of a lens [turns]: (params, wavelength) → (n, n)."""
+    """Return the phase of a lens [turns]: (params, wavelength) → (n, n).
+
+    Args:
+        size: N, pixels along a side.
+        dtype: of the maps.
+    """
     u, v = metalens.pixel_grid(size, dtype)
     return Pointwise(metalens.turns_at, (u[:1], v[:, :1]), reorder=True)
 
@@ -25,7 +30,13 @@ def lens_model(size: int, dtype: Any) -> Pointwise:
 def exact_problem(
     maps: Any, wavelength: Any, space: ParameterSpace | None = None
 ) -> InverseProblem:
-    """Return the problem of B maps [rad] with known wavelengths [µm]."""
+    """Return the problem of B maps [rad] with known wavelengths [µm].
+
+    Args:
+        maps: shape (B, N, N) [rad].
+        wavelength: shape (B,) [µm].
+        space: bounds of the lenses, or None.
+    """
     turns = maps * np.asarray(RADIAN, maps.dtype)
     return turn_problem(
         lens_model(maps.shape[-1], maps.dtype), turns, space=space, context=wavelength
@@ -33,7 +44,12 @@ def exact_problem(
 
 
 def take(problem: InverseProblem, rows: slice | np.ndarray) -> InverseProblem:
-    """Return the problem of some samples; of all in their order, without a copy."""
+    """Return the problem of some samples; of all in their order, without a copy.
+
+    Args:
+        problem: of maps (see `exact_problem`).
+        rows: which maps.
+    """
     count = len(problem.context)
     if not isinstance(rows, slice) and len(rows) == count and np.all(rows == np.arange(count)):
         rows = slice(None)
@@ -41,12 +57,22 @@ def take(problem: InverseProblem, rows: slice | np.ndarray) -> InverseProblem:
 
 
 def losses(problem: InverseProblem, lenses: Any) -> np.ndarray:
-    """Return the loss of each map, shape (B,)."""
+    """Return the loss of each map, shape (B,).
+
+    Args:
+        problem: of maps (see `exact_problem`).
+        lenses: shape (B, 4) [µm].
+    """
     return _of_each(_losses, problem, lenses)
 
 
 def pistons(problem: InverseProblem, lenses: np.ndarray) -> np.ndarray:
-    """Return the piston of each map, shape (B,)."""
+    """Return the piston of each map, shape (B,).
+
+    Args:
+        problem: of maps (see `exact_problem`).
+        lenses: shape (B, 4) [µm].
+    """
     return _of_each(_pistons, problem, lenses)
 
 

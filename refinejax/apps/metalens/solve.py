@@ -81,12 +81,12 @@ def invert(
     Returns:
         `BatchResult` with ``params`` (B, 5) [µm]; ``std`` (B, 5), the standard errors by
         linearization [µm]: 0 for a wavelength that was given, NaN where the data do not determine
-        the param, where it is on a bound, or where the fit is worse than 1 rad; ``notes`` says what
-        is not known, ``covariance()`` and ``identifiability()`` how far to trust it. From the
-        cascade also ``margins``: "rung", the log of the odds that the lens is on the right rung of
-        the fringe ladder rather than the next best one (see `apps.metalens.cascade.rungs`; std and
-        covariance are those on the rung); with ``lines`` also "line". Below 3 the map does not
-        decide.
+        the param, where it is on a bound, or where the fit is worse than 1 rad; ``notes`` says
+        which params are not known, ``covariance()`` and ``identifiability()`` how far to trust it.
+        From the cascade also ``margins``: "rung", the log of the odds that the lens is on the right
+        rung of the fringe ladder rather than the next best one (see `apps.metalens.cascade.rungs`;
+        std and covariance are those on the rung); with ``lines`` also "line". Below 3 the map does
+        not decide.
 
     Raises:
         ValueError: names the argument that does not fit.
@@ -191,7 +191,13 @@ def _is_cascade(method: str | Refiner, size: int) -> bool:
 
 
 def starts(initial: Any, wavelength: Any, maps: np.ndarray) -> np.ndarray:
-    """Return where `invert` starts, shape (B, 5) [µm]: in the ranges, a known wavelength set."""
+    """Return where `invert` starts, shape (B, 5) [µm]: in the ranges, a known wavelength set.
+
+    Args:
+        initial: shape (B, 5) or (5,) [µm]; None for the middle of the ranges.
+        wavelength: known ones [µm], or None.
+        maps: shape (B, N, N) [rad].
+    """
     known = None if wavelength is None else check_wavelengths(wavelength, len(maps))
     found, _ = read_starts(initial, known, len(maps), maps.dtype)
     columns = list(range(5)) if known is None else OTHERS

@@ -14,7 +14,12 @@ _KNOWN = 1.0  # rad; above it a fit explains little (π/√3 = 1.81 is a random 
 
 
 def lens_fit(maps: np.ndarray, *, known: bool) -> Fit:
-    """Return the problem in all five params, for diagnostics; a known wavelength is fixed."""
+    """Return the problem in all five params, for diagnostics; a known wavelength is fixed.
+
+    Args:
+        maps: shape (B, N, N) [rad].
+        known: whether the wavelengths are known, and fixed.
+    """
     problem = InverseProblem(
         lens_map(maps.shape[-1], False), maps, difference=wrapped_difference, space=space()
     )
@@ -22,7 +27,13 @@ def lens_fit(maps: np.ndarray, *, known: bool) -> Fit:
 
 
 def standard_errors(maps: np.ndarray, result: BatchResult, fit: Fit) -> np.ndarray:
-    """Return standard errors (B, 5), NaN where the fit explains little."""
+    """Return standard errors (B, 5), NaN where the fit explains little.
+
+    Args:
+        maps: shape (B, N, N) [rad].
+        result: the fits.
+        fit: the problem of the maps.
+    """
     std = fit.covariance(result.params).std.astype(result.params.dtype)
     lost = ~(residual_rmse(maps, result.params) < _KNOWN)
     unknown = lost[:, None] & (np.arange(len(metalens.NAMES)) != WAVELENGTH)

@@ -103,6 +103,10 @@ def _improve(
 
 
 def bounds(space: ParameterSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of (xc, yc, S, focal_length) [µm] in float64."""
+    """Return the bounds of (xc, yc, S, focal_length) [µm] in float64.
+
+    Args:
+        space: bounds.
+    """
     lower, upper = space.bounds
     return np.asarray(lower, float), np.asarray(upper, float)

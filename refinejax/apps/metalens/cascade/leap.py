@@ -57,6 +57,9 @@ def leap(
         start: shape (B, 4) [µm].
         given: whether the start was given by the user, and is fitted too.
         slopes: the first stage.
+
+    Returns:
+        Which maps are solved, and their lenses.
     """
     count = len(start)
     lenses, misfit = slopes(problem, space, start, given=given, steps=_SLOPE_STEPS)

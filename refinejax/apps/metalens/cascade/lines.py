@@ -7,8 +7,8 @@ another box, and a map tells two wavelengths apart only where the lens, or any l
 of the ladder that explains the map, lies in the one and not in the other.
 
 One fit at any wavelength thus serves for all. By its linearization (see `cascade.rungs`) every
-wavelength has a cost: that of the best rung within its box. A wavelength whose box bends the lens
-is fitted again, and only while its cost by linearization is the least.
+wavelength has a cost, which is the cost of the best rung within its box. A wavelength whose box
+bends the lens is fitted again, and only while its cost by linearization is the least.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,12 @@ Refit = Callable[[np.ndarray, np.ndarray], BatchResult]
 
 
 def nearest_line(wavelength: np.ndarray, lines: np.ndarray) -> np.ndarray:
-    """Return the line nearest to each wavelength; the first for one that is NaN."""
+    """Return the line nearest to each wavelength; the first for one that is NaN.
+
+    Args:
+        wavelength: shape (B,) [µm]; NaN for none.
+        lines: wavelengths, shape (L,) [µm].
+    """
     apart = np.abs(np.asarray(wavelength, float)[:, None] - lines)
     return lines[np.argmin(np.nan_to_num(apart, nan=np.inf), axis=1)]
 
@@ -63,7 +68,7 @@ class _Tries:
     """Fits and costs of B maps at L lines, each array of shape (L, B, ...).
 
     Attributes:
-        cost: log-likelihood below that of the best fit without ranges, at least.
+        cost: least difference to the log-likelihood of the best fit without ranges.
         params: the lens, moved into the ranges.
         fitted: whether it is a fit, and its cost not only a bound.
         loss, status, rung: of the lens, with the margin of its rung.

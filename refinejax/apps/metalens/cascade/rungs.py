@@ -77,7 +77,7 @@ class Choice(NamedTuple):
     Attributes:
         rung: counted from the one that the lens is on, (B,).
         lens: its optimum within the bounds, (B, 4) [µm].
-        cost: its log-likelihood below that of the best fit without bounds on any rung, (B,).
+        cost: difference to the log-likelihood of the best fit without bounds on any rung, (B,).
         own: the same, of the rung that the lens is on, (B,).
         margin: log of the odds of the rung that the lens is on against the best other one, (B,).
     """
@@ -106,7 +106,13 @@ def ladder(
 
 
 def losses(problem: InverseProblem, lenses: Any, *, rows: np.ndarray | None = None) -> Any:
-    """Return the ``loss`` of `ladder`, and nothing else, at a third of its cost."""
+    """Return the ``loss`` of `ladder`, and nothing else, at a third of its cost.
+
+    Args:
+        problem: of maps (see `exact_problem`).
+        lenses: shape (B, 4) [µm].
+        rows: which maps; None for all.
+    """
     return _in_float64(_losses, problem, rows, lenses)
 
 
@@ -182,7 +188,7 @@ def _one(
 def _orthogonal(rows: Float[Array, "k m"]) -> tuple[list[Array], Float[Array, "k k"]]:
     """Return orthonormal vectors, and the triangle R with rowsᵀ = basisᵀ·R.
 
-    By the modified Gram–Schmidt process, whose triangle is as accurate as that of Householder's
+    By the modified Gram–Schmidt process, whose triangle is as accurate as Householder's
     (Björck 1967, BIT 7, 1), and which needs no call of LAPACK for each map.
     """
     basis, triangle = [], []
@@ -230,6 +236,9 @@ def choose(rungs: Ladder, lower: Any, upper: Any) -> Choice:
         rungs: of B lenses.
         lower: bounds of (xc, yc, S, focal_length), shape (4,) or (B, 4) [µm].
         upper: upper bounds, as ``lower``.
+
+    Returns:
+        The best rung of each lens, and its margins.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack([(lower - rungs.lens) / rungs.step, (upper - rungs.lens) / rungs.step])

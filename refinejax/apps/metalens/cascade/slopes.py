@@ -122,7 +122,12 @@ def some_steps(refiner: Refiner, inner: Any, lens: Array, steps: Any) -> tuple[A
 
 
 def possible_aliases(problem: InverseProblem, space: ParameterSpace) -> int:
-    """Return how many turns a pixel the slopes of lenses within bounds can be off by wrapping."""
+    """Return how many turns a pixel the slopes of lenses within bounds can be off by wrapping.
+
+    Args:
+        problem: of maps (see `exact_problem`).
+        space: bounds.
+    """
     size = problem.observation.shape[-1]
     steepest = float(space.upper[2]) / float(np.nanmin(problem.context, initial=1e3))
     return max(min(int(np.ceil(steepest / (size - 1) - 0.5)), _MOST_ALIASES), 0)
@@ -135,7 +140,15 @@ def closed_form(
     space: ParameterSpace,
     aliases: int,
 ) -> Float[Array, "k 4"]:
-    """Return lenses with slopes and curvatures of the map, for the most plausible aliases."""
+    """Return lenses with slopes and curvatures of the map, for the most plausible aliases.
+
+    Args:
+        phasors: of differences of neighbors along both axes.
+        blocks: their sizes.
+        wavelength: of the map [µm].
+        space: bounds of (xc, yc, S, focal_length) [µm].
+        aliases: turns a pixel that slopes may be off.
+    """
     shape = expand(phasors[0], phasors[1], blocks)
     pixels = blocks.size - 1  # in a window
     curvature = shape.curvature * pixels

@@ -114,7 +114,11 @@ class Cascade:
             self.status[~converged & (self.status > 0)] = int(status)
 
     def finished(self, ids: np.ndarray) -> Finished:
-        """Return the best so far, of maps of these numbers."""
+        """Return the best so far, of maps of these numbers.
+
+        Args:
+            ids: numbers of the maps, shape (n,).
+        """
         return Finished(
             ids, [self.lenses], self.loss, self.initial_loss, self.steps, self.status,
             {"rung": self.margin},
@@ -188,7 +192,7 @@ class Cascade:
         self._fit_exact(rows, lenses)
 
     def _fit_exact(self, rows: np.ndarray, lenses: np.ndarray) -> None:
-        """Fit exactly and keep what is better."""
+        """Fit exactly, and keep lenses that fit better."""
         stop = self.options.stop
         if stop is None and self.loss.dtype == np.float32:
             stop = Stop(target=_FINE)
