@@ -88,15 +88,19 @@ def run_stream(
         if not more:
             return
         rules = stop.resolve(reader.dtype)
-        for finished in _drive(reader, rules, execution, deadline):
-            for chunk in list(reader.opened):
-                chunk.put(finished, bar)
-            while reader.opened and reader.opened[0].output.ended.all():
-                yield reader.opened.pop(0).result(reader.structure, begun)
-        for chunk in reader.opened:
-            if (status := deadline.status()) is not None:
-                chunk.output.abandon(status)
-            yield chunk.result(reader.structure, begun)
+        try:
+            for finished in _drive(reader, rules, execution, deadline):
+                for chunk in list(reader.opened):
+                    chunk.put(finished, bar)
+                while reader.opened and reader.opened[0].output.ended.all():
+                    yield reader.opened.pop(0).result(reader.structure, begun)
+            for chunk in reader.opened:
+                if (status := deadline.status()) is not None:
+                    chunk.output.abandon(status)
+                yield chunk.result(reader.structure, begun)
+        finally:  # also where the consumer asks for no more
+            for chunk in reader.opened:
+                chunk.flush()
 
 
 def _drive(
@@ -154,10 +158,14 @@ class _Chunk(NamedTuple):
             if output.ended.all():
                 self.ledger.flush()
 
-    def result(self, structure: Any, begun: float) -> BatchResult:
-        """Put the result together."""
+    def flush(self) -> None:
+        """Write finished samples."""
         if self.ledger is not None:
             self.ledger.flush()
+
+    def result(self, structure: Any, begun: float) -> BatchResult:
+        """Put the result together."""
+        self.flush()
         return self.output.result(structure, self.bounds, time.monotonic() - begun)
 
 
