@@ -35,7 +35,7 @@ from refinejax.batch.output import Output, after_early_stage
 from refinejax.batch.plan import LanePlan, make_plan
 from refinejax.batch.processes import Share
 from refinejax.batch.result import BatchResult
-from refinejax.batch.sizing import fit_lanes
+from refinejax.batch.sizing import Program, fit_lanes
 from refinejax.batch.sources import ArraySource, check_steps, count_samples, describe, host
 from refinejax.batch.stages import Stage, rules_of, stages_of
 from refinejax.batch.threads import drive_engines, engines_for
@@ -90,8 +90,8 @@ class _Prepared:
         if limit is None:
             return plan
         rules = rules_of(stage, self.key, self.max_steps, self.shared)
-        program = rules, self.layout, self.structure, self.data, self.starts
-        return fit_lanes(*program, plan, limit, count)
+        program = Program(rules, self.layout, self.structure, self.data, self.starts)
+        return fit_lanes(program, plan, limit, count)
 
 
 class Pipeline:

@@ -1,7 +1,7 @@
 """How many lanes fit into memory, by what the compiled program says it needs."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,34 +39,44 @@ def lanes_within(
     rules = Stop().resolve(jnp.result_type(*[leaf.dtype for leaf in starts]))
     common = rules_of(stages_of(refiner, rules)[0], as_key(None), 1, shared)
     plan = make_plan(None, count, None)
-    return fit_lanes(common, layout, structure, data, starts, plan, memory_limit, count).lanes
+    program = Program(common, layout, structure, data, starts)
+    return fit_lanes(program, plan, memory_limit, count).lanes
 
 
-def fit_lanes(
-    rules: Rules,
-    layout: Layout,
-    structure: Any,
-    data: list[Any],
-    starts: list[np.ndarray],
-    plan: LanePlan,
-    limit: str | float,
-    count: int | None,
-) -> LanePlan:
-    """Return the plan with the most lanes whose compiled program needs no more memory than that.
+class Program(NamedTuple):
+    """The batch that a compiled program is for.
 
-    Args:
+    Attributes:
         rules: common to all samples.
         layout: which leaves of the problem belong to a sample.
         structure: pytree structure of the params.
         data: leaves of the problem that belong to samples.
         starts: leaves of the params.
+    """
+
+    rules: Rules
+    layout: Layout
+    structure: Any
+    data: list[Any]
+    starts: list[np.ndarray]
+
+
+def fit_lanes(program: Program, plan: LanePlan, limit: str | float, count: int | None) -> LanePlan:
+    """Return the plan with the most lanes whose compiled program needs no more memory than that.
+
+    Args:
+        program: what is compiled.
         plan: where to begin.
         limit: bytes on each device, or text such as "30GB".
         count: number of samples, if known.
 
+    Returns:
+        The number of lanes, and the devices.
+
     Raises:
         ValueError: if the limit is too small for a lane, or the backend tells no sizes.
     """
+    rules, layout, structure, data, starts = program
 
     def measure(plan: LanePlan) -> int:
         def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -80,8 +90,8 @@ def fit_lanes(
         blank = functools.partial(empty, layout=layout, count=plan.lanes)
         lanes = jax.eval_shape(blank, rules, rows)
         one = np.int32(1)
-        program = cycle_reordered if layout.reorder else cycle
-        lowered = program.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)
+        compiled = cycle_reordered if layout.reorder else cycle
+        lowered = compiled.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)
         sizes = lowered.compile().memory_analysis()
         if sizes is None:
             raise ValueError(

@@ -23,7 +23,7 @@ from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.output import Output
 from refinejax.batch.plan import make_plan
 from refinejax.batch.result import BatchResult
-from refinejax.batch.sizing import fit_lanes
+from refinejax.batch.sizing import Program, fit_lanes
 from refinejax.batch.sources import (
     StreamChunk,
     StreamSource,
@@ -112,8 +112,8 @@ def _drive(
     common = jax.device_put(rules_of(stage, job.key, job.max_steps, reader.shared))
     plan = make_plan(execution.lanes, None, execution.mesh)
     if execution.memory_limit is not None:
-        program = common, reader.layout, reader.structure, *reader.first
-        plan = fit_lanes(*program, plan, execution.memory_limit, None)
+        program = Program(common, reader.layout, reader.structure, *reader.first)
+        plan = fit_lanes(program, plan, execution.memory_limit, None)
     make = functools.partial(Engine, common, reader.layout, reader.structure, plan)
     threads = execution.threads or 1
     engines = engines_for(make, execution, plan, threads * plan.lanes if threads > 1 else 1)

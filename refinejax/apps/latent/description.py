@@ -181,15 +181,8 @@ def measure(info: Heads, samples: np.ndarray) -> Shapes:
     leaves, structure = jax.tree.flatten(info.model)
     types = tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
     dtype = samples.dtype.name
-    known = _measured(
-        structure,
-        types,
-        samples.shape[1],
-        dtype,
-        info.members,
-        info.decodes,
-        structure_hash(info.model),
-    )
+    kind = _Kind(structure, types, info.members, info.decodes, structure_hash(info.model))
+    known = _measured(kind, samples.shape[1], dtype)
     parts = (("ranges", info.ranges), ("scales", info.scales), ("classes", info.classes))
     for name, given in parts:
         unknown = sorted(set(given) - set(known.heads))
@@ -206,13 +199,20 @@ def measure(info: Heads, samples: np.ndarray) -> Shapes:
     return Shapes(known.latent, dict(known.heads))
 
 
+class _Kind(NamedTuple):
+    """What the shapes of a model's outputs depend on, beside the sample's; hashable."""
+
+    structure: Any
+    types: Any
+    members: bool
+    decodes: bool
+    classes: int
+
+
 @functools.lru_cache(maxsize=256)
-def _measured(
-    structure: Any, types: Any, width: int, dtype: str, members: bool, decodes: bool, classes: int
-) -> Shapes:
+def _measured(kind: _Kind, width: int, dtype: str) -> Shapes:
     """Ask the model about shapes alone; once for each model."""
-    del classes
-    model = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*one) for one in types])
+    model = jax.tree.unflatten(kind.structure, [jax.ShapeDtypeStruct(*one) for one in kind.types])
     one = jax.ShapeDtypeStruct((width,), dtype)
     try:
         latent = jax.eval_shape(lambda model, x: model.encode(x), model, one)
@@ -222,7 +222,7 @@ def _measured(
         ) from error
     if len(latent.shape) != 1:
         raise ValueError(f"encode: expected a latent of shape (Z,), got {latent.shape}")
-    if decodes:
+    if kind.decodes:
         decoded = jax.eval_shape(lambda model, z: model.decode(z), model, latent)
         if decoded.shape != one.shape:
             raise ValueError(f"decode: expected an input of {one.shape}, got {decoded.shape}")
@@ -238,7 +238,9 @@ def _measured(
             f"heads: expected outputs by name, a mapping, got {type(outputs).__name__}; give "
             "functions by name, or one that returns a mapping"
         )
-    return Shapes(latent.shape[0], {name: _size(name, y, members) for name, y in outputs.items()})
+    return Shapes(
+        latent.shape[0], {name: _size(name, y, kind.members) for name, y in outputs.items()}
+    )
 
 
 def _size(name: str, output: Any, members: bool) -> int:
