@@ -556,7 +556,7 @@ def test_auto_takes_another_method_where_least_squares_does_not_serve():
     result = refine(reverse_only, observed, initial, max_steps=2)
     assert "lbfgs" in result.method
     assert "reverse" in result.method
-    result = refine(many, np.ones((1, 101)), np.zeros((1, 101)), max_steps=2)
+    result = refine(many, np.ones((1, 101)), np.zeros((1, 101)), batched=True, max_steps=2)
     assert "lbfgs" in result.method
     assert "101 params" in result.method
 
