@@ -63,9 +63,8 @@ def solve(
         if pipeline.status() is not None:
             break
         for finished in portions.solve(pipeline, todo[first : first + _PORTION], traces):
-            # What was interrupted is not finished, though a fit may have converged before.
-            over = None if pipeline.status() is None else finished.status < 0
-            pipeline.keep(output, finished, over)
+            # An interrupted portion is refined again, though a fit in it may have converged.
+            pipeline.keep(output, finished, recorded=pipeline.status() is None)
         pipeline.flush()
     return pipeline.close(output)
 
