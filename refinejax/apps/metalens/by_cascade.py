@@ -67,9 +67,7 @@ def by_cascade(task: Inversion, lines: np.ndarray | None, slopes: SlopeFit) -> B
         else:
             result = _at_lines(pipeline, task, options, lines)
     fixed = task.known is not None or lines is not None
-    trace = result.trace
-    if trace is not None:  # at the wavelengths chosen, the fit may have another loss
-        trace = np.column_stack([trace[:, :-1], result.loss[: len(trace)]])
+    trace = None if result.trace is None else _with_ends(result, task, known=task.known is not None)
     return replace(
         result,
         at_bound=touches_bound(result.params, known=fixed),
@@ -77,6 +75,22 @@ def by_cascade(task: Inversion, lines: np.ndarray | None, slopes: SlopeFit) -> B
         trace=trace,
         method=CASCADE if slopes is fit_slopes else LEARNED,
     )
+
+
+def _with_ends(result: BatchResult, task: Inversion, *, known: bool) -> np.ndarray:
+    """Return the trace between the losses at the start and of the lenses that were chosen.
+
+    The loss of the start is the square of `residual_rmse`; at the
+    wavelengths chosen, the fit may have another loss than at the reference.
+    """
+    assert result.trace is not None
+    count = len(result.trace)
+    starts = task.starts[:count]
+    inside = np.asarray(space().clip(starts))
+    inside = widen(inside[:, OTHERS], starts, OTHERS) if known else inside
+    first = residual_rmse(task.maps[:count], inside).astype(float) ** 2
+    between = np.fmin(result.trace[:, 1:-1], first[:, None])
+    return np.column_stack([first, between, result.loss[:count]])
 
 
 def _at_known(pipeline: Pipeline, task: Inversion, options: CascadeOptions) -> BatchResult:
