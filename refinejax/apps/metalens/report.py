@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refinejax.apps.metalens.figures import MARKS, maps
-from refinejax.apps.metalens.solve import predict
+from refinejax.apps.metalens.lenses import predict
 from refinejax.batch import BatchResult
 from refinejax.batch.result import DECISIVE
 from refinejax.physics.metalens.lens import NAMES, UNITS
