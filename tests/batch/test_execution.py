@@ -8,6 +8,7 @@ import pytest
 from flax import struct
 
 import refinejax as rj
+from refinejax._deadline import Deadline
 from refinejax.batch import threads
 from refinejax.batch.engine import Engine
 from refinejax.batch.threads import drive_engines, engines_for
@@ -81,8 +82,6 @@ class Counted:
 
     def __init__(self, used):
         self.used, self.took = used, 0
-        real = Engine.__new__(Engine)
-        real.wall = real.cpu = 0.0
         self.compiled, self.measured = threads.threading.Event(), threads.threading.Event()
 
     def cores_used(self):
@@ -113,7 +112,7 @@ def test_other_engines_begin_where_the_first_keeps_one_core_busy(used, always, h
     engines = [Counted(used) for _ in range(2)]
     engines[0].other = engines[1].compiled  # the first waits for the second to take part
     engines[1].other = engines[0].compiled
-    found = sorted(drive_engines(engines, Numbers(500), rj.batch.run.Deadline(None), always=always))
+    found = sorted(drive_engines(engines, Numbers(500), Deadline(None), always=always))
     assert found == list(range(500))
     assert (engines[1].took > 0) == helps
 
