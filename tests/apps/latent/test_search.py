@@ -285,8 +285,8 @@ def test_the_answer_for_a_sample_is_the_same_in_any_company():
 
 
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
-    targets, held = {"a": 1.0}, [AtLeast("b", 0.3)]
-    options = {"constraints": held, "bounds": (-2, 2), "restarts": 4}
+    targets, held = {"a": 4.0}, [AtMost("b", -0.5), Inequality(disk), Equality(plane)]
+    options = {"constraints": held, "restarts": 4}
     whole = search(linear, targets, **options)
     early = search(linear, targets, **options, checkpoint=tmp_path, time_limit=0.0)
     assert set(early.counts()) == {"TIME_LIMIT"}
