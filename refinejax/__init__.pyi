@@ -17,7 +17,7 @@ from refinejax import refiners as refiners
 from refinejax import report as report
 from refinejax import tasks as tasks
 from refinejax import training as training
-from refinejax._core import Objective as Objective
+from refinejax._core import Problem as Problem
 from refinejax._core import Refiner as Refiner
 from refinejax._core import Result as Result
 from refinejax._core import State as State
@@ -58,9 +58,9 @@ __all__ = [
     "Gradient",
     "InverseProblem",
     "LevenbergMarquardt",
-    "Objective",
     "ParameterSpace",
     "Pointwise",
+    "Problem",
     "RandomSearch",
     "Refiner",
     "Restarts",

@@ -15,10 +15,13 @@ from refinejax._core import Refiner, Stop
 
 
 def check_refiner(refiner: Any) -> None:
-    """Insist on a refiner.
+    """Raise `ValueError` unless ``refiner`` is a `Refiner`.
+
+    Args:
+        refiner: the argument of that name.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: for anything else.
     """
     if not isinstance(refiner, Refiner):
         raise ValueError(
@@ -28,10 +31,14 @@ def check_refiner(refiner: Any) -> None:
 
 
 def check_scalar(objective: Any, params: Any) -> None:
-    """Insist on a loss that is a real number; for use inside a trace, where it costs nothing.
+    """Raise `ValueError` unless the loss is a real scalar; inside a trace this costs nothing.
+
+    Args:
+        objective: the problem.
+        params: where it would be evaluated.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: for another shape or dtype.
     """
     loss = jax.eval_shape(objective, params)
     shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", jnp.int32)
@@ -43,10 +50,14 @@ def check_scalar(objective: Any, params: Any) -> None:
 
 
 def check_params(params: Any, name: str = "params") -> Any:
-    """Convert every leaf to a JAX array and insist on floating dtypes.
+    """Return the params with every leaf a JAX array of a floating dtype.
+
+    Args:
+        params: a pytree of numbers or arrays.
+        name: of the argument, for the message.
 
     Raises:
-        ValueError: if there is no leaf, or one is not of a real floating dtype; names the leaf.
+        ValueError: for an empty pytree, or a leaf without a real floating dtype, which is named.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     if not leaves:
@@ -66,7 +77,10 @@ def _floating(leaf: Any, path: Any, name: str) -> Array:
 
 
 def as_key(key: Any) -> PRNGKeyArray:
-    """Accept a typed key, an old-style key, an integer seed, or None (seed 0).
+    """Return a typed PRNG key.
+
+    Args:
+        key: a typed key, an old-style key, an integer seed, or None (seed 0).
 
     Raises:
         ValueError: for anything else.
@@ -87,7 +101,10 @@ _NO_KEY = "key: expected a seed (an integer) or a PRNG key, such as jax.random.k
 
 
 def as_stop(stop: Any) -> Stop:
-    """Accept rules, or None (the defaults).
+    """Return stopping rules.
+
+    Args:
+        stop: rules, or None for the defaults.
 
     Raises:
         ValueError: for anything else.
@@ -99,36 +116,59 @@ def as_stop(stop: Any) -> Stop:
     return stop
 
 
-def check_positive(name: str, value: Any, what: str = "a whole number of 1") -> None:
-    """Complain of a number of things that is not 1 or more.
+def check_count(name: str, value: Any) -> None:
+    """Raise `ValueError` unless ``value`` is an integer ≥ 0.
 
     Args:
         name: of the argument.
         value: what came.
-        what: is the least, for the message, such as "1 row".
 
     Raises:
-        ValueError: if it is no whole number of 1 or more.
+        ValueError: for anything else.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 0:
+        raise ValueError(f"{name}: expected an integer of 0 or more, got {value!r}")
+
+
+def check_positive(name: str, value: Any, what: str = "a whole number of 1") -> None:
+    """Raise `ValueError` unless ``value`` is an integer ≥ 1.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        what: the least count, for the message, such as "1 row".
+
+    Raises:
+        ValueError: for anything else.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
         raise ValueError(f"{name}: expected {what} or more, got {value!r}")
 
 
 def check_above_zero(name: str, value: Any, what: str = "a number") -> None:
-    """Complain of a number that is not above 0; one that is traced is let pass.
+    """Raise `ValueError` unless ``value`` is a number above 0, or traced.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        what: the thing, for the message.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: for anything else.
     """
     if not isinstance(value, Tracer) and not float(value) > 0:
         raise ValueError(f"{name}: expected {what} above 0, got {value!r}")
 
 
 def check_seconds(name: str, value: Any) -> None:
-    """Complain of a time that is not one; None is no limit.
+    """Raise `ValueError` unless ``value`` is a number of seconds ≥ 0, or None for no limit.
+
+    Args:
+        name: of the argument.
+        value: what came.
 
     Raises:
-        ValueError: if it is no number of 0 or more.
+        ValueError: for anything else.
     """
     if value is None:
         return

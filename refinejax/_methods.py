@@ -4,13 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import optax
 
 from refinejax._core import Refiner
 from refinejax.refiners import (
     Evolution,
-    GaussNewton,
     Gradient,
     LevenbergMarquardt,
     RandomSearch,
@@ -81,7 +79,7 @@ def choose(
         ValueError: for a name that is none, or a gradient method without gradients.
     """
     if isinstance(method, Refiner):
-        if not differentiable and _uses_gradients(method):
+        if not differentiable and method.uses_derivatives:
             raise ValueError(_NO_DERIVATIVES.format(type(method).__name__))
         return Method(method, 500, f"{type(method).__name__}: as asked")
     local = False
@@ -102,13 +100,6 @@ def beyond(local: Refiner, name: str) -> Method:
     """Return what finds a better basin, and then by a local method its bottom."""
     population = Evolution("cma_es", population_size=32, std=0.2)
     return Method(Sequential(population, local, steps=200), 400, f"cma_es and {name}")
-
-
-def _uses_gradients(refiner: Refiner) -> bool:
-    """Whether it is a method that needs derivatives, or contains one."""
-    kinds = (Gradient, GaussNewton, LevenbergMarquardt)
-    parts = jax.tree.leaves(refiner, is_leaf=lambda part: isinstance(part, kinds))
-    return any(isinstance(part, kinds) for part in parts)
 
 
 def _auto(differentiable: bool, size: int, forward_mode: bool) -> tuple[str, str]:

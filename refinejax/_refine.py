@@ -151,8 +151,9 @@ def _globally_if_needed(
     traced = 0 if local.trace is None else len(local.trace)
     found = pipeline.run(further, "population", trace=traced)
     why = f"from other starts {others.elsewhere} of {others.of} samples ended elsewhere"
+    whole = found.with_counts(local.counted() + found.counted())
     return replace(
-        found,
+        whole,
         loss=np.where(np.isnan(found.initial_loss), local.loss, found.loss),  # not begun
         initial_loss=local.initial_loss,
         steps=local.steps + found.steps,

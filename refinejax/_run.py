@@ -1,20 +1,21 @@
-"""The drivers for one sample: `run` takes a number of steps, `run_until` stops by itself.
-
-Both track the best point. What they share, one sample on its way, is a `Lane`; the batch engine and
-the refiners that contain others (`Sequential`, `Restarts`, `Continuation`) advance lanes too, so
-that all of them stop by the same rules.
-"""
+"""The drivers for one sample: `run` takes a number of steps, `run_until` stops by itself."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from refinejax._checks import as_key, as_stop, check_params, check_refiner, check_scalar
+from refinejax._checks import (
+    as_key,
+    as_stop,
+    check_count,
+    check_params,
+    check_refiner,
+    check_scalar,
+)
 from refinejax._core import (
     Params,
     Refiner,
@@ -23,127 +24,10 @@ from refinejax._core import (
     State,
     Status,
     Stop,
-    as_objective,
-    coordinates,
+    as_problem,
 )
-from refinejax._trees import select, structure_hash
-
-UNLIMITED = 2**31 - 2  # more steps than any run takes
-_START = 2**31 - 1  # step keys are fold_in(key, step); no step reaches this number
-
-
-class Lane(struct.PyTreeNode, Generic[Params]):
-    """One sample on its way.
-
-    Attributes:
-        state: the refiner's state.
-        best_params, best_loss: the best point so far.
-        initial_loss: the loss at the start.
-        steps: steps taken; also the number of the next step's key.
-        idle: steps since the best loss last improved by more than the tolerance.
-        status: `Status.RUNNING` or how it ended.
-        key: the sample's key.
-        max_steps: where it ends at the latest.
-    """
-
-    state: State[Params]
-    best_params: Params
-    best_loss: Scalar
-    initial_loss: Scalar
-    steps: Int[Array, ""]
-    idle: Int[Array, ""]
-    status: Int[Array, ""]
-    key: PRNGKeyArray
-    max_steps: Int[Array, ""]
-
-    @property
-    def running(self) -> Bool[Array, ""]:
-        """Whether it has not ended."""
-        return self.status == Status.RUNNING
-
-
-def start(
-    refiner: Refiner,
-    objective: Any,
-    stop: Stop,
-    params: Params,
-    key: PRNGKeyArray,
-    max_steps: Any,
-    steps: Any = 0,
-) -> Lane[Params]:
-    """Evaluate the start. ``stop`` must be resolved; ``steps`` counts those taken before."""
-    steps = jnp.asarray(steps, jnp.int32)
-    state = refiner.init(objective, params, init_key(key, steps))
-    optimal = refiner.optimality(objective, state) <= stop.gradient
-    verdict = refiner.status(state)
-    status = _first(
-        (~jnp.isfinite(state.loss), Status.NONFINITE_START),
-        (state.loss <= stop.target, Status.TARGET_REACHED),
-        (refiner.in_last_stage(state) & optimal, Status.CONVERGED_GRAD),
-        (verdict != Status.RUNNING, verdict),
-        (steps >= max_steps, Status.MAX_STEPS),
-    )
-    return Lane(
-        state=state,
-        best_params=state.params,
-        best_loss=state.loss,
-        initial_loss=state.loss,
-        steps=steps,
-        idle=jnp.int32(0),
-        status=status,
-        key=key,
-        max_steps=jnp.asarray(max_steps, jnp.int32),
-    )
-
-
-def init_key(key: PRNGKeyArray, steps: Any) -> PRNGKeyArray:
-    """Return the key for ``init`` of a refiner that begins after ``steps`` steps of others."""
-    return jax.random.fold_in(key, _START - steps)
-
-
-def step(refiner: Refiner, objective: Any, stop: Stop, lane: Lane[Params]) -> Lane[Params]:
-    """Take one step, keep the best point, and judge."""
-    before = lane.state
-    after = refiner.step(objective, before, jax.random.fold_in(lane.key, lane.steps))
-    better = after.loss < lane.best_loss
-    clearly = after.loss < lane.best_loss - _positive(stop.loss) * jnp.abs(lane.best_loss)
-    final = refiner.in_last_stage(after)
-    idle = jnp.where(clearly | ~final, 0, lane.idle + 1)
-    moved = lane.replace(
-        state=after,
-        best_params=select(better, after.params, lane.best_params),
-        best_loss=jnp.where(better, after.loss, lane.best_loss),
-        steps=lane.steps + 1,
-        idle=idle,
-    )
-    return moved.replace(status=_judge(refiner, objective, stop, before, moved, final))
-
-
-def _judge(
-    refiner: Refiner, objective: Any, stop: Stop, before: State, lane: Lane, final: Array
-) -> Int[Array, ""]:
-    after = lane.state
-    decrease, length = refiner.progress(before, after)
-    excess = (after.loss - lane.best_loss) / jnp.abs(lane.initial_loss)
-    verdict = refiner.status(after)
-    return _first(
-        (verdict < 0, verdict),
-        (lane.best_loss <= stop.target, Status.TARGET_REACHED),
-        (final & (refiner.optimality(objective, after) <= stop.gradient), Status.CONVERGED_GRAD),
-        (final & (decrease <= stop.loss), Status.CONVERGED_LOSS),
-        (final & (length <= stop.step), Status.CONVERGED_STEP),
-        (verdict > 0, verdict),
-        (final & (stop.divergence >= 0) & (excess > stop.divergence), Status.DIVERGED),
-        ((stop.patience >= 0) & (lane.idle >= stop.patience), Status.STALLED),
-        (lane.steps >= lane.max_steps, Status.MAX_STEPS),
-    )
-
-
-def advance(refiner: Refiner, objective: Any, stop: Stop, lane: Lane[Params]) -> Lane[Params]:
-    """Take one step if the lane is running; else leave it as it is (for use under ``vmap``)."""
-    stepped = step(refiner, objective, stop, lane)
-    kept = select(lane.running, stepped.replace(key=None), lane.replace(key=None))
-    return kept.replace(key=lane.key)
+from refinejax._lane import Lane, first_status, start, step
+from refinejax._trees import structure_hash
 
 
 def run(
@@ -159,7 +43,7 @@ def run(
 
     Args:
         refiner: the method.
-        objective: a scalar function of the params, or an object as in `Objective`.
+        objective: a scalar function of the params, or a `Problem`.
         params: where to start; any pytree of floating arrays. The dtype stays.
         key: a PRNG key or seed, for refiners that draw random numbers.
         num_steps: how many steps; static.
@@ -172,11 +56,11 @@ def run(
 
     Raises:
         ValueError: for ``num_steps`` below 0, non-floating params, an objective that is not
-            callable or gives no scalar, or what is no refiner.
+            callable or gives no scalar, or something else than a refiner.
     """
     check_refiner(refiner)
     check_count("num_steps", num_steps)
-    objective = as_objective(objective)
+    objective = as_problem(objective)
     return _run(
         refiner,
         objective,
@@ -201,7 +85,7 @@ def run_until(
 
     Args:
         refiner: the method.
-        objective: a scalar function of the params, or an object as in `Objective`.
+        objective: a scalar function of the params, or a `Problem`.
         params: where to start; any pytree of floating arrays. The dtype stays.
         key: a PRNG key or seed, for refiners that draw random numbers.
         max_steps: the most steps to take; another number does not recompile.
@@ -212,13 +96,13 @@ def run_until(
 
     Raises:
         ValueError: for ``max_steps`` below 0, non-floating params, an objective that is not
-            callable or gives no scalar, or what is no refiner.
+            callable or gives no scalar, or something else than a refiner.
     """
     check_refiner(refiner)
     check_count("max_steps", max_steps)
     params = check_params(params)
     rules = as_stop(stop).resolve(jnp.result_type(*jax.tree.leaves(params)))
-    objective, key = as_objective(objective), as_key(key)
+    objective, key = as_problem(objective), as_key(key)
     classes = structure_hash(refiner, objective)
     return _run_until(refiner, objective, params, key, max_steps, rules, classes=classes)
 
@@ -236,7 +120,7 @@ def _run(
 ) -> Result[Params]:
     del classes
     check_scalar(objective, params)
-    space = coordinates(objective)
+    space = as_problem(objective).coordinates()
     dtype = jnp.result_type(*jax.tree.leaves(params))
     refiner, rules = refiner.with_stop(Stop().resolve(dtype)), Stop.never().resolve(dtype)
     lane = start(refiner, space.objective, rules, space.encode(params), key, num_steps + 1)
@@ -252,10 +136,10 @@ def _run(
     trace = jax.tree.map(
         lambda one, rest: jnp.concatenate([jnp.asarray(one)[None], rest]), note(lane.state), notes
     )
-    verdict = refiner.status(end.state)
-    status = _first(
+    own = refiner.status(end.state)
+    status = first_status(
         (~jnp.isfinite(end.best_loss), Status.NONFINITE_START),
-        (verdict != Status.RUNNING, verdict),
+        (own != Status.RUNNING, own),
         (jnp.bool_(True), Status.MAX_STEPS),
     )
     return _result(end.replace(status=status), space.decode, trace)
@@ -274,7 +158,7 @@ def _run_until(
 ) -> Result[Params]:
     del classes
     check_scalar(objective, params)
-    space = coordinates(objective)
+    space = as_problem(objective).coordinates()
     refiner = refiner.with_stop(stop)
     lane = start(refiner, space.objective, stop, space.encode(params), key, max_steps)
     end = jax.lax.while_loop(
@@ -289,6 +173,8 @@ def _result(lane: Lane, decode: Callable[[Any], Any], trace: Any) -> Result:
         loss=lane.best_loss,
         initial_loss=lane.initial_loss,
         steps=lane.steps,
+        evaluations=lane.evaluations.values,
+        derivative_evaluations=lane.evaluations.derivatives,
         status=lane.status,
         state=lane.state,
         trace=trace,
@@ -297,19 +183,3 @@ def _result(lane: Lane, decode: Callable[[Any], Any], trace: Any) -> Result:
 
 def _loss(state: State) -> Scalar:
     return state.loss
-
-
-def _first(*cases: tuple[Array, Any]) -> Int[Array, ""]:
-    """Return the status of the first case that holds, else ``RUNNING``."""
-    conditions, statuses = zip(*cases, strict=True)
-    values = [jnp.asarray(int(s) if isinstance(s, Status) else s, jnp.int32) for s in statuses]
-    return jnp.select(conditions, values, jnp.int32(Status.RUNNING))
-
-
-def _positive(tolerance: Any) -> Array:
-    return jnp.maximum(tolerance, 0)
-
-
-def check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 0:
-        raise ValueError(f"{name}: expected an integer of 0 or more, got {value!r}")

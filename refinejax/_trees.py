@@ -28,17 +28,6 @@ def as_pytree(function: Any) -> Any:
     return jax.tree_util.Partial(function) if is_leaf and callable(function) else function
 
 
-def bounds_of(objective: Any) -> Bounds | None:
-    """Return (lower, upper) if the objective has bounds."""
-    return offer(objective, "bounds")
-
-
-def offer(objective: Any, name: str) -> Any:
-    """Return an optional attribute or None, also of an object that `as_pytree` has wrapped."""
-    wrapped = isinstance(objective, jax.tree_util.Partial) and not objective.args
-    return getattr(objective.func if wrapped else objective, name, None)
-
-
 def project(params: Any, bounds: Bounds | None) -> Any:
     """Clip params to the bounds, if there are any. NaN stays NaN."""
     if bounds is None:

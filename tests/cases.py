@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx, struct
+from flax import nnx
 from scipy.optimize import lsq_linear
 
+import refinejax as rj
 from refinejax import (
     Continuation,
     Evolution,
@@ -190,8 +191,8 @@ def nested(params):
     return 0.5 * jnp.sum((params["slopes"] - jnp.array([0.4, -0.8])) ** 2) + 0.5 * bend**2
 
 
-class Box(struct.PyTreeNode):
-    """Linear least squares in a box, by duck typing: data, ``bounds`` and a call."""
+class Box(rj.Problem):
+    """Linear least squares in a box: data, ``bounds``, a residual and a call."""
 
     observation: Any
 
@@ -206,7 +207,7 @@ class Box(struct.PyTreeNode):
         return jnp.mean(self.residual(params) ** 2)
 
 
-class Valley(struct.PyTreeNode):
+class Valley(rj.Problem):
     """`rosenbrock` by its residual, in a dict."""
 
     bend: Any = 1.0

@@ -11,9 +11,9 @@ from cases import PROBLEMS, REFINERS
 
 from refinejax import Status, Stop, run, run_until
 from refinejax._checks import as_key
-from refinejax._core import as_objective
+from refinejax._core import as_problem, bounds_of
 from refinejax._run import _run_until
-from refinejax._trees import bounds_of, project
+from refinejax._trees import project
 
 NUM_STEPS = 8  # of short runs
 
@@ -47,7 +47,7 @@ class Pair:
     def __init__(self, refiner, problem):
         self.case, self.problem = REFINERS[refiner], PROBLEMS[problem]
         self.refiner = self.case.refiner
-        self.objective = as_objective(self.problem.objective)
+        self.objective = as_problem(self.problem.objective)
         self.start = jax.tree.map(jnp.asarray, self.problem.start)
         self.space = getattr(self.problem.objective, "space", None)
         self.bounds = bounds_of(self.problem.objective)

@@ -32,7 +32,7 @@ from benchmarks.evidence import Claim
 from benchmarks.harness import Data, Options, environment, race, ratio, spread
 from benchmarks.render import Block, Table, machine, multiple, over_seeds, plus_minus
 from refinejax import LevenbergMarquardt
-from refinejax._core import coordinates
+from refinejax._core import as_problem
 from refinejax.apps.metalens.cascade.scale import OTHERS
 from refinejax.apps.metalens.lenses import simulate
 from refinejax.apps.metalens.problem import exact_problem
@@ -97,7 +97,7 @@ def by_xla(problem: InverseProblem, lenses: np.ndarray) -> dict[str, Callable[[]
     def each(function: Any, turns: Any, wavelength: Any, *rest: Any) -> Any:
         def one(turns: Any, wavelength: Any, *rest: Any) -> Any:
             own = problem.replace(observation=turns, context=wavelength)
-            return function(coordinates(own).objective, *rest)
+            return function(as_problem(own).coordinates().objective, *rest)
 
         return jax.vmap(one)(turns, wavelength, *rest)
 
@@ -109,7 +109,7 @@ def by_xla(problem: InverseProblem, lenses: np.ndarray) -> dict[str, Callable[[]
 
     triangles = np.triu(np.random.default_rng(0).normal(size=(MAPS, 4, 4))).astype(np.float32)
     data = jnp.asarray(problem.observation), jnp.asarray(problem.context)
-    inner = jax.vmap(coordinates(problem).encode)(jnp.asarray(lenses))
+    inner = jax.vmap(as_problem(problem).coordinates().encode)(jnp.asarray(lenses))
     states = each(begin, *data, inner)
     return {
         "pass": functools.partial(each, normal_equations, *data, inner),

@@ -42,6 +42,8 @@ class Finished:
         loss: best losses, shape (n,).
         initial_loss: losses at the start, shape (n,).
         steps: taken, shape (n,).
+        evaluations: values and derivatives, shape (n, 2), see `Evaluations`: from the engine those
+            of one stage, in the ledger and the output of all so far.
         status: as int8, shape (n,).
         margins: by name of the choice, shape (n,).
     """
@@ -51,13 +53,14 @@ class Finished:
     loss: np.ndarray
     initial_loss: np.ndarray
     steps: np.ndarray
+    evaluations: np.ndarray
     status: np.ndarray
     margins: dict[str, np.ndarray] = field(default_factory=dict)
 
     def columns(self) -> list[np.ndarray]:
         """Return everything as a list, for the ledger."""
         return [
-            self.ids, self.loss, self.initial_loss, self.steps, self.status,
+            self.ids, self.loss, self.initial_loss, self.steps, self.evaluations, self.status,
             *self.margins.values(), *self.params,
         ]  # fmt: skip
 
@@ -81,9 +84,10 @@ class Finished:
             The samples.
         """
         names = list(margins)
-        ids, loss, initial_loss, steps, status, *rest = columns
+        ids, loss, initial_loss, steps, evaluations, status, *rest = columns
         found = dict(zip(names, rest, strict=False))
-        return cls(ids, rest[len(names) :], loss, initial_loss, steps, status, found)
+        params = rest[len(names) :]
+        return cls(ids, params, loss, initial_loss, steps, evaluations, status, found)
 
 
 class Engine:
@@ -305,5 +309,6 @@ def _finished(outcome: Outcome, mask: np.ndarray) -> Finished:
         rows.loss,
         rows.initial_loss,
         rows.steps,
+        np.stack(rows.evaluations, axis=-1),
         rows.status.astype(np.int8),
     )

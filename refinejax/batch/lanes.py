@@ -14,9 +14,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int, PyTree
 
-from refinejax._core import Refiner, Status, Stop, coordinates
-from refinejax._run import Lane, advance, init_key, start
-from refinejax._trees import offer
+from refinejax._core import Evaluations, Refiner, Status, Stop
+from refinejax._lane import Lane, advance, init_key, start
 from refinejax.batch.layout import Layout, Packed
 
 # Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
@@ -99,6 +98,7 @@ class Outcome(struct.PyTreeNode):
     loss: Array
     initial_loss: Array
     steps: Array
+    evaluations: Evaluations
     status: Array
 
 
@@ -117,10 +117,10 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
     def one(data: list[Array], params: Any, number: Array, steps: Array, loss: Array) -> Lane:
         problem = layout.join(data, rules.shared)
         key = rules.key.unpack()
-        for identity in offer(problem, "key_ids") or (number,):
+        for identity in problem.key_ids or (number,):
             key = jax.random.fold_in(key, identity)
         key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
-        space = coordinates(problem)
+        space = problem.coordinates()
         inner = space.encode(params)
         # Stages end before 2³¹ − 1 steps in any case; written so that nothing overflows.
         end = jnp.where(
@@ -237,7 +237,7 @@ def _step(rules: Rules, layout: Layout, lanes: Lanes, quota: Array, cap: Array) 
         return running & (count < cap) & (jnp.sum(ended(lane)) < quota)
 
     def one(lane: Lane, data: list[Array]) -> Lane:
-        objective = coordinates(layout.join(data, rules.shared)).objective
+        objective = layout.join(data, rules.shared).coordinates().objective
         return advance(rules.refiner, objective, rules.stop, lane)
 
     def body(carry: tuple[Lane, Array]) -> tuple[Lane, Array]:
@@ -260,11 +260,19 @@ def _collect(layout: Layout, rules: Rules, lanes: Lanes, size: int) -> tuple[Lan
 
 def _outcome(layout: Layout, rules: Rules, lanes: Lanes) -> Outcome:
     def decode(data: list[Array], params: Any) -> Any:
-        return coordinates(layout.join(data, rules.shared)).decode(params)
+        return layout.join(data, rules.shared).coordinates().decode(params)
 
     lane = lanes.lane.unpack()
     params = jax.vmap(decode)(lanes.data, lane.best_params)
-    return Outcome(lanes.ids, params, lane.best_loss, lane.initial_loss, lane.steps, lane.status)
+    return Outcome(
+        ids=lanes.ids,
+        params=params,
+        loss=lane.best_loss,
+        initial_loss=lane.initial_loss,
+        steps=lane.steps,
+        evaluations=lane.evaluations,
+        status=lane.status,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("layout",))

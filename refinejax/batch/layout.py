@@ -11,7 +11,7 @@ from jaxtyping import Array
 class Layout(NamedTuple):
     """Which leaves of a problem belong to a sample and which to all; hashable, so static.
 
-    ``reorder`` is the problem's word that its arithmetic may be reordered (see `Objective`), and
+    ``reorder`` is the problem's word that its arithmetic may be reordered (see `Problem`), and
     ``classes`` tells problems apart whose classes are alike (see `structure_hash`).
 
     Attributes:

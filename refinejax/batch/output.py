@@ -62,6 +62,7 @@ class Output:
         self.loss = np.full(count, np.nan, dtype)
         self.initial_loss = np.full(count, np.nan, dtype)
         self.steps = np.zeros(count, np.int32)
+        self.evaluations = np.zeros((count, 2), np.int32)
         self.status = np.full(count, int(Status.RUNNING), np.int8)
         self.begun = np.zeros(count, bool)
         self.ended = np.zeros(count, bool)
@@ -78,7 +79,7 @@ class Output:
         """
         ids = rows.ids - self.first
         fresh = ~self.begun[ids]
-        self._store(rows)
+        self._store(rows, self.evaluations[ids] + rows.evaluations)
         self.initial_loss[ids[fresh]] = rows.initial_loss[fresh]
         self.begun[ids] = True
         done = (rows.status != int(Status.TIME_LIMIT)) & (rows.status != int(Status.STOPPED))
@@ -92,15 +93,16 @@ class Output:
         Args:
             rows: the samples.
         """
-        self._store(rows)
+        self._store(rows, rows.evaluations)
         ids = rows.ids - self.first
         self.traces.note(rows.ids, np.zeros_like(ids), rows.initial_loss)
         self.traces.note(rows.ids, rows.steps, rows.loss)
         self.initial_loss[ids] = rows.initial_loss
         self.begun[ids] = self.ended[ids] = True
 
-    def _store(self, rows: Finished) -> None:
+    def _store(self, rows: Finished, evaluations: np.ndarray) -> None:
         ids = rows.ids - self.first
+        self.evaluations[ids] = evaluations
         for mine, new in zip(self.params, rows.params, strict=True):
             mine[ids] = new
         self.loss[ids], self.steps[ids], self.status[ids] = rows.loss, rows.steps, rows.status
@@ -109,7 +111,7 @@ class Output:
 
     def arrays(self) -> list[np.ndarray]:
         """Return all arrays of results, to be exchanged in place."""
-        numbers = (self.loss, self.initial_loss, self.steps, self.status)
+        numbers = (self.loss, self.initial_loss, self.steps, self.evaluations, self.status)
         return [*self.params, *numbers, *self.margins.values()]
 
     def columns(self, ids: np.ndarray) -> list[np.ndarray]:
@@ -120,10 +122,17 @@ class Output:
         """
         at = ids - self.first
         params = [leaf[at] for leaf in self.params]
-        return Finished(
-            ids, params, self.loss[at], self.initial_loss[at], self.steps[at], self.status[at],
-            {name: margin[at] for name, margin in self.margins.items()},
-        ).columns()  # fmt: skip
+        rows = Finished(
+            ids=ids,
+            params=params,
+            loss=self.loss[at],
+            initial_loss=self.initial_loss[at],
+            steps=self.steps[at],
+            evaluations=self.evaluations[at],
+            status=self.status[at],
+            margins={name: margin[at] for name, margin in self.margins.items()},
+        )
+        return rows.columns()
 
     def converged(self, ids: np.ndarray) -> int:
         """Return how many of these samples met a stopping rule.
@@ -158,6 +167,8 @@ class Output:
             loss=self.loss,
             initial_loss=self.initial_loss,
             steps=self.steps,
+            evaluations=self.evaluations[:, 0],
+            derivative_evaluations=self.evaluations[:, 1],
             status=self.status,
             at_bound=None if bounds is None else at_bound(params, bounds),
             margins=self.margins,

@@ -24,10 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._checks import as_key, as_stop, check_seconds
-from refinejax._core import Refiner, Status, Stop, as_objective
+from refinejax._core import Refiner, Status, Stop, as_problem
 from refinejax._deadline import Deadline
 from refinejax._progress import Bar
-from refinejax._trees import bounds_of
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.execution import Execution, as_execution
 from refinejax.batch.ledger import Ledger, fingerprint
@@ -37,7 +36,7 @@ from refinejax.batch.processes import Share
 from refinejax.batch.result import BatchResult
 from refinejax.batch.sizing import Program, fit_lanes
 from refinejax.batch.sources import ArraySource, check_steps, count_samples, describe, host
-from refinejax.batch.stages import Stage, rules_of, stages_of
+from refinejax.batch.stages import BatchStage, rules_of, stages_of
 from refinejax.batch.threads import drive_engines, engines_for
 from refinejax.batch.traces import LossTraces
 
@@ -70,14 +69,14 @@ class _Prepared:
 
     def __init__(self, job: BatchJob) -> None:
         self.refiner, self.max_steps = job.refiner, check_steps(job.max_steps)
-        problem, params = as_objective(job.problem), host(job.params)
+        problem, params = as_problem(job.problem), host(job.params)
         self.count = count_samples(params)
         self.layout, leaves = describe(problem, job.axes, self.count)
         self.data, self.shared = self.layout.split(leaves)
         self.starts, self.structure = jax.tree.flatten(params)
         dtype = jnp.result_type(*[leaf.dtype for leaf in self.starts])
         self.rules, self.key = as_stop(job.stop).resolve(dtype), as_key(job.key)
-        self.bounds = bounds_of(problem)
+        self.bounds = problem.bounds
 
     def identity(self) -> tuple[Any, list[Any], list[Any]]:
         """Return what the answers depend on: statics, numbers, data of the samples."""
@@ -85,7 +84,7 @@ class _Prepared:
         statics = (self.layout.lasting(), self.structure, jax.tree.structure(self.refiner))
         return statics, [*jax.tree.leaves(numbers), *self.starts], self.data
 
-    def lanes(self, stage: Stage, plan: LanePlan, limit: Any, count: int) -> LanePlan:
+    def lanes(self, stage: BatchStage, plan: LanePlan, limit: Any, count: int) -> LanePlan:
         """Return the plan that a limit of memory allows in this stage."""
         if limit is None:
             return plan

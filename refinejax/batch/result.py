@@ -13,6 +13,7 @@ from refinejax._files import write_npz
 if TYPE_CHECKING:
     from refinejax.diagnostics import Covariance, Fit, GoodnessOfFit, Identifiability
 
+_TREES = ("params", "at_bound", "std", "trace", "evaluations", "derivative_evaluations")  # or None
 DECISIVE = 3.0  # odds of 20 : 1, which Kass and Raftery (1995, JASA 90, 773) call strong
 
 
@@ -26,6 +27,9 @@ class BatchResult:
         initial_loss: the objective at the start, shape (B,); NaN for samples not begun.
         steps: steps taken, shape (B,).
         status: `Status` of each sample as int8, shape (B,).
+        evaluations: of the objective, shape (B,), those of starts that were only ranked included;
+            None where they were not counted, like the next.
+        derivative_evaluations: those with a gradient or a Jacobian, shape (B,).
         at_bound: like params, True where a bound is active; None without bounds.
         std: standard errors, like params; None if they were not computed.
         seconds: wall time, with compilation.
@@ -45,6 +49,8 @@ class BatchResult:
     initial_loss: np.ndarray
     steps: np.ndarray
     status: np.ndarray
+    evaluations: np.ndarray | None = None
+    derivative_evaluations: np.ndarray | None = None
     at_bound: Any = None
     std: Any = None
     seconds: float = float("nan")
@@ -63,6 +69,24 @@ class BatchResult:
         """True where a stopping rule was met."""
         low, high = Status.CONVERGED_GRAD, Status.TARGET_REACHED
         return (self.status >= low) & (self.status <= high)
+
+    def counted(self) -> np.ndarray:
+        """Return the evaluations of values and of derivatives, shape (B, 2).
+
+        Raises:
+            ValueError: if they were not counted.
+        """
+        if self.evaluations is None or self.derivative_evaluations is None:
+            raise ValueError("evaluations: this result does not hold how many there were")
+        return np.stack([self.evaluations, self.derivative_evaluations], axis=-1)
+
+    def with_counts(self, counts: np.ndarray) -> "BatchResult":
+        """Return the result with other numbers of evaluations.
+
+        Args:
+            counts: of values and of derivatives, shape (B, 2).
+        """
+        return replace(self, evaluations=counts[..., 0], derivative_evaluations=counts[..., 1])
 
     def where(self, status: Status | str | int) -> np.ndarray:
         """Return the numbers of the samples with this status, named or as a `Status`.
@@ -141,6 +165,8 @@ class BatchResult:
             "loss",
             "initial_loss",
             "steps",
+            "evaluations",
+            "derivative_evaluations",
             "status",
             "at_bound",
             "std",
@@ -201,9 +227,7 @@ class BatchResult:
             path: of the file.
         """
         arrays = {
-            field + name: leaf
-            for field in ("params", "at_bound", "std", "trace")
-            for name, leaf in _named(getattr(self, field))
+            field + name: leaf for field in _TREES for name, leaf in _named(getattr(self, field))
         }
         arrays |= {f"margin_{name}": margin for name, margin in self.margins.items()}
         fields = ("loss", "initial_loss", "steps", "status", "seconds", "method", "notes")
@@ -223,7 +247,7 @@ class BatchResult:
             arrays = {name: file[name] for name in file.files}
         seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))
         notes = tuple(str(note) for note in arrays.pop("notes"))
-        trees = {name: _unnamed(arrays, name) for name in ("params", "at_bound", "std", "trace")}
+        trees = {name: _unnamed(arrays, name) for name in _TREES}
         names = [name for name in arrays if name.startswith("margin_")]
         margins = {name.removeprefix("margin_"): arrays.pop(name) for name in names}
         return cls(**trees, **arrays, margins=margins, seconds=seconds, method=method, notes=notes)

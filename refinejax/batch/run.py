@@ -27,7 +27,7 @@ def run_batch(
     """Refine every sample of a batch, each until its own stopping rule is met.
 
     The answer for a sample equals `run_until` with key ``fold_in(key, i)``, to rounding (or
-    with the problem's own ``key_ids``, see `Objective`, in place of i); it does not depend on the
+    with the problem's own ``key_ids``, see `Problem`, in place of i); it does not depend on the
     number of lanes, the order or the company. A NaN stays with its sample.
 
     Args:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._checks import as_key
-from refinejax._core import Refiner, Stop, as_objective
+from refinejax._core import Refiner, Stop, as_problem
 from refinejax.batch.lanes import Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.layout import Layout
 from refinejax.batch.plan import LanePlan, fit_memory, make_plan, parse_bytes
@@ -31,7 +31,7 @@ def lanes_within(
     Raises:
         ValueError: if it is too small for a single lane.
     """
-    problem, params = as_objective(problem), host(params)
+    problem, params = as_problem(problem), host(params)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
     data, shared = layout.split(leaves)

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._checks import check_params
-from refinejax._run import UNLIMITED, check_count
+from refinejax._checks import check_count, check_params
+from refinejax._core import Problem
+from refinejax._lane import UNLIMITED
+from refinejax._problem import FunctionProblem
 from refinejax._trees import structure_hash
 from refinejax.batch.layout import Layout
 
@@ -111,7 +113,7 @@ class StreamSource:
         return samples._replace(ids=samples.ids + np.int32(self.first))
 
 
-def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
+def describe(problem: Problem, axes: Any, count: int) -> tuple[Layout, list[Any]]:
     """Sort the leaves of a problem into those of a sample and those of all.
 
     Args:
@@ -128,8 +130,9 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(problem)
     if axes is None:
-        chosen = getattr(problem, "batch_axes", None)
-        axes = chosen() if chosen else jax.tree.map(lambda x: 0 if np.ndim(x) else None, problem)
+        axes = problem.batch_axes()
+    elif isinstance(problem, FunctionProblem) and not isinstance(axes, FunctionProblem):
+        axes = FunctionProblem(axes)  # they were given for the function
     for axis in jax.tree.leaves(axes):
         if not isinstance(axis, int) or axis != 0:
             raise ValueError(f"axes: expected 0 (of a sample) or None (of all), got {axis!r}")
@@ -150,8 +153,8 @@ def describe(problem: Any, axes: Any, count: int) -> tuple[Layout, list[Any]]:
                 f"{name}: expected a leading axis of {count}, one entry a sample, got shape "
                 f"{np.shape(leaf)}; if all samples share it, say so with axes="
             )
-    reorder = bool(getattr(problem, "reorder", False))
-    return Layout(structure, tuple(flags), reorder, structure_hash(problem)), [x for _, x in paths]
+    layout = Layout(structure, tuple(flags), bool(problem.reorder), structure_hash(problem))
+    return layout, [x for _, x in paths]
 
 
 def count_samples(params: Any) -> int:

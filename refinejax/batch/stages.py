@@ -1,25 +1,24 @@
-"""The stages of a refiner: one, or those of a `Sequential`, which the engine runs one by one."""
+"""The stages of a refiner: one, or those of a chain, which the engine runs one by one."""
 
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from refinejax._core import Refiner, Stop
-from refinejax._run import UNLIMITED
+from refinejax._core import Refiner, Stage, Stop
+from refinejax._lane import UNLIMITED
 from refinejax._trees import structure_hash
 from refinejax.batch.lanes import Rules
 from refinejax.batch.layout import Packed
-from refinejax.refiners.compose.sequential import Sequential
 
 
-class Stage(NamedTuple):
-    """A refiner, how it ends, and whether another follows.
+class BatchStage(NamedTuple):
+    """A refiner, its resolved stopping rules and most steps, and its place in a chain.
 
     Attributes:
         refiner: the method.
-        stop: how it ends.
+        stop: resolved rules.
         steps: the most steps in the stage.
-        place: "early" or "last" in a `Sequential`, else "".
+        place: "early" or "last" in a chain; "" for a refiner by itself.
     """
 
     refiner: Refiner
@@ -28,27 +27,30 @@ class Stage(NamedTuple):
     place: str
 
 
-def stages_of(refiner: Refiner, rules: Stop) -> list[Stage]:
-    """Take a `Sequential` apart, so that no sample pays for a stage it is not in.
+def stages_of(refiner: Refiner, rules: Stop) -> list[BatchStage]:
+    """Take a chain apart, so that no sample pays for a stage it is not in.
 
     Args:
         refiner: the method.
-        rules: method, limits, key and shared data.
+        rules: the driver's stopping rules, resolved.
 
     Returns:
         The stages, in order.
     """
     governed = refiner.with_stop(rules)
-    if not isinstance(governed, Sequential):
-        return [Stage(governed, rules, UNLIMITED, "")]
-    own = (governed.stop or rules).resolve(rules.loss.dtype)
-    early = own.replace(target=jnp.maximum(own.target, rules.target))
-    *first, last = governed.stages
-    stages = [Stage(r, early, n, "early") for r, n in zip(first, governed.steps, strict=True)]
-    return [*stages, Stage(last, rules, UNLIMITED, "last")]
+    *first, last = governed.stages()
+    place = "" if last.refiner is governed else "last"
+    stages = [_early(stage, rules) for stage in first]
+    return [*stages, BatchStage(last.refiner, rules, UNLIMITED, place)]
 
 
-def rules_of(stage: Stage, key: Any, max_steps: int, shared: list[Any]) -> Rules:
+def _early(stage: Stage, rules: Stop) -> BatchStage:
+    own = (stage.stop or rules).resolve(rules.loss.dtype)
+    stop = own.replace(target=jnp.maximum(own.target, rules.target))
+    return BatchStage(stage.refiner, stop, stage.steps, "early")
+
+
+def rules_of(stage: BatchStage, key: Any, max_steps: int, shared: list[Any]) -> Rules:
     """Return the rules of this stage: method, limits, key and shared data.
 
     Args:

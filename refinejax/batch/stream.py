@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._checks import as_key, as_stop, check_seconds
-from refinejax._core import Refiner, Stop, as_objective
+from refinejax._core import Refiner, Stop, as_problem
 from refinejax._deadline import Deadline
+from refinejax._lane import UNLIMITED
 from refinejax._progress import Bar
-from refinejax._run import UNLIMITED
-from refinejax._trees import bounds_of
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.execution import Execution, as_execution
 from refinejax.batch.ledger import Ledger, fingerprint
@@ -32,7 +31,7 @@ from refinejax.batch.sources import (
     describe,
     host,
 )
-from refinejax.batch.stages import Stage, rules_of
+from refinejax.batch.stages import BatchStage, rules_of
 from refinejax.batch.threads import drive_engines, engines_for
 
 
@@ -108,7 +107,7 @@ def _drive(
 ) -> Iterator[Finished]:
     """Refine the samples of all chunks that are not finished; yield them as they end."""
     job = reader.job
-    stage = Stage(job.refiner.with_stop(rules), rules, UNLIMITED, "")
+    stage = BatchStage(job.refiner.with_stop(rules), rules, UNLIMITED, "")
     common = jax.device_put(rules_of(stage, job.key, job.max_steps, reader.shared))
     plan = make_plan(execution.lanes, None, execution.mesh)
     if execution.memory_limit is not None:
@@ -193,7 +192,7 @@ class _Reader:
             held, self.held = self.held, None
             return held
         problem, params = next(self.chunks)
-        problem, params = as_objective(problem), host(params)
+        problem, params = as_problem(problem), host(params)
         layout, leaves = describe(problem, self.axes, count_samples(params))
         starts, structure = jax.tree.flatten(params)
         data, shared = layout.split(leaves)
@@ -204,7 +203,7 @@ class _Reader:
         )
         for columns in [] if ledger is None else ledger.load():
             output.restore(Finished.from_columns(columns))
-        self.opened.append(_Chunk(output, bounds_of(problem), ledger))
+        self.opened.append(_Chunk(output, problem.bounds, ledger))
         self.next_id, self.number = self.next_id + len(starts[0]), self.number + 1
         return StreamChunk(data, starts, np.flatnonzero(~output.ended), output.first)
 

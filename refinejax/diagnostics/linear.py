@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from refinejax._core import as_problem
 from refinejax.batch.sources import count_samples, describe
 from refinejax.diagnostics.spectrum import check_shape, middle
 from refinejax.problems import Robust
@@ -74,7 +75,7 @@ def linearize(
     Raises:
         ValueError: for a problem without a residual.
     """
-    residual_of(_inner(problem))  # raises if there is none
+    problem = as_problem(problem)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
     data, shared = layout.split(leaves)

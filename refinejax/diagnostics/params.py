@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from refinejax._trees import bounds_of
+from refinejax._core import bounds_of
 from refinejax.batch.output import at_bound
 from refinejax.batch.sources import count_samples
 from refinejax.problems import Robust

@@ -6,13 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar, bounds_of
 from refinejax._run import run_until
-from refinejax._trees import Bounds, bounds_of, broadcast_like
+from refinejax._trees import Bounds, broadcast_like
 from refinejax.diagnostics.covariance import covariance
 from refinejax.diagnostics.quantiles import t_quantile
 from refinejax.problems import Robust
@@ -22,7 +21,7 @@ from refinejax.refiners import LevenbergMarquardt
 _DOUBLINGS, _HALVINGS = 8, 18
 
 
-class Pinned(struct.PyTreeNode):
+class Pinned(Problem):
     """A problem as a function of its flat params without one, which is held at a value.
 
     Attributes:
@@ -63,15 +62,17 @@ class Pinned(struct.PyTreeNode):
         """
         return residual_of(self.problem)(self.full(rest))
 
-    def normal(self, rest: Array) -> Normal:
+    def normal(self, rest: Array, basis: Array | None = None) -> Normal:
         """Return the quadratic model of the loss in the free params.
 
         Args:
             rest: the free params, shape (n − 1,).
+            basis: T, for the model as a function of z in rest + T·z.
         """
         model = normal_equations(self.problem, self.full(rest))
         free = self.others()
-        return model.replace(gradient=model.gradient[free], matrix=model.matrix[free][:, free])
+        model = model.replace(gradient=model.gradient[free], matrix=model.matrix[free][:, free])
+        return model if basis is None else model.along(basis)
 
     @property
     def bounds(self) -> Bounds | None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray
 
-from refinejax._core import Refiner, Scalar, State, coordinates
+from refinejax._core import Refiner, Scalar, State, as_problem
 from refinejax.learned.builders import Builder
 from refinejax.learned.masked import masked_gradient
 from refinejax.learned.units import units_of
@@ -98,7 +98,7 @@ class Imitation(struct.PyTreeNode):
         """
         draw, first, one, other = jax.random.split(key, 4)
         task = self.tasks.sample(draw)
-        space = coordinates(self.tasks.objective(task))
+        space = as_problem(self.tasks.objective(task)).coordinates()
         start = space.encode(self.tasks.initial(task, first))
         ends, points = _follow(self.teacher, space.objective, start, one, self.length)
         optimum, _ = _follow(self.finish, space.objective, ends, other, self.settle)
@@ -107,7 +107,7 @@ class Imitation(struct.PyTreeNode):
     def _loss(self, student: Refiner, key: PRNGKeyArray) -> Scalar:
         one, other = jax.random.split(key)
         task, examples = jax.lax.stop_gradient(self.examples(one))
-        objective = coordinates(self.tasks.objective(task)).objective
+        objective = as_problem(self.tasks.objective(task)).coordinates().objective
         points = jax.tree.map(lambda leaf: leaf[:: self.stride], examples.points)
 
         def study(point: Any) -> Scalar:

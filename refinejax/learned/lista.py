@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from refinejax._core import Refiner, State
-from refinejax._trees import offer
+from refinejax.tasks.sparse import Lasso
 
 KINDS = ("lista", "cpss", "alista")
 
@@ -16,7 +16,7 @@ KINDS = ("lista", "cpss", "alista")
 class Shrinkage(Refiner):
     """Layers x ← η(x + …, θ_k), each step a layer with weights of its own; the last one stays.
 
-    For objectives with a ``matrix`` A and an ``observation`` b = Ax + noise. By ``kind``
+    For a `Lasso`, with a ``matrix`` A and an ``observation`` b = Ax + noise. By ``kind``
 
     - "lista": η(W_k b + S_k x) (Gregor and LeCun 2010, eq. 5);
     - "cpss": η(x + W_kᵀ(b − Ax)) (LISTA-CPSS: Chen et al. 2018, arXiv:1808.10038, eq. 11 and 13);
@@ -55,10 +55,10 @@ class Shrinkage(Refiner):
     def init(self, objective: Any, params: Any, key: PRNGKeyArray) -> State:
         """Evaluate the loss."""
         del key
-        if offer(objective, "matrix") is None or offer(objective, "observation") is None:
+        if not isinstance(objective, Lasso):
             raise ValueError(
-                "objective: expected one with a matrix and an observation, such as those of "
-                f"problems.sparse, got {type(objective).__name__}"
+                "objective: expected one with a matrix and an observation, a Lasso of "
+                f"tasks.sparse, got {type(objective).__name__}"
             )
         return State(params, objective(params), jnp.int32(0))
 

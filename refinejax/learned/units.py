@@ -8,7 +8,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from refinejax.refiners.least_squares.model import box
+from refinejax.refiners.least_squares.quadratic_model import flat_bounds
 
 
 class Units(struct.PyTreeNode):
@@ -49,7 +49,7 @@ def units_of(objective: Any, params: Any) -> Units:
         params: a point of it.
     """
     flat, unravel = ravel_pytree(params)
-    low, high = box(objective, params, flat)
+    low, high = flat_bounds(objective, params, flat)
     finite = jnp.isfinite(high - low)
     middle = jnp.where(finite, low + (high - low) / 2, 0)
     return Units(middle, jnp.where(finite, (high - low) / 2, 1), unravel)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Params, Refiner, Scalar, State, Status
-from refinejax._trees import bounds_of, project, select
+from refinejax._core import Params, Refiner, Scalar, State, Status, bounds_of
+from refinejax._trees import project, select
 from refinejax.learned.units import Units, units_of
 from refinejax.networks.network import Network
 from refinejax.problems.normal import residual_of
-from refinejax.refiners.least_squares.model import REFUSALS
+from refinejax.refiners.convergence import MAX_NONFINITE, count_nonfinite
 
 _PATIENT = 60  # refusals in a row after which nothing is left of a step
 
@@ -48,7 +48,7 @@ class LearnedUpdateMemory(struct.PyTreeNode):
     reading: Reading
     hidden: PyTree
     refused: Int[Array, ""]
-    lost: Int[Array, ""]
+    nonfinite: Int[Array, ""]
     last_progress: Float[Array, "2"]
 
 
@@ -95,7 +95,7 @@ class LearnedUpdate(Refiner):
             reading=reading,
             hidden=self.network.call("begin"),
             refused=jnp.int32(0),
-            lost=jnp.int32(0),
+            nonfinite=jnp.int32(0),
             last_progress=jnp.full((2,), jnp.inf, loss.dtype),
         )
         return State(inside, loss, memory)
@@ -131,7 +131,7 @@ class LearnedUpdate(Refiner):
             reading=reading,
             hidden=hidden,
             refused=jnp.where(accepted, 0, memory.refused + 1),
-            lost=jnp.where(finite, 0, memory.lost + 1),
+            nonfinite=count_nonfinite(finite, memory.nonfinite),
             last_progress=jax.lax.stop_gradient(jnp.where(accepted, last_progress, jnp.inf)),
         )
 
@@ -160,7 +160,9 @@ class LearnedUpdate(Refiner):
         """``NONFINITE`` after 30 trials in a row that end in NaN, ``STALLED`` after 60 refusals."""
         memory: LearnedUpdateMemory = state.memory
         stalled = jnp.where(memory.refused >= _PATIENT, Status.STALLED, Status.RUNNING)
-        return jnp.where(memory.lost >= REFUSALS, Status.NONFINITE, stalled).astype(jnp.int32)
+        return jnp.where(memory.nonfinite >= MAX_NONFINITE, Status.NONFINITE, stalled).astype(
+            jnp.int32
+        )
 
 
 def unguarded(refiner: Refiner) -> Refiner:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Refiner, Scalar, State
-from refinejax._trees import offer
+from refinejax._core import Problem, Refiner, Scalar, State, as_problem
 from refinejax.meta.inner import FirstOrder
 from refinejax.tasks.distribution import judge
 
@@ -26,7 +25,7 @@ class Learner(struct.PyTreeNode):
     refiner: Any = None
 
 
-class Restricted(struct.PyTreeNode):
+class Restricted(Problem):
     """An objective as a function of some entries of a mapping of params, the others being fixed.
 
     Attributes:
@@ -42,7 +41,7 @@ class Restricted(struct.PyTreeNode):
         return self.objective({**self.fixed, **params})
 
 
-class Proximal(struct.PyTreeNode):
+class Proximal(Problem):
     """f(x) + ½λ‖x − x₀‖².
 
     Attributes:
@@ -192,9 +191,7 @@ class Adaptation(struct.PyTreeNode):
         return refiner
 
     def _objective(self, meta: Learner, task: PyTree, fixed: PyTree, key: PRNGKeyArray) -> Any:
-        objective = self.tasks.objective(task)
-        draw = offer(objective, "draw")
-        objective = objective if draw is None else draw(key)
+        objective = as_problem(self.tasks.objective(task)).draw(key)
         if self.adapts:
             objective = Restricted(objective, fixed)
         if self.proximal is not None:

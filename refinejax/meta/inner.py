@@ -6,10 +6,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 
 
 class InnerLoop(Protocol):
@@ -185,7 +184,7 @@ def scores(inner: Any, meta: Any, key: PRNGKeyArray, steps: int) -> Float[Array,
     return jnp.concatenate([inner.score(task, state)[None], rest])
 
 
-class FirstOrder(struct.PyTreeNode):
+class FirstOrder(Problem):
     """An objective whose gradient is a constant to those who differentiate it once more.
 
     f(x₀) + ∇f(x₀)·(x − x₀) at x₀ = x: value and gradient are those of f, second derivatives 0, as

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray, PyTree
 
-from refinejax._core import Refiner, Scalar, State, coordinates
-from refinejax._trees import offer
+from refinejax._core import Refiner, Scalar, State, as_problem
 from refinejax.learned.builders import Builder
 from refinejax.learned.update import unguarded
 from refinejax.meta.inner import FirstOrder
@@ -37,7 +36,7 @@ class Trajectory(struct.PyTreeNode):
 
     The mean over steps of h(f(x_t)) + penalty·‖x_t − x_{t−1}‖², h being the identity (Andrychowicz
     et al. 2016, arXiv:1606.04474, eq. 3), the logarithm, so that no task outweighs the others, or
-    division by f(x₀). Objectives with ``draw(key)`` show another minibatch in each step. The
+    division by f(x₀). `Problem.draw` shows another minibatch in each step. The
     guard of a `LearnedUpdate` is off: a refused step teaches nothing.
 
     Attributes:
@@ -135,11 +134,9 @@ class Trajectory(struct.PyTreeNode):
     def _value(self, task: PyTree, way: Way, *, judged: bool) -> Scalar:
         if not judged:
             return way.state.loss
-        decode = coordinates(self.tasks.objective(task)).decode
+        decode = as_problem(self.tasks.objective(task)).coordinates().decode
         return judge(self.tasks, task)(decode(way.state.params)).astype(way.state.loss.dtype)
 
     def _space(self, task: PyTree, key: PRNGKeyArray) -> Any:
-        objective = self.tasks.objective(task)
-        draw = offer(objective, "draw")
-        space = coordinates(objective if draw is None else draw(key))
+        space = as_problem(self.tasks.objective(task)).draw(key).coordinates()
         return space if self.second_order else space.replace(objective=FirstOrder(space.objective))

@@ -1,6 +1,6 @@
-"""What is to be solved: inverse problems, parameter spaces, robust losses."""
+"""Problems to be solved: inverse problems, parameter spaces, robust losses."""
 
-from refinejax._trees import bounds_of as bounds_of
+from refinejax._core import bounds_of as bounds_of
 from refinejax._trees import project as project
 from refinejax.problems.black_box import BlackBox as BlackBox
 from refinejax.problems.grids import thinned as thinned

@@ -15,8 +15,8 @@ class BlackBox(struct.PyTreeNode):
 
     One callback serves all candidates of all samples that are under way; it asks the function for
     one after the other, or with ``vectorized`` for all at once. A candidate for which the function
-    raises an exception or returns what is not a prediction is NaN, with a warning; the others are
-    untouched, also with ``vectorized``, where the call is then repeated one by one.
+    raises an exception or returns something else than a prediction is NaN, with a warning; the
+    others are untouched, also with ``vectorized``, where the call is then repeated one by one.
 
     Attributes:
         function: (params, *context) → prediction, on NumPy arrays; static.

@@ -13,7 +13,7 @@ from refinejax.problems.pointwise import Pointwise
 def thinned(problem: InverseProblem, pixels: int) -> InverseProblem:
     """Return the problem on every s-th pixel along each side, with at least ``pixels`` left.
 
-    Nothing is averaged: the loss is that of fewer pixels, an estimate of the whole at a fraction of
+    Nothing is averaged: the loss is of fewer pixels, an estimate of the whole at a fraction of
     its cost (with s beyond the finest fringe it may have minima of its own). It ranks starts,
     ``Restarts(..., coarse=lambda problem: thinned(problem, 32))``, and is the first of two grids::
 

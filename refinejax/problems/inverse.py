@@ -1,4 +1,4 @@
-"""The inverse problem: a forward model, an observation, and what is known beside them."""
+"""The inverse problem: a forward model, an observation, and prior knowledge."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from refinejax._core import Coordinates, Scalar
+from refinejax._core import Coordinates, Problem, Scalar, as_problem
 from refinejax._trees import Bounds, as_pytree, broadcast_like
 from refinejax.problems.normal import (
     Normal,
@@ -25,7 +25,7 @@ from refinejax.problems.pointwise import Pointwise
 from refinejax.problems.space import ParameterSpace
 
 
-class InverseProblem(struct.PyTreeNode):
+class InverseProblem(Problem):
     """Find params whose prediction explains an observation.
 
     With r = difference(forward(params), observation) / noise, the loss is the mean of r² over the
@@ -61,7 +61,11 @@ class InverseProblem(struct.PyTreeNode):
         object.__setattr__(self, "prior", as_pytree(self.prior))
 
     def predict(self, params: PyTree) -> PyTree:
-        """Return the observation that ``params`` would give."""
+        """Return the observation that ``params`` would give.
+
+        Args:
+            params: of one sample, a pytree.
+        """
         return self.forward(params) if self.context is None else self.forward(params, self.context)
 
     def residual(self, params: PyTree) -> PyTree:
@@ -95,21 +99,31 @@ class InverseProblem(struct.PyTreeNode):
         """Return the penalty summed over pixels, as a mean, plus the prior.
 
         Without any pixel the mean is NaN (nothing is known), or 0 if there is a prior.
+
+        Args:
+            penalty: summed over the pixels.
+            params: where, for the prior.
         """
         if self.prior is None:
             return penalty / self.weight()
         return penalty / jnp.maximum(self.weight(), 1) + self.prior(params)
 
-    def normal(self, params: PyTree) -> Normal:
-        """Return the quadratic model of the loss, in flat params (see `problems.normal`)."""
-        return self.reweighted(params, square)
+    def normal(self, params: PyTree, basis: Array | None = None) -> Normal:
+        """Return the quadratic model of the loss, in flat params (see `problems.normal`).
 
-    def normal_along(self, params: PyTree, basis: Array) -> Normal:
-        """Return the quadratic model of the loss as a function of z, params + basis·z."""
+        With ``basis`` as a function of z, params + basis·z.
+        """
         return self.reweighted(params, square, basis)
 
     def reweighted(self, params: PyTree, weigh: Weigh, basis: Array | None = None) -> Normal:
-        """Return the quadratic model of the loss with another penalty: residual → (ρ, weight)."""
+        """Return the quadratic model of the loss with another penalty: residual → (ρ, weight).
+
+        Args:
+            params: where, of n numbers in all.
+            weigh: residuals → (penalty ρ, weight), elementwise.
+            basis: T, upper triangular, shape (n, n), for the model as a function of z in params +
+                T·z.
+        """
         flat, unravel = ravel_pytree(params)
         fused = isinstance(self.forward, Pointwise)
         sums = accumulate(
@@ -131,7 +145,12 @@ class InverseProblem(struct.PyTreeNode):
         return self.reweighted_curvature(params, square)
 
     def reweighted_curvature(self, params: PyTree, weigh: Weigh) -> Product:
-        """Return v → M v for the matrix of `reweighted`."""
+        """Return v → M v for the matrix of `reweighted`.
+
+        Args:
+            params: where, of n numbers in all.
+            weigh: residuals → (penalty ρ, weight), elementwise.
+        """
         flat, unravel = ravel_pytree(params)
         apply = product(lambda x: self.residual(unravel(x)), flat, weigh)
         if self.prior is None:
@@ -150,9 +169,9 @@ class InverseProblem(struct.PyTreeNode):
         """Whether the forward model says that its arithmetic may be reordered."""
         return isinstance(self.forward, Pointwise) and self.forward.reorder
 
-    def rescale(self) -> Coordinates:
-        """Refine in the space's scaled coordinates."""
-        return rescale(self, self.space)
+    def coordinates(self) -> Coordinates:
+        """Return the space's scaled coordinates."""
+        return scaled_coordinates(self, self.space)
 
     def batch_axes(self) -> "InverseProblem":
         """Return 0 for what each sample has of its own, None for what all share.
@@ -177,47 +196,42 @@ def _check_shapes(prediction: tuple[int, ...], observation: tuple[int, ...]) -> 
         )
 
 
-class Scaled(struct.PyTreeNode):
-    """A problem as a function of its space's scaled coordinates (see `ParameterSpace.scale`)."""
+class ProblemInUnits(Problem):
+    """A problem as a function of its space's scaled coordinates (see `ParameterSpace.scale`).
 
-    problem: Any
+    Attributes:
+        problem: a function of the params.
+        space: whose scale is the unit of each param.
+    """
+
+    problem: Problem
     space: ParameterSpace
 
     def __call__(self, scaled: Array) -> Scalar:
         """Return the loss of the problem."""
         return self.problem(self.space.from_scaled(scaled))
 
-    @property
-    def residual(self) -> Callable[[Array], PyTree]:
-        """The residual of the problem, if it has one (else AttributeError, as for the problem)."""
-        residual = self.problem.residual
-        return lambda scaled: residual(self.space.from_scaled(scaled))
+    def residual(self, scaled: Array) -> PyTree:
+        """Return the residual of the problem."""
+        return self.problem.residual(self.space.from_scaled(scaled))
 
-    def normal(self, scaled: Array) -> Normal:
-        """Return the quadratic model in scaled coordinates."""
-        model = normal_equations(self.problem, self.space.from_scaled(scaled))
-        return model.along(jnp.diag(self._factor(scaled).astype(model.gradient.dtype)))
+    def normal(self, scaled: Array, basis: Array | None = None) -> Normal:
+        """Return the quadratic model in scaled coordinates; with ``basis`` as a function of z."""
+        params, factor = self.space.from_scaled(scaled), self._factor(scaled)
+        if basis is not None:
+            return normal_equations(self.problem, params, factor[:, None] * basis)
+        model = normal_equations(self.problem, params)
+        return model.along(jnp.diag(factor.astype(model.gradient.dtype)))
 
-    def normal_along(self, scaled: Array, basis: Array) -> Normal:
-        """Return the quadratic model as a function of z, scaled + basis·z."""
-        basis = self._factor(scaled)[:, None] * basis
-        return normal_equations(self.problem, self.space.from_scaled(scaled), basis)
+    def curvature(self, scaled: Array) -> Product | None:
+        """Return products with M in scaled coordinates; None where the problem has none."""
+        apply = curvature(self.problem, self.space.from_scaled(scaled))
+        factor = self._factor(scaled)
+        return None if apply is None else lambda v: factor * apply(factor * v)
 
-    @property
-    def curvature(self) -> Callable[[Array], Product]:
-        """Products with M in scaled coordinates, if the problem has such a thing or a residual."""
-        _ = getattr(self.problem, "curvature", None) or self.problem.residual
-
-        def at(scaled: Array) -> Product:
-            apply = curvature(self.problem, self.space.from_scaled(scaled))
-            factor = self._factor(scaled)
-            return lambda v: factor * apply(factor * v)
-
-        return at
-
-    def map_problem(self, change: Callable[[Any], Any]) -> "Scaled":
+    def map_problem(self, change: Callable[[Any], Any]) -> "ProblemInUnits":
         """Return ``change(problem)`` in the same coordinates and bounds."""
-        return self.replace(problem=change(self.problem))
+        return self.replace(problem=as_problem(change(self.problem)))
 
     def _factor(self, scaled: Array) -> Array:
         scale = jax.tree.map(lambda u, s: jnp.broadcast_to(s, u.shape), scaled, self.space.scale)
@@ -231,8 +245,13 @@ class Scaled(struct.PyTreeNode):
         return lower, upper
 
 
-def rescale(problem: Any, space: ParameterSpace | None) -> Coordinates:
-    """Return the coordinates of ``problem`` scaled by ``space``; unchanged without one."""
+def scaled_coordinates(problem: Problem, space: ParameterSpace | None) -> Coordinates:
+    """Return the coordinates of ``problem`` scaled by ``space``; unchanged without one.
+
+    Args:
+        problem: a function of the params.
+        space: with the scale; or None.
+    """
     if space is None:
         return Coordinates(problem, lambda params: params, lambda params: params)
-    return Coordinates(Scaled(problem, space), space.to_scaled, space.from_scaled)
+    return Coordinates(ProblemInUnits(problem, space), space.to_scaled, space.from_scaled)

@@ -19,8 +19,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from refinejax._core import Scalar
-from refinejax._trees import offer
+from refinejax._core import Scalar, as_problem
+from refinejax._problem import FunctionProblem
 
 _BLOCK = 24  # sums formed in one pass: more do not fit the registers
 
@@ -41,20 +41,35 @@ class Normal(struct.PyTreeNode):
     count: Any = 1
 
     def along(self, basis: Any) -> "Normal":
-        """Return the model as a function of z, x + basis·z."""
+        """Return the model as a function of z, x + basis·z.
+
+        Args:
+            basis: shape (n, k).
+        """
         matrix = jnp.matmul(basis.T, jnp.matmul(self.matrix, basis, precision="highest"))
         return Normal(self.loss, self.gradient @ basis, matrix, self.count)
 
 
 class Sums(NamedTuple):
-    """Σρ, Jᵀ(w r) and JᵀWJ over all pixels."""
+    """Σρ, Jᵀ(w r) and JᵀWJ over all pixels.
+
+    Attributes:
+        penalty: Σρ.
+        slope: Jᵀ(w r), shape (n,).
+        matrix: JᵀWJ, shape (n, n).
+    """
 
     penalty: Scalar
     slope: Float[Array, " n"]
     matrix: Float[Array, "n n"]
 
     def normal(self, loss: Scalar, count: Any) -> Normal:
-        """Return the quadratic model of ``loss``, the mean penalty of ``count`` or more."""
+        """Return the quadratic model of ``loss``, the mean penalty of ``count`` or more.
+
+        Args:
+            loss: the loss.
+            count: m, how many residuals the loss is the mean of.
+        """
         return Normal(loss, 2 / count * self.slope, 2 / count * self.matrix, count)
 
 
@@ -63,7 +78,11 @@ Product = Callable[[Array], Array]
 
 
 def square(residual: Array) -> tuple[Array, Array]:
-    """Return penalty and weight of each pixel for plain least squares."""
+    """Return penalty and weight of each pixel for plain least squares.
+
+    Args:
+        residual: r, of any shape.
+    """
     return residual**2, jnp.ones_like(residual)
 
 
@@ -72,8 +91,8 @@ def normal_equations(
 ) -> Normal:
     """Return the quadratic model of an objective at ``params``.
 
-    Uses ``objective.normal_along(params, basis)`` or ``objective.normal(params)`` if there is such
-    a thing, else ``objective.residual``, the mean of whose squares is taken for the loss.
+    Uses ``objective.normal``, or where that is None ``objective.residual``, the mean of whose
+    squares is taken for the loss.
 
     Args:
         objective: with a residual, or its own normal equations.
@@ -85,31 +104,37 @@ def normal_equations(
     Raises:
         ValueError: if the objective has no residual.
     """
-    along, supplied = offer(objective, "normal_along"), offer(objective, "normal")
-    if along is not None and basis is not None:
-        return along(params, basis)
+    problem = as_problem(objective)
+    supplied = problem.normal(params, basis)
     if supplied is not None:
-        model = supplied(params)
-        return model if basis is None else model.along(basis)
-    residual = residual_of(objective)
+        return supplied
+    residual = residual_of(problem)
     flat, unravel = ravel_pytree(params)
     sums = accumulate(lambda flat: residual(unravel(flat)), flat, basis=basis)
     return sums.normal(objective(params), _count(residual, params))
 
 
-def curvature(objective: Any, params: PyTree) -> Product:
+def curvature(objective: Any, params: PyTree) -> Product | None:
     """Return v → M v, the Gauss–Newton matrix at ``params`` times a vector, both flat.
 
-    Costs a forward- and a reverse-mode pass a product, and no matrix. Uses
-    ``objective.curvature(params)`` if there is such a thing, else ``objective.residual``.
+    Costs a forward- and a reverse-mode pass a product, and no matrix. Uses ``objective.curvature``,
+    or where that is None ``objective.residual``. None for a problem that gives its matrix alone, by
+    ``objective.normal``.
+
+    Args:
+        objective: a problem with products, a residual or a matrix.
+        params: where, of n numbers in all.
 
     Raises:
         ValueError: if the objective has no residual.
     """
-    supplied = offer(objective, "curvature")
+    problem = as_problem(objective)
+    supplied = problem.curvature(params)
     if supplied is not None:
-        return supplied(params)
-    residual = residual_of(objective)
+        return supplied
+    if problem.normal(params) is not None:
+        return None
+    residual = residual_of(problem)
     flat, unravel = ravel_pytree(params)
     apply = product(lambda flat: residual(unravel(flat)), flat)
     factor = 2 / _count(residual, params)
@@ -123,15 +148,23 @@ def _count(residual: Callable[[Any], PyTree], params: PyTree) -> int:
 def residual_of(objective: Any) -> Callable[[Any], PyTree]:
     """Return the residual function of an objective.
 
-    Raises:
-        ValueError: if it has none.
+    The function raises `ValueError` where the objective has no residual.
+
+    Args:
+        objective: a problem, or a function of the params.
     """
-    residual = offer(objective, "residual")
-    if residual is None:
-        raise ValueError(
-            f"objective: {type(objective).__name__} has no residual, which least squares needs; "
-            "state it as an InverseProblem, or use Gradient(optax.lbfgs)"
-        )
+    problem = as_problem(objective)
+
+    def residual(params: PyTree) -> PyTree:
+        found = problem.residual(params)
+        if found is None:
+            inside = problem.function if isinstance(problem, FunctionProblem) else problem
+            raise ValueError(
+                f"objective: {type(inside).__name__} has no residual, which least squares needs; "
+                "state it as an InverseProblem, or use Gradient(optax.lbfgs)"
+            )
+        return found
+
     return residual
 
 
@@ -143,7 +176,7 @@ def accumulate(
     pointwise: bool = False,
     basis: Float[Array, "n n"] | None = None,
 ) -> Sums:
-    """Sum penalty, slope and matrix over the pixels.
+    """Return the sums of penalty, slope and matrix over the pixels.
 
     Args:
         residual: flat params → pytree of residuals, real or complex.
@@ -160,7 +193,13 @@ def accumulate(
 def product(
     residual: Callable[[Array], PyTree], flat: Float[Array, " n"], weigh: Weigh = square
 ) -> Product:
-    """Return v → JᵀWJ v at ``flat``. See `accumulate`."""
+    """Return v → JᵀWJ v at ``flat``. See `accumulate`.
+
+    Args:
+        residual: flat params → pytree of residuals.
+        flat: where, shape (n,).
+        weigh: residuals → (penalty, weight), elementwise.
+    """
     value, push = jax.linearize(lambda flat: _real(residual(flat)), flat)
     pull = jax.linear_transpose(push, flat)
     weights = [weigh(r)[1] for r in value]

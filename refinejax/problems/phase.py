@@ -31,7 +31,12 @@ RADIAN = 1 / (2 * math.pi)  # [turns]
 
 
 def turn_difference(prediction: Array, observation: Array) -> Array:
-    """Return prediction − observation less the nearest whole number [turns]."""
+    """Return prediction − observation less the nearest whole number [turns].
+
+    Args:
+        prediction: phase [turns].
+        observation: phase [turns], of the same shape.
+    """
     difference = prediction - observation
     return difference - jnp.round(difference)
 
@@ -58,7 +63,11 @@ def turn_problem(
 
 
 class FreePiston(struct.PyTreeNode):
-    """(params, piston) → phase + piston [turns]; the function of a `Pointwise`."""
+    """(params, piston) → phase + piston [turns]; the function of a `Pointwise`.
+
+    Attributes:
+        function: (params, [context,] u, v) → phase [turns].
+    """
 
     function: Any
 
@@ -69,7 +78,11 @@ class FreePiston(struct.PyTreeNode):
 
 
 def free_piston(problem: InverseProblem) -> InverseProblem:
-    """Return the problem with params (params, piston): a constant phase [turns] is unknown too."""
+    """Return the problem with params (params, piston): a constant phase [turns] is unknown too.
+
+    Args:
+        problem: with a `Pointwise` model of phase in turns.
+    """
     space = problem.space
     if space is not None:
         dtype = jnp.result_type(*jax.tree.leaves(space.lower))
@@ -80,7 +93,12 @@ def free_piston(problem: InverseProblem) -> InverseProblem:
 
 
 def held_piston(problem: InverseProblem, piston: Any) -> InverseProblem:
-    """Return the problem with a constant phase [turns] added to the model: one for each sample."""
+    """Return the problem with a constant phase [turns] added to the model: one for each sample.
+
+    Args:
+        problem: with a phase map in turns as observation.
+        piston: a number, or one for each sample [turns].
+    """
     shift = jnp.reshape(jnp.asarray(piston), (*jnp.shape(piston), 1, 1))
     return problem.replace(observation=problem.observation - shift)
 
@@ -89,6 +107,10 @@ def piston(problem: InverseProblem, params: PyTree) -> Scalar:
     """Return the constant phase by which the observation leads the model, on average [turns].
 
     The mean of the residuals on the circle, in (−½, ½].
+
+    Args:
+        problem: of one sample, with a residual in radians.
+        params: where.
     """
     seen = ~jnp.isnan(problem.observation)
     sine, cosine = circle(problem.residual(params) * RADIAN)

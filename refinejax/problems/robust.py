@@ -8,32 +8,43 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from refinejax._core import Coordinates, Scalar
+from refinejax._core import Coordinates, Problem, Scalar
 from refinejax._trees import Bounds
-from refinejax.problems.inverse import InverseProblem, rescale
+from refinejax.problems.inverse import InverseProblem, scaled_coordinates
 from refinejax.problems.normal import Normal, Product
 
 
 def huber(z: Array) -> Array:
-    """ρ(z) = z for z ≤ 1, 2√z − 1 beyond: quadratic, then linear (Huber 1964)."""
+    """Return ρ(z) = z for z ≤ 1, 2√z − 1 beyond: quadratic, then linear (Huber 1964).
+
+    Args:
+        z: squared residuals in units of the scale, (r/s)².
+    """
     return jnp.where(z <= 1, z, 2 * jnp.sqrt(jnp.maximum(z, 1)) - 1)
 
 
 def cauchy(z: Array) -> Array:
-    """ρ(z) = ln(1 + z): the negative log-likelihood of Cauchy noise, up to a factor."""
+    """Return ρ(z) = ln(1 + z), the negative log-likelihood of Cauchy noise, up to a factor.
+
+    Args:
+        z: squared residuals in units of the scale, (r/s)².
+    """
     return jnp.log1p(z)
 
 
 def tukey(z: Array) -> Array:
-    """ρ(z) = (1 − (1 − z)³)/3 for z ≤ 1, ⅓ beyond: outliers lose all influence.
+    """Return ρ(z) = (1 − (1 − z)³)/3 for z ≤ 1, ⅓ beyond: outliers lose all influence.
 
     Beaton and Tukey (1974), the biweight.
+
+    Args:
+        z: squared residuals in units of the scale, (r/s)².
     """
     z = jnp.minimum(z, 1)
     return z * (1 - z * (1 - z / 3))  # the same, without cancellation for small z
 
 
-class Robust(struct.PyTreeNode):
+class Robust(Problem):
     """A least-squares problem with a robust loss: mean of s²·ρ((r/s)²), plus the prior.
 
     The convention of ``scipy.optimize.least_squares``: r is the problem's residual (in units of its
@@ -59,11 +70,19 @@ class Robust(struct.PyTreeNode):
         return self.problem.total(jnp.sum(penalties), params)
 
     def predict(self, params: PyTree) -> PyTree:
-        """Return the observation that ``params`` would give."""
+        """Return the observation that ``params`` would give.
+
+        Args:
+            params: of one sample, a pytree.
+        """
         return self.problem.predict(params)
 
     def weights(self, params: PyTree) -> PyTree:
-        """Return ρ′((r/s)²) per pixel, the weights of iteratively reweighted least squares."""
+        """Return ρ′((r/s)²) per pixel, the weights of iteratively reweighted least squares.
+
+        Args:
+            params: of one sample, a pytree.
+        """
         slope = jax.vmap(jax.grad(self.rho))
 
         def weigh(r: Array) -> Array:
@@ -72,12 +91,11 @@ class Robust(struct.PyTreeNode):
 
         return jax.tree.map(weigh, self.problem.residual(params))
 
-    def normal(self, params: PyTree) -> Normal:
-        """Return the quadratic model of the loss, with the weights of `weights` (ρ″ left out)."""
-        return self.problem.reweighted(params, self._weigh)
+    def normal(self, params: PyTree, basis: Array | None = None) -> Normal:
+        """Return the quadratic model of the loss, with the weights of `weights` (ρ″ left out).
 
-    def normal_along(self, params: PyTree, basis: Array) -> Normal:
-        """Return the same as a function of z, params + basis·z."""
+        With ``basis`` as a function of z, params + basis·z.
+        """
         return self.problem.reweighted(params, self._weigh, basis)
 
     def curvature(self, params: PyTree) -> Product:
@@ -99,9 +117,9 @@ class Robust(struct.PyTreeNode):
         """As the problem's."""
         return self.problem.reorder
 
-    def rescale(self) -> Coordinates:
-        """Refine in the problem's scaled coordinates."""
-        return rescale(self, self.problem.space)
+    def coordinates(self) -> Coordinates:
+        """Return the problem's scaled coordinates."""
+        return scaled_coordinates(self, self.problem.space)
 
     def batch_axes(self) -> "Robust":
         """As the problem's; a single scale is shared."""

@@ -22,7 +22,7 @@ class ParameterSpace(struct.PyTreeNode):
     Attributes:
         names: one for each entry of the last axis; or () where params are some other pytree.
         lower: lower bounds, like the params of one sample, in ``units``; −∞ where there is none.
-        upper: upper bounds, likewise; ∞ where there is none.
+        upper: upper bounds, of the same form; ∞ where there is none.
         units: for display.
     """
 
@@ -130,7 +130,7 @@ class ParameterSpace(struct.PyTreeNode):
         )
 
     def from_unit(self, unit: PyTree) -> PyTree:
-        """Map [0, 1] to [lower, upper]; what is outside [0, 1] is clipped.
+        """Return params in [lower, upper] from [0, 1]; numbers outside [0, 1] are clipped.
 
         Args:
             unit: numbers without unit, 0 at the lower and 1 at the upper bound.
@@ -147,7 +147,7 @@ class ParameterSpace(struct.PyTreeNode):
         return self.clip(params)
 
     def clip(self, params: PyTree) -> PyTree:
-        """Move what is outside onto the bounds. NaN stays NaN.
+        """Return the params, those outside moved onto the bounds. NaN stays NaN.
 
         Args:
             params: params, in their units.

@@ -1,4 +1,4 @@
-"""Maps from numbers without constraints to params that keep some: what is refined may be anything.
+"""Maps from numbers without constraints to params that keep constraints.
 
 Each has ``forward``, from the unknown u to x, and ``inverse``, to a u that leads to x or as near to
 it as the map comes. Both have the length of x, so that they can be put together by `Columns`.
@@ -13,8 +13,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-_EDGE = 1e-4  # of a range, or of a whole: what is nearer to an end begins that far from it
-_BEHIND = 0.5  # how far the logits of what is absent are behind the least that is there
+_EDGE = 1e-4  # of a range, or of a whole: params nearer to an end begin that far from it
+_BEHIND = 0.5  # how far logits of absent elements are below the least of those present
 
 
 class Transform(Protocol):
@@ -29,22 +29,26 @@ class Transform(Protocol):
         ...
 
 
-class Box(struct.PyTreeNode):
+class Interval(struct.PyTreeNode):
     """x = lower + (upper − lower)·sigmoid(u): within finite bounds, which are never reached.
 
     Bounds by projection, which every refiner knows, reach them; this is for what must not.
 
     Attributes:
         lower: shape (n,) or a number.
-        upper: likewise.
+        upper: of the same shape.
     """
 
     lower: Any
     upper: Any
 
     @classmethod
-    def create(cls, lower: Any, upper: Any) -> "Box":
-        """Check and build.
+    def create(cls, lower: Any, upper: Any) -> "Interval":
+        """Return the transform onto bounds that have been checked.
+
+        Args:
+            lower: lower bounds, shape (n,) or a number.
+            upper: upper bounds, of the same shape.
 
         Raises:
             ValueError: for bounds that are not finite, or the lower one not below the upper one.
@@ -52,7 +56,7 @@ class Box(struct.PyTreeNode):
         low, high = np.asarray(lower, float), np.asarray(upper, float)
         if not np.all(np.isfinite(low) & np.isfinite(high) & (low < high)):
             raise ValueError(
-                f"box: expected finite bounds, lower below upper, got {lower} and {upper}"
+                f"interval: expected finite bounds, lower below upper, got {lower} and {upper}"
             )
         return cls(jnp.asarray(low, float), jnp.asarray(high, float))
 
@@ -109,7 +113,7 @@ class Ordered(struct.PyTreeNode):
 class Simplex(struct.PyTreeNode):
     """Amounts of 0 or more with a given sum, a composition: the softmax of the logits u.
 
-    Some amounts may be locked; the others share what is left. Elements that are not allowed, and
+    Some amounts may be locked; the others share the rest. Elements that are not allowed, and
     all but the ``most`` of the largest logits, are exactly 0. Which elements are there does not
     change along a gradient; restarts and populations, which move logits past each other, change it.
 
@@ -135,7 +139,7 @@ class Simplex(struct.PyTreeNode):
         most: int | None = None,
         total: float = 1.0,
     ) -> "Simplex":
-        """Check and build.
+        """Return the transform onto amounts that have been checked.
 
         Args:
             size: n.
@@ -146,7 +150,7 @@ class Simplex(struct.PyTreeNode):
 
         Raises:
             ValueError: for a number that is no element's, locked amounts that are negative or leave
-                nothing, nobody to share what is left, or a sum that is not above 0.
+                nothing, no free element for the rest, or a sum that is not above 0.
         """
         if not 0 < total < np.inf:
             raise ValueError(f"total: expected a sum above 0, got {total!r}")
@@ -218,7 +222,10 @@ class Columns(struct.PyTreeNode):
 
     @classmethod
     def of(cls, *parts: tuple[Sequence[int], Any]) -> "Columns":
-        """Build from pairs (columns, transform).
+        """Return the transform made of pairs (columns, transform).
+
+        Args:
+            parts: pairs (numbers of the columns from 0, transform).
 
         Raises:
             ValueError: if a column belongs to two, or its number is negative.
@@ -260,7 +267,7 @@ class Columns(struct.PyTreeNode):
             raise ValueError(f"columns: there are 0 to {x.shape[0] - 1}, got {last}")
 
 
-class Scaled(struct.PyTreeNode):
+class PowerOfTwo(struct.PyTreeNode):
     """x = s·u, exactly, as s is a power of two.
 
     Attributes:
@@ -270,8 +277,12 @@ class Scaled(struct.PyTreeNode):
     scale: Float[Array, " n"]
 
     @classmethod
-    def near(cls, widths: Any) -> "Scaled":
-        """Return the one whose scales are the powers of two nearest to widths."""
+    def near(cls, widths: Any) -> "PowerOfTwo":
+        """Return the one whose scales are the powers of two nearest to widths.
+
+        Args:
+            widths: shape (n,); 1 in place of widths that are not finite and above 0.
+        """
         widths = np.asarray(widths, float)
         usable = np.isfinite(widths) & (widths > 0)
         exponents = np.round(np.log2(np.where(usable, widths, 1.0)))

@@ -8,12 +8,17 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State
-from refinejax._trees import bounds_of, project
+from refinejax._core import Evaluations, Params, Refiner, Scalar, State, bounds_of
+from refinejax._trees import project
 
 
 class RandomSearchMemory(struct.PyTreeNode):
-    """What `RandomSearch` remembers: its spread, and the smoothed share of successes."""
+    """What `RandomSearch` remembers: its spread, and the smoothed share of successes.
+
+    Attributes:
+        std: σ, in the coordinates of refinement.
+        success: smoothed share of candidates that were better.
+    """
 
     std: Float[Array, ""]
     success: Float[Array, ""]
@@ -53,6 +58,11 @@ class RandomSearch(Refiner):
     def _aim(self) -> float:
         return 1 / (5 + self.population_size**0.5 / 2)
 
+    @property
+    def uses_derivatives(self) -> bool:
+        """No: only losses are compared."""
+        return False
+
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate the start."""
         del key
@@ -79,6 +89,11 @@ class RandomSearch(Refiner):
         loss = jnp.where(better, losses[index], state.loss)
         memory = self._learn(state.memory, jnp.mean(losses < current), flat.size)
         return State(params, loss.astype(state.loss.dtype), memory)
+
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return one evaluation for ``init``, ``population_size`` for a step."""
+        del after
+        return Evaluations(1 if before is None else self.population_size, 0)
 
     def _learn(self, memory: RandomSearchMemory, share: Array, n: int) -> RandomSearchMemory:
         """Update σ from the share of successes, with damping d = 1 + n/2λ."""

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from refinejax._core import Scalar
-from refinejax._trees import broadcast_like, offer
-from refinejax.problems.normal import Normal, curvature, normal_equations
+from refinejax._core import Problem, Scalar, as_problem
+from refinejax._trees import broadcast_like
+from refinejax.problems.normal import Normal, Product, curvature, normal_equations
 from refinejax.tasks.distribution import Number, judge
 
 
-class Scaled(struct.PyTreeNode):
+class RescaledTask(Problem):
     """The function x ↦ s·f(c∘x).
 
     Attributes:
@@ -23,7 +23,7 @@ class Scaled(struct.PyTreeNode):
         factor: s.
     """
 
-    objective: Any
+    objective: Problem
     scales: PyTree
     factor: Any
 
@@ -31,48 +31,27 @@ class Scaled(struct.PyTreeNode):
         """Return the loss."""
         return self.factor * self.objective(self._inside(params))
 
-    @property
-    def residual(self) -> Any:
-        """√s·r(c∘x), of an objective that has a residual; else None."""
-        inner = offer(self.objective, "residual")
-        if inner is None:
-            return None
+    def residual(self, params: PyTree) -> PyTree:
+        """Return √s·r(c∘x); None where the objective has no residual."""
+        found = self.objective.residual(self._inside(params))
+        return jax.tree.map(lambda r: jnp.sqrt(self.factor).astype(r.dtype) * r, found)
 
-        def residual(params: PyTree) -> Any:
-            found = inner(self._inside(params))
-            return jax.tree.map(lambda r: jnp.sqrt(self.factor).astype(r.dtype) * r, found)
+    def normal(self, params: PyTree, basis: Array | None = None) -> Normal:
+        """Return the quadratic model of s·f(c∘x); with ``basis`` as a function of z."""
+        model = normal_equations(self.objective, self._inside(params))
+        scales = ravel_pytree(self.scales)[0].astype(model.gradient.dtype)
+        model = model.along(jnp.diag(scales))
+        loss, gradient, matrix = (
+            self.factor * x for x in (model.loss, model.gradient, model.matrix)
+        )
+        model = Normal(loss, gradient, matrix, model.count)
+        return model if basis is None else model.along(basis)
 
-        return residual
-
-    @property
-    def normal(self) -> Any:
-        """The quadratic model of s·f(c∘x), if f has one or a residual; else None."""
-        if offer(self.objective, "normal") is None and offer(self.objective, "residual") is None:
-            return None
-
-        def normal(params: PyTree) -> Normal:
-            model = normal_equations(self.objective, self._inside(params))
-            scales = ravel_pytree(self.scales)[0].astype(model.gradient.dtype)
-            model = model.along(jnp.diag(scales))
-            loss, gradient, matrix = (
-                self.factor * x for x in (model.loss, model.gradient, model.matrix)
-            )
-            return Normal(loss, gradient, matrix, model.count)
-
-        return normal
-
-    @property
-    def curvature(self) -> Any:
-        """Products with the matrix of ``normal``, if f has it or a residual; else None."""
-        if offer(self.objective, "curvature") is None and offer(self.objective, "residual") is None:
-            return None
-
-        def at(params: PyTree) -> Any:
-            apply = curvature(self.objective, self._inside(params))
-            scales = ravel_pytree(self.scales)[0]
-            return lambda v: self.factor * scales * apply(scales * v)
-
-        return at
+    def curvature(self, params: PyTree) -> Product | None:
+        """Return products with the matrix of `normal`; None where the objective has none."""
+        apply = curvature(self.objective, self._inside(params))
+        scales = ravel_pytree(self.scales)[0]
+        return None if apply is None else lambda v: self.factor * scales * apply(scales * v)
 
     def _inside(self, params: PyTree) -> PyTree:
         return jax.tree.map(jnp.multiply, self.scales, params)
@@ -80,21 +59,16 @@ class Scaled(struct.PyTreeNode):
     @property
     def bounds(self) -> Any:
         """Those of the objective in these units; None if it has none."""
-        ends = offer(self.objective, "bounds")
+        ends = self.objective.bounds
         if ends is None:
             return None
         return tuple(
             jax.tree.map(jnp.divide, broadcast_like(end, self.scales), self.scales) for end in ends
         )
 
-    def draw(self, key: PRNGKeyArray) -> "Scaled":
-        """Return it with a minibatch, where ``objective`` has such.
-
-        Args:
-            key: of the minibatch.
-        """
-        draw = offer(self.objective, "draw")
-        return self if draw is None else self.replace(objective=draw(key))
+    def draw(self, key: PRNGKeyArray) -> "RescaledTask":
+        """Return it with another minibatch of the objective."""
+        return self.replace(objective=self.objective.draw(key))
 
 
 class Augmented(struct.PyTreeNode):
@@ -128,15 +102,15 @@ class Augmented(struct.PyTreeNode):
         factor = jnp.exp(self.loss * jax.random.uniform(four, minval=-1))
         return task, jax.tree.unflatten(structure, scales), factor
 
-    def objective(self, task: tuple[PyTree, PyTree, Scalar]) -> Scaled:
+    def objective(self, task: tuple[PyTree, PyTree, Scalar]) -> RescaledTask:
         """Return s·f(c∘x)."""
         inner, scales, factor = task
-        return Scaled(self.tasks.objective(inner), scales, factor)
+        return RescaledTask(as_problem(self.tasks.objective(inner)), scales, factor)
 
-    def query(self, task: tuple[PyTree, PyTree, Scalar]) -> Scaled:
+    def query(self, task: tuple[PyTree, PyTree, Scalar]) -> RescaledTask:
         """Return what c∘x is judged by."""
         inner, scales, factor = task
-        return Scaled(judge(self.tasks, inner), scales, jnp.ones_like(factor))
+        return RescaledTask(as_problem(judge(self.tasks, inner)), scales, jnp.ones_like(factor))
 
     def initial(self, task: tuple[PyTree, PyTree, Scalar], key: PRNGKeyArray) -> PyTree:
         """Return the start in these units."""

@@ -9,12 +9,12 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
 
 
-class Classification(struct.PyTreeNode):
+class Classification(Problem):
     """Mean cross entropy of a network on rows of the data.
 
     Attributes:

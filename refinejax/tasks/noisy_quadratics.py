@@ -7,26 +7,26 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 from refinejax.tasks.distribution import Number
 
 
-class NoisyQuadratic(struct.PyTreeNode):
+class NoisyQuadratic(Problem):
     """f(x) = ½ Σᵢ hᵢ (xᵢ − cᵢ)²; `draw` gives it with other c, so that the gradient is noisy.
 
     Attributes:
-        curvature: h, shape (n,).
+        curvatures: h, shape (n,).
         noise: standard deviation of c, shape (n,).
         center: c, shape (n,).
     """
 
-    curvature: Float[Array, " n"]
+    curvatures: Float[Array, " n"]
     noise: Float[Array, " n"]
     center: Float[Array, " n"]
 
     def __call__(self, params: Float[Array, " n"]) -> Scalar:
         """Return the loss."""
-        return jnp.sum(self.curvature * (params - self.center) ** 2) / 2
+        return jnp.sum(self.curvatures * (params - self.center) ** 2) / 2
 
     def draw(self, key: PRNGKeyArray) -> "NoisyQuadratic":
         """Return it as a minibatch shows it.
@@ -70,7 +70,7 @@ class NoisyQuadratics(struct.PyTreeNode):
 
     def initial(self, task: NoisyQuadratic, key: PRNGKeyArray) -> Float[Array, " n"]:
         """Return a start."""
-        return jax.random.normal(key, task.curvature.shape)
+        return jax.random.normal(key, task.curvatures.shape)
 
     def expected(self, rate: Any, steps: int) -> Scalar:
         """Return E of the mean loss over steps of x ← x − rate·∇, in closed form.
@@ -81,7 +81,7 @@ class NoisyQuadratics(struct.PyTreeNode):
             rate: of gradient descent.
             steps: how many.
         """
-        curvature = self.sample(jax.random.key(0)).curvature
+        curvature = self.sample(jax.random.key(0)).curvatures
         shrink = (1 - rate * curvature) ** 2
 
         def advance(square: Array, _: None) -> tuple[Array, Array]:

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 from refinejax.tasks.distribution import Number
 
 LAWS = ("normal", "uniform")
 
 
-class Quadratic(struct.PyTreeNode):
+class Quadratic(Problem):
     """f(x) = ‖Wx − y‖², the sum of squares.
 
     Attributes:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 from refinejax.tasks.distribution import Number
 
 
-class Rastrigin(struct.PyTreeNode):
+class Rastrigin(Problem):
     """f(x) = ½‖Ax − b‖² − α Σ cᵢ cos(2πxᵢ) + αn.
 
     Attributes:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 from refinejax.tasks.distribution import Number
 
 REACH = 5.0  # inputs are in [−5, 5]
@@ -26,7 +26,7 @@ class SinusoidTask(struct.PyTreeNode):
     query: tuple[Float[Array, " q"], Float[Array, " q"]]
 
 
-class Regression(struct.PyTreeNode):
+class Regression(Problem):
     """Mean squared error of a network of one input and one output, ``mean((net(x) − y)²)``.
 
     Attributes:

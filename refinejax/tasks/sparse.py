@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 from refinejax.tasks.distribution import Number
 
 
-class Lasso(struct.PyTreeNode):
+class Lasso(Problem):
     """f(x) = ½‖Ax − b‖² + λ‖x‖₁.
 
     Attributes:
@@ -32,7 +32,7 @@ class Lasso(struct.PyTreeNode):
         return fit + self.weight * jnp.sum(jnp.abs(params))
 
 
-class SquaredError(struct.PyTreeNode):
+class SquaredError(Problem):
     """‖x − x*‖² / s: 1 on average for x = 0, so that 10·log₁₀ of its mean is the NMSE in dB.
 
     Attributes:

@@ -30,7 +30,7 @@ REFINERS = {
     "random": RANDOM,
     "restarts": rj.Restarts(SGD, n=2),
     "screened": rj.Restarts(SGD, n=6, keep=2, screen=1),
-    "continuation": rj.Continuation(SGD, Geometric("observation", 1.2), stages=3, steps=7),
+    "continuation": rj.Continuation(SGD, Geometric("observation", 1.2), num_stages=3, steps=7),
     "sequential": rj.Sequential(RANDOM, SGD, steps=7),
 }
 

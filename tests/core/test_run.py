@@ -9,6 +9,7 @@ from flax import struct
 from refinejax import (
     Gradient,
     InverseProblem,
+    Problem,
     RandomSearch,
     Refiner,
     State,
@@ -273,8 +274,8 @@ def test_new_data_of_a_problem_do_not_trace_again():
     assert traces == first
 
 
-class Ball:
-    """An objective that is no pytree, with bounds."""
+class Ball(Problem):
+    """A problem without data, with bounds as a class attribute."""
 
     bounds = (np.float32(-1), np.float32(0.5))
 
@@ -282,7 +283,7 @@ class Ball:
         return jnp.sum((params - 2) ** 2)
 
 
-def test_bounds_of_an_object_that_is_no_pytree_are_kept():
+def test_bounds_of_a_class_are_kept():
     for refiner in (ADAM, RandomSearch()):
         result = run_until(refiner, Ball(), START, max_steps=200)
         np.testing.assert_allclose(result.params, 0.5)

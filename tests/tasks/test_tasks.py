@@ -11,7 +11,7 @@ from scipy.sparse.linalg import expm_multiply
 
 from refinejax import Gradient, LevenbergMarquardt, run
 from refinejax.problems import InverseProblem
-from refinejax.tasks.augmented import Augmented, Scaled
+from refinejax.tasks.augmented import Augmented, RescaledTask
 from refinejax.tasks.classification import MLPTraining
 from refinejax.tasks.damped_sine import DampedSines
 from refinejax.tasks.diffusion import Diffusions, diffuse
@@ -257,14 +257,14 @@ def test_augmented_problems_keep_their_prior():
     problem = InverseProblem(lambda p: jnp.stack([p[0] * p[1], p[0]]), observed, prior=near)
     start = jnp.array([0.5, 0.5])
     plain = run(LevenbergMarquardt(), problem, start, num_steps=20)
-    same = run(LevenbergMarquardt(), Scaled(problem, jnp.ones(2), 1.0), start, num_steps=20)
+    same = run(LevenbergMarquardt(), RescaledTask(problem, jnp.ones(2), 1.0), start, num_steps=20)
     np.testing.assert_allclose(same.params, plain.params, rtol=1e-5)
     c = jnp.array([3.0, 0.2])
-    other = run(LevenbergMarquardt(), Scaled(problem, c, 5.0), start / c, num_steps=40)
+    other = run(LevenbergMarquardt(), RescaledTask(problem, c, 5.0), start / c, num_steps=40)
     np.testing.assert_allclose(c * other.params, plain.params, rtol=1e-2)
     np.testing.assert_allclose(other.loss, 5 * plain.loss, rtol=1e-4)
     v = jnp.array([1.0, -2.0])
-    scaled = Scaled(problem, c, 5.0)
+    scaled = RescaledTask(problem, c, 5.0)
     np.testing.assert_allclose(
         scaled.curvature(start)(v), scaled.normal(start).matrix @ v, rtol=1e-4
     )

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import optax
 
+from refinejax._checks import check_count
 from refinejax._core import Refiner
 from refinejax._methods import LARGEST, METHODS
-from refinejax._run import check_count
 from refinejax.refiners import BFGS, Gradient
 
 _RATE = 5e-2  # of Adam, where a typical change is 1

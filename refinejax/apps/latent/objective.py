@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from refinejax._core import Scalar
+from refinejax._core import Problem, Scalar
 from refinejax._trees import Bounds
 from refinejax.apps.latent.closeness import Closeness
 from refinejax.apps.latent.columns import asked
@@ -113,7 +113,7 @@ class Report(NamedTuple):
     place: Place
 
 
-class LatentObjective(struct.PyTreeNode):
+class LatentObjective(Problem):
     """The loss of a candidate u for one start of one sample.
 
     Attributes:
@@ -146,9 +146,9 @@ class LatentObjective(struct.PyTreeNode):
     caution: Any
     lower: Any
     upper: Any
-    key_ids: tuple[Any, Any]
     over: str = struct.field(pytree_node=False)
     members: bool = struct.field(pytree_node=False)
+    key_ids: tuple[Any, Any] = (0, 0)
 
     def __call__(self, params: Float[Array, " n"]) -> Scalar:
         """Return the loss."""

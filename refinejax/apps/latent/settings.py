@@ -14,7 +14,7 @@ from refinejax.apps.latent.description import Heads
 from refinejax.apps.latent.objective import LatentObjective
 from refinejax.apps.latent.resolving import resolve
 from refinejax.apps.latent.targets import Target
-from refinejax.problems.transforms import Scaled
+from refinejax.problems.transforms import PowerOfTwo
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def make_setting(
         if limits is not None or scale is not None:
             raise ValueError(
                 "transform: it says which inputs are allowed, in which units; leave out bounds and "
-                "scale, or put a Box into Columns"
+                "scale, or put an Interval into Columns"
             )
         check_transform(transform, samples)
         return Setting("input", transform, None, np.ones(width))
@@ -147,7 +147,7 @@ def make_setting(
         raise ValueError(f"scale: expected one number or {width}, got {scale!r}") from None
     if given and not np.all(np.isfinite(wide) & (wide > 0)):
         raise ValueError(f"scale: expected finite numbers above 0, got {scale!r}")
-    made = Scaled.near(wide)
+    made = PowerOfTwo.near(wide)
     return Setting("latent" if latent else "input", made, limits, np.asarray(made.scale, float))
 
 

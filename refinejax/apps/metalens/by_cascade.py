@@ -179,8 +179,10 @@ def _with_fits(result: BatchResult, rows: np.ndarray, fits: BatchResult) -> Batc
         return changed
 
     margins = {name: put(result.margins[name], margin) for name, margin in fits.margins.items()}
+    counts = result.counted()
+    counts[rows] += fits.counted()
     return replace(
-        result,
+        result.with_counts(counts),
         params=put(result.params, fits.params),
         loss=put(result.loss, fits.loss),
         status=put(result.status, fits.status),

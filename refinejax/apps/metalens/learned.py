@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from refinejax._chunks import by_chunks
-from refinejax._core import Refiner, coordinates
+from refinejax._core import Refiner, as_problem
 from refinejax._trees import structure_hash
 from refinejax.apps.metalens.cascade.scale import OTHERS, REFERENCE
 from refinejax.apps.metalens.cascade.slopes import closed_form, possible_aliases, some_steps
@@ -101,7 +101,9 @@ class LearnedSlopes(struct.PyTreeNode):
             lenses = sample_lenses(self.predictor, key, phase, self.draws, wavelength)
             starts = jnp.concatenate([starts, lenses[:, jnp.array(OTHERS)]])
         scale = (REFERENCE / wavelength).astype(turns.dtype)
-        inner = coordinates(reference_problem(*measured_slopes(turns), turns.shape[-1]))
+        inner = as_problem(
+            reference_problem(*measured_slopes(turns), turns.shape[-1])
+        ).coordinates()
         lenses, losses = jax.vmap(
             lambda lens: some_steps(self.refiner, inner, lens * scale, self.steps)
         )(starts)

@@ -51,7 +51,7 @@ def solve(task: Inversion, refiner: Refiner, max_steps: int) -> BatchResult:
         loss = np.where(skipped, losses(problem, rough.params), fine.loss)
         better = loss < first
         return replace(
-            fine,
+            fine.with_counts(rough.counted() + fine.counted()),
             params=np.where(better[:, None], fine.params, start),
             loss=np.where(better, loss, first),
             initial_loss=first,

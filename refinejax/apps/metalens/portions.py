@@ -115,9 +115,15 @@ class _Portions:
             initial = losses(problem, start)
             solved = found.solved & (found.loss <= initial)
             finished = Finished(
-                rows, [found.lenses], found.loss, initial, found.steps,
-                np.full(len(rows), int(Status.CONVERGED_LOSS), np.int8), {"rung": found.margin},
-            )  # fmt: skip
+                ids=rows,
+                params=[found.lenses],
+                loss=found.loss,
+                initial_loss=initial,
+                steps=found.steps,
+                evaluations=np.stack([1 + found.steps, found.steps], axis=1),
+                status=np.full(len(rows), int(Status.CONVERGED_LOSS), np.int8),
+                margins={"rung": found.margin},
+            )
             left = np.flatnonzero(~solved)
             _record(traces, problem, finished, found.by_slopes, solved)
             yield finished.rows(solved)

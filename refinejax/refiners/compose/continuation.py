@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, map_problem
-from refinejax._run import UNLIMITED, Lane, advance, check_count, start
+from refinejax._checks import check_count
+from refinejax._core import Evaluations, Params, Refiner, Scalar, State, Status, Stop, as_problem
+from refinejax._lane import UNLIMITED, Lane, advance, start
 from refinejax._trees import as_pytree, select
 
 
@@ -19,11 +20,13 @@ class ContinuationMemory(struct.PyTreeNode):
     Attributes:
         stage: the number of the stage that is on.
         lane: of the refiner, on the objective of that stage.
+        spent: evaluations in earlier stages, and of the objective itself.
         last_progress: the progress of the last step in the last stage; infinite before.
     """
 
     stage: Int[Array, ""]
     lane: Lane
+    spent: Evaluations
     last_progress: tuple[Scalar, Scalar]
 
 
@@ -33,12 +36,12 @@ class Continuation(Refiner):
     Stage k of n minimizes ``schedule(objective, t)`` with t = k/(n − 1), from the best point of the
     stage before; the last stage minimizes the objective itself, whatever the schedule says of
     t = 1 (it is never asked). A stage ends when a stopping rule is met in it or after ``steps``;
-    the last one ends as the driver says. The loss of every state is that of the objective itself,
+    the last one ends as the driver says. The loss of every state is of the objective itself,
     so that the result is the best point seen, and never worse than the start.
 
     ``schedule`` gets the problem as its user wrote it, also where it is refined in the scaled
     coordinates of a space, and returns it with other leaves. A record of time ``t``, its beginning
-    first (what is NaN has no weight)::
+    first (NaN has no weight)::
 
         def opening(problem, progress):
             seen = t <= 0.1 + 0.9 * progress
@@ -61,18 +64,18 @@ class Continuation(Refiner):
         schedule: (objective, t) → the objective at progress t, 0 ≤ t < 1, with the same structure,
             shapes and dtypes. A function (static: a new lambda compiles anew) or a pytree with
             ``__call__``.
-        stages: how many, the exact one included; static.
+        num_stages: how many, the exact one included; static.
         steps: most steps in each stage but the last.
         stop: ends the stages but the last; by default the driver's rules, but for their target.
 
     Raises:
-        ValueError: if the schedule cannot be called, ``stages`` is below 1 or ``steps`` below 0;
-            in ``init``, if it changes the structure or a shape of the objective.
+        ValueError: if the schedule cannot be called, ``num_stages`` is below 1 or ``steps`` below
+            0; in ``init``, if it changes the structure or a shape of the objective.
     """
 
     refiner: Refiner
     schedule: Callable[[Any, Any], Any]
-    stages: int = struct.field(pytree_node=False, default=5)
+    num_stages: int = struct.field(pytree_node=False, default=5)
     steps: int | Array = 20
     stop: Stop | None = None
 
@@ -83,18 +86,23 @@ class Continuation(Refiner):
                 f"schedule: expected a function (objective, t) -> objective, got {self.schedule!r}"
             )
         object.__setattr__(self, "schedule", as_pytree(self.schedule))
-        if self.stages < 1:
-            raise ValueError(f"stages: expected 1 or more, got {self.stages}")
+        if self.num_stages < 1:
+            raise ValueError(f"num_stages: expected 1 or more, got {self.num_stages}")
         if isinstance(self.steps, int):
             check_count("steps", self.steps)
+
+    @property
+    def uses_derivatives(self) -> bool:
+        """Whether the refiner does."""
+        return self.refiner.uses_derivatives
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Start the first stage, and evaluate the objective itself."""
         stage = jnp.int32(0)
         lane = self._start(objective, stage, params, key, 0)
-        return self._state(
-            objective, ContinuationMemory(stage, lane, super().progress(lane.state, lane.state))
-        )
+        none = Evaluations(jnp.int32(0), jnp.int32(0))
+        unknown = super().progress(lane.state, lane.state)
+        return self._state(objective, ContinuationMemory(stage, lane, none, unknown))
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one step of the stage that is on, or of the next if that has ended."""
@@ -103,6 +111,7 @@ class Continuation(Refiner):
         lane = memory.lane
         ended = ~lane.running & ~self._last(memory.stage)
         stage = memory.stage + ended.astype(jnp.int32)
+        spent = memory.spent.plus(lane.evaluations.where(ended))
         lane = jax.lax.cond(
             ended,
             lambda: self._start(objective, stage, lane.best_params, lane.key, lane.steps),
@@ -112,10 +121,8 @@ class Continuation(Refiner):
         moved = advance(self.refiner, self._at(objective, stage), rules, lane)
         last_progress = self.refiner.progress(lane.state, moved.state)
         unknown = super().progress(lane.state, moved.state)
-        return self._state(
-            objective,
-            ContinuationMemory(stage, moved, select(self._last(stage), last_progress, unknown)),
-        )
+        last_progress = select(self._last(stage), last_progress, unknown)
+        return self._state(objective, ContinuationMemory(stage, moved, spent, last_progress))
 
     def _start(self, objective: Any, stage: Array, params: Any, key: Any, steps: Any) -> Lane:
         rules = self._rules(stage, params)
@@ -130,17 +137,19 @@ class Continuation(Refiner):
             lambda: here.loss,
             lambda: objective(here.params).astype(here.loss.dtype),
         )
+        exact = jnp.where(self._last(memory.stage), 0, 1)
+        memory = memory.replace(spent=memory.spent.plus(Evaluations(exact, 0)))
         return State(here.params, loss, memory)
 
     def _at(self, objective: Any, stage: Array) -> Any:
         """Return the objective of a stage."""
-        last = self._last(stage)
-        t = jnp.where(last, 0, stage) / float(max(self.stages - 1, 1))
-        eased = map_problem(objective, lambda problem: self.schedule(problem, t))
+        objective, last = as_problem(objective), self._last(stage)
+        t = jnp.where(last, 0, stage) / float(max(self.num_stages - 1, 1))
+        eased = objective.map_problem(lambda problem: self.schedule(problem, t))
         return _unless(last, objective, eased)
 
     def _last(self, stage: Array) -> Bool[Array, ""]:
-        return stage == self.stages - 1
+        return stage == self.num_stages - 1
 
     def _rules(self, stage: Array, params: Any) -> Stop:
         """Return the rules by which a stage ends: none for the last, that is the driver's."""
@@ -157,28 +166,37 @@ class Continuation(Refiner):
         own = rules if self.stop is None else self.stop
         return self.replace(refiner=self.refiner.with_stop(rules), stop=own)
 
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return the evaluations of the stages' problems and of the objective itself."""
+        total = _total(after.memory)
+        return total if before is None else total.minus(_total(before.memory))
+
     def in_last_stage(self, state: State) -> Bool[Array, ""]:
-        """Whether the last stage is on."""
+        """Return whether the last stage is on."""
         memory: ContinuationMemory = state.memory
         return self._last(memory.stage) & self.refiner.in_last_stage(memory.lane.state)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """That of the last stage."""
+        """Return the optimality of the last stage; infinite before."""
         known = self.refiner.optimality(objective, state.memory.lane.state)
         return jnp.where(self.in_last_stage(state), known, jnp.inf).astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
-        """That of the last stage."""
+        """Return the progress of the last step in the last stage."""
         del before
         return after.memory.last_progress
 
     def status(self, state: State) -> Int[Array, ""]:
-        """That of the last stage; ``NONFINITE`` if it cannot begin."""
+        """Return the status of the last stage; ``NONFINITE`` if it cannot begin."""
         memory: ContinuationMemory = state.memory
-        verdict = self.refiner.status(memory.lane.state)
+        own = self.refiner.status(memory.lane.state)
         lost = memory.lane.status == Status.NONFINITE_START
-        verdict = jnp.where(lost, int(Status.NONFINITE), verdict)
-        return jnp.where(self._last(memory.stage), verdict, int(Status.RUNNING))
+        own = jnp.where(lost, int(Status.NONFINITE), own)
+        return jnp.where(self._last(memory.stage), own, int(Status.RUNNING))
+
+
+def _total(memory: ContinuationMemory) -> Evaluations:
+    return memory.spent.plus(memory.lane.evaluations)
 
 
 class Geometric(struct.PyTreeNode):

@@ -8,8 +8,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, State, Status, Stop
-from refinejax._run import UNLIMITED, Lane, advance, start
+from refinejax._core import Evaluations, Params, Refiner, State, Status, Stop
+from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
 from refinejax._trees import select
 from refinejax.refiners.population.evolution import Evolution
 
@@ -19,23 +19,25 @@ class MemeticMemory(struct.PyTreeNode):
 
     Attributes:
         population: the state of the evolution.
-        pupils: the local refinements under way, a `Lane` with leading axis ``best``.
+        learners: the local refinements under way, a `Lane` with leading axis ``best``.
         age: steps since they began.
+        spent: evaluations so far.
     """
 
     population: State
-    pupils: Lane
+    learners: Lane
     age: Int[Array, ""]
+    spent: Evaluations
 
 
 class Memetic(Refiner):
     """Generations of a population, and local steps from the best few of them, side by side.
 
-    Every ``period`` steps the ``best`` candidates of the generation become pupils, and take a step
-    of ``local`` at each step. After ``period`` steps, or when all have ended, what they have come
-    to is told to the population in place of as many of its candidates (Lamarckian learning; see
-    `Evolution.generation`). The result is the best of all points. A step thus costs the same on
-    every lane: a generation and ``best`` local steps.
+    Every ``period`` steps a local refinement by ``local`` starts from each of the ``best``
+    candidates of the generation. After ``period`` steps, or when all have ended, their best points
+    replace as many candidates of the population (Lamarckian learning; see `Evolution.generation`).
+    The result is the best of all points. A step thus costs the same on every lane: a generation and
+    ``best`` local steps.
 
     It ends when the population does; ``target`` and the number of steps are the driver's.
 
@@ -44,9 +46,9 @@ class Memetic(Refiner):
 
     Attributes:
         evolution: the population; without ``regrow``.
-        local: the method of the pupils.
-        best: how many pupils; below the population's size; static.
-        period: steps that a pupil takes.
+        local: the method of the local refinements.
+        best: how many local refinements; below the population's size; static.
+        period: steps of each local refinement.
 
     Raises:
         ValueError: if ``best`` is below 1, or the population regrows.
@@ -60,52 +62,61 @@ class Memetic(Refiner):
     def __post_init__(self) -> None:
         """Check the numbers."""
         if self.best < 1:
-            raise ValueError(f"best: expected 1 or more pupils, got {self.best}")
+            raise ValueError(f"best: expected 1 or more candidates, got {self.best}")
         if isinstance(self.evolution, Evolution) and self.evolution.regrow is not None:
             raise ValueError(
                 "evolution: expected a population of one size; leave out regrow, or put "
                 "Sequential(Evolution(..., regrow=...), local) in place of Memetic"
             )
 
+    @property
+    def uses_derivatives(self) -> bool:
+        """Whether the local method does."""
+        return self.local.uses_derivatives
+
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
-        """Start the population; the start itself is the first pupil, and all others."""
+        """Start the population; the start itself is the first learner, and all others."""
         first, second = jax.random.split(key)
         population = self.evolution.init(objective, params, first)
         flat, _ = ravel_pytree(population.params)
         points = jnp.broadcast_to(flat, (self.best, flat.size))
-        pupils = self._take(objective, population.params, points, second)
-        return State(
-            population.params, population.loss, MemeticMemory(population, pupils, jnp.int32(0))
-        )
+        learners = self._take(objective, population.params, points, second)
+        spent = total_evaluations((learners,)).plus(self.evolution.evaluations(None, population))
+        memory = MemeticMemory(population, learners, jnp.int32(0), spent)
+        return State(population.params, population.loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
-        """Take a step of each pupil, and one of the population."""
+        """Take a step of each learner, and one of the population."""
         memory: MemeticMemory = state.memory
         grow, take = jax.random.split(key)
         rules = self._rules(state.params)
-        pupils = jax.vmap(lambda lane: advance(self.local, objective, rules, lane))(memory.pupils)
+        before = memory.learners
+        learners = jax.vmap(lambda lane: advance(self.local, objective, rules, lane))(before)
         age = memory.age + 1
-        over = (age >= self.period) | jnp.all(~pupils.running)
-        guests = jax.vmap(lambda p: ravel_pytree(p)[0])(pupils.best_params)
+        over = (age >= self.period) | jnp.all(~learners.running)
+        injected = jax.vmap(lambda p: ravel_pytree(p)[0])(learners.best_params)
         population, x, losses = self.evolution.generation(
-            objective, memory.population, grow, (guests, over)
+            objective, memory.population, grow, (injected, over)
         )
-        # They make room for the best candidates, of those that are not guests.
+        # New ones start from the best candidates, those that were injected left out.
         count = losses.shape[0] - self.best
         own = jnp.where(jnp.isfinite(losses[:count]), losses[:count], jnp.inf)
         chosen = x[jnp.argsort(own)[: self.best]]
         fresh = self._take(objective, state.params, chosen, take)
-        kept = select(over, fresh, pupils)
-        after = MemeticMemory(population, kept, jnp.where(over, 0, age))
-        return self._best(state, population, pupils, after)
+        kept = select(over, fresh, learners)
+        spent = memory.spent.plus(self.evolution.evaluations(memory.population, population))
+        spent = spent.plus(total_evaluations((learners,)).minus(total_evaluations((before,))))
+        spent = spent.plus(total_evaluations((fresh,)).where(over))
+        after = MemeticMemory(population, kept, jnp.where(over, 0, age), spent)
+        return self._best(state, population, learners, after)
 
-    def _best(self, state: State, population: State, pupils: Lane, after: MemeticMemory) -> State:
-        """Return the best of where it was, the population and the pupils."""
+    def _best(self, state: State, population: State, learners: Lane, after: MemeticMemory) -> State:
+        """Return the best of where it was, the population and the learners."""
         ended = state.memory.population.memory.status != Status.RUNNING
-        index = jnp.argmin(jnp.where(jnp.isnan(pupils.best_loss), jnp.inf, pupils.best_loss))
+        index = jnp.argmin(jnp.where(jnp.isnan(learners.best_loss), jnp.inf, learners.best_loss))
         params, loss = state.params, state.loss
-        pupil = jax.tree.map(lambda leaf: leaf[index], pupils.best_params)
-        others = ((population.params, population.loss), (pupil, pupils.best_loss[index]))
+        learner = jax.tree.map(lambda leaf: leaf[index], learners.best_params)
+        others = ((population.params, population.loss), (learner, learners.best_loss[index]))
         for other, value in others:
             better = (value < loss) | jnp.isnan(loss)
             params = select(better, other, params)
@@ -116,7 +127,7 @@ class Memetic(Refiner):
     def _take(
         self, objective: Any, params: Any, points: Float[Array, "b n"], key: PRNGKeyArray
     ) -> Lane:
-        """Start a pupil from each point."""
+        """Start a learner from each point."""
         unravel = ravel_pytree(params)[1]
         rules = self._rules(params)
         keys = jax.random.split(key, self.best)
@@ -128,10 +139,15 @@ class Memetic(Refiner):
         return (self.evolution.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
 
     def with_stop(self, stop: Stop) -> "Memetic":
-        """Let pupils and population end by the driver's rules too."""
+        """Let learners and population end by the driver's rules too."""
         return self.replace(
             evolution=self.evolution.with_stop(stop), local=self.local.with_stop(stop)
         )
+
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return the evaluations of the population and of the local refinements."""
+        spent: Evaluations = after.memory.spent
+        return spent if before is None else spent.minus(before.memory.spent)
 
     def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Never: it ends when the population does."""

@@ -9,9 +9,20 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, Stop, map_problem
-from refinejax._run import UNLIMITED, Lane, advance, check_count, start
-from refinejax._trees import as_pytree, bounds_of, project
+from refinejax._checks import check_count
+from refinejax._core import (
+    Evaluations,
+    Params,
+    Refiner,
+    Scalar,
+    State,
+    Status,
+    Stop,
+    as_problem,
+    bounds_of,
+)
+from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
+from refinejax._trees import as_pytree, project
 
 
 class Restarts(Refiner):
@@ -27,7 +38,7 @@ class Restarts(Refiner):
         Restarts(LevenbergMarquardt(), n=64, keep=4, coarse=lambda problem: thinned(problem, 16))
 
     It is done in ``init``, ``keep`` starts at a time, so that it needs no more memory than the
-    steps; it is not counted in the steps of the result.
+    steps; it counts among the evaluations of the result, not among its steps.
 
     References: Rinnooy Kan and Timmer (1987), Stochastic global optimization methods, Math.
     Programming 39, 27–78, and Boender et al. (1982), Math. Programming 22, 125–140 (multistart;
@@ -79,18 +90,24 @@ class Restarts(Refiner):
             )
         object.__setattr__(self, "coarse", as_pytree(self.coarse))
 
+    @property
+    def uses_derivatives(self) -> bool:
+        """Whether the refiner does."""
+        return self.refiner.uses_derivatives
+
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Draw the starts, choose those to refine, and evaluate them."""
         key, draw = jax.random.split(key)
-        starts = self._draw(objective, params, draw)
+        starts, screening = self._draw(objective, params, draw), Evaluations(0, 0)
         if self.keep is not None:
             key, look = jax.random.split(key)
-            starts = self._choose(objective, starts, look, self.keep)
+            starts, screening = self._choose(objective, starts, look, self.keep)
         count = len(jax.tree.leaves(starts)[0])
         rules = self._rules(params)
         lanes = jax.vmap(lambda p, k: start(self.refiner, objective, rules, p, k, UNLIMITED))(
             starts, jax.random.split(key, count)
         )
+        lanes = _counted(lanes, screening)
         # The start itself, so that the driver knows its loss; or the best, where it is NaN.
         return _state(lanes, jnp.where(jnp.isfinite(lanes.best_loss[0]), 0, _best(lanes)))
 
@@ -107,29 +124,33 @@ class Restarts(Refiner):
         offsets = jnp.asarray(width, flat.dtype) * noise
         return jax.vmap(lambda n: project(unravel(flat + n), bounds))(offsets)
 
-    def _choose(self, objective: Any, starts: PyTree, key: PRNGKeyArray, keep: int) -> PyTree:
-        """Return the start itself and the best of the others, as many as ``keep`` in all."""
+    def _choose(
+        self, objective: Any, starts: PyTree, key: PRNGKeyArray, keep: int
+    ) -> tuple[PyTree, Evaluations]:
+        """Return ``keep`` starts, the start itself and the best of the others, and the cost."""
         if keep == 1:
-            return jax.tree.map(lambda leaf: leaf[:1], starts)
-        coarse = objective if self.coarse is None else map_problem(objective, self.coarse)
+            return jax.tree.map(lambda leaf: leaf[:1], starts), Evaluations(0, 0)
+        problem = as_problem(objective)
+        coarse = problem if self.coarse is None else problem.map_problem(self.coarse)
         rules = self._rules(jax.tree.map(lambda leaf: leaf[0], starts))
 
-        def look(one: tuple[Any, PRNGKeyArray]) -> tuple[Any, Scalar]:
+        def look(one: tuple[Any, PRNGKeyArray]) -> tuple[Any, Scalar, Evaluations]:
             if not self.screen:
-                return one[0], coarse(one[0])
+                return one[0], coarse(one[0]), Evaluations(jnp.int32(1), jnp.int32(0))
             lane = start(self.refiner, coarse, rules, *one, UNLIMITED)
             lane = jax.lax.scan(
                 lambda lane, _: (advance(self.refiner, coarse, rules, lane), None),
                 lane,
                 length=self.screen,
             )[0]
-            return lane.best_params, lane.best_loss
+            return lane.best_params, lane.best_loss, lane.evaluations
 
         others = jax.tree.map(lambda leaf: leaf[1:], starts)
         keys = jax.random.split(key, self.n - 1)
-        moved, losses = jax.lax.map(look, (others, keys), batch_size=keep)
+        moved, losses, counts = jax.lax.map(look, (others, keys), batch_size=keep)
         best = jnp.argsort(jnp.where(jnp.isnan(losses), jnp.inf, losses))[: keep - 1]
-        return jax.tree.map(lambda s, m: jnp.concatenate([s[:1], m[best]]), starts, moved)
+        chosen = jax.tree.map(lambda s, m: jnp.concatenate([s[:1], m[best]]), starts, moved)
+        return chosen, jax.tree.map(jnp.sum, counts)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one step from every start that is still running."""
@@ -146,6 +167,11 @@ class Restarts(Refiner):
         own = stop if self.stop is None else self.stop
         return self.replace(refiner=self.refiner.with_stop(own), stop=own)
 
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return the evaluations of all starts that are running, and of the screening."""
+        total = total_evaluations((after.memory,))
+        return total if before is None else total.minus(total_evaluations((before.memory,)))
+
     def in_last_stage(self, state: State) -> Bool[Array, ""]:
         """Never: the starts are judged one by one."""
         del state
@@ -156,6 +182,12 @@ class Restarts(Refiner):
         lanes: Lane = state.memory
         ended = jnp.all(lanes.status != Status.RUNNING)
         return jnp.where(ended, lanes.status[_best(lanes)], int(Status.RUNNING))
+
+
+def _counted(lanes: Lane, screening: Evaluations) -> Lane:
+    """Return the lanes with the evaluations of the screening added to those of the first."""
+    counts = jax.tree.map(lambda c, more: c.at[0].add(more), lanes.evaluations, screening)
+    return lanes.replace(evaluations=counts)
 
 
 def _best(lanes: Lane) -> Int[Array, ""]:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status, Stop
-from refinejax._run import UNLIMITED, Lane, advance, check_count, start
+from refinejax._checks import check_count
+from refinejax._core import Evaluations, Params, Refiner, Scalar, Stage, State, Status, Stop
+from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
 
 
 class SequentialMemory(struct.PyTreeNode):
@@ -38,8 +39,8 @@ class Sequential(Refiner, init=False):
     another one; the batch engine runs stage by stage and does not pay this.
 
     Attributes:
-        stages: the refiners, given as positional arguments.
-        steps: most steps in each stage but the last: one number, or one for each.
+        chain: the refiners, given as positional arguments.
+        steps: most steps with each refiner but the last: one number, or one for each.
         stop: ends the stages but the last; by default the driver's rules.
 
     Raises:
@@ -47,7 +48,7 @@ class Sequential(Refiner, init=False):
             one.
     """
 
-    stages: tuple[Refiner, ...]
+    chain: tuple[Refiner, ...]
     steps: tuple[int | Array, ...]
     stop: Stop | None
 
@@ -56,21 +57,32 @@ class Sequential(Refiner, init=False):
         *refiners: Refiner,
         steps: int | Array | tuple[int | Array, ...] = 100,
         stop: Stop | None = None,
-        stages: tuple[Refiner, ...] | None = None,
+        chain: tuple[Refiner, ...] | None = None,
     ) -> None:
-        if stages is None:
-            stages, steps = refiners, _check(refiners, steps)
-        object.__setattr__(self, "stages", stages)
+        if chain is None:
+            chain, steps = refiners, _check(refiners, steps)
+        object.__setattr__(self, "chain", chain)
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "stop", stop)
+
+    @property
+    def uses_derivatives(self) -> bool:
+        """Whether one of the refiners does."""
+        return any(refiner.uses_derivatives for refiner in self.chain)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the refiners with their stopping rules and steps."""
+        *first, last = self.chain
+        early = [Stage(r, self.stop, n) for r, n in zip(first, self.steps, strict=True)]
+        return (*early, Stage(last))
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Start the first stage; the others have blank memories."""
         rules = self.rules(params)
-        first = start(self.stages[0], objective, rules, params, key, self.end(0))
+        first = start(self.chain[0], objective, rules, params, key, self.end(0))
         blanks = [
             _blank(functools.partial(self._start, k, objective, rules), first, key)
-            for k in range(1, len(self.stages))
+            for k in range(1, len(self.chain))
         ]
         memory = SequentialMemory(
             jnp.int32(0), (first, *blanks), super().progress(first.state, first.state)
@@ -81,7 +93,7 @@ class Sequential(Refiner, init=False):
         """Take one step of the stage that is on, or of the next if that has ended."""
         del key  # each lane carries its own
         rules = self.rules(state.params)
-        last = len(self.stages) - 1
+        last = len(self.chain) - 1
         memory = state.memory
         for k in range(last):  # a stage with nothing to do at its start is passed by
             memory = self._follow(k, objective, rules, memory)
@@ -101,56 +113,70 @@ class Sequential(Refiner, init=False):
 
     def _step(self, k: int, objective: Any, rules: Stop, memory: SequentialMemory) -> State:
         """Take one step of stage k."""
-        last = k == len(self.stages) - 1
+        last = k == len(self.chain) - 1
         before = memory.lanes[k]
-        lane = advance(self.stages[k], objective, _never(rules) if last else rules, before)
+        lane = advance(self.chain[k], objective, _never(rules) if last else rules, before)
         memory = _put(memory, k, lane)
         if last:
-            memory = memory.replace(last_progress=self.stages[k].progress(before.state, lane.state))
+            memory = memory.replace(last_progress=self.chain[k].progress(before.state, lane.state))
         return State(lane.state.params, lane.state.loss, memory)
 
     def _start(self, k: int, objective: Any, rules: Stop, lane: Lane) -> Lane:
         """Start stage k from the best point of the lane before."""
-        rules = _never(rules) if k == len(self.stages) - 1 else rules
+        rules = _never(rules) if k == len(self.chain) - 1 else rules
         end = self.end(k, lane.steps)
         params, steps = lane.best_params, lane.steps
-        return start(self.stages[k], objective, rules, params, lane.key, end, steps)
+        return start(self.chain[k], objective, rules, params, lane.key, end, steps)
 
     def end(self, k: int, steps: Any = 0) -> Any:
-        """Return the number of the step at which stage k, begun at ``steps``, ends."""
-        return UNLIMITED if k == len(self.stages) - 1 else steps + self.steps[k]
+        """Return the number of the step at which stage k, begun at ``steps``, ends.
+
+        Args:
+            k: the number of the stage.
+            steps: taken before it.
+        """
+        return UNLIMITED if k == len(self.chain) - 1 else steps + self.steps[k]
 
     def rules(self, params: Any) -> Stop:
-        """Return the rules by which a stage but the last ends."""
+        """Return the rules by which a stage but the last ends.
+
+        Args:
+            params: for their dtype.
+        """
         return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
 
     def with_stop(self, stop: Stop) -> "Sequential":
         """Let stages end by the driver's rules, if there are none of their own."""
-        stages = tuple(refiner.with_stop(stop) for refiner in self.stages)
-        return self.replace(stages=stages, stop=stop if self.stop is None else self.stop)
+        chain = tuple(refiner.with_stop(stop) for refiner in self.chain)
+        return self.replace(chain=chain, stop=stop if self.stop is None else self.stop)
+
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return the evaluations of all stages."""
+        total = total_evaluations(after.memory.lanes)
+        return total if before is None else total.minus(total_evaluations(before.memory.lanes))
 
     def in_last_stage(self, state: State) -> Bool[Array, ""]:
-        """Whether the last stage is on."""
+        """Return whether the last stage is on, and in its own last stage."""
         memory: SequentialMemory = state.memory
-        last = self.stages[-1].in_last_stage(memory.lanes[-1].state)
-        return (memory.stage == len(self.stages) - 1) & last
+        last = self.chain[-1].in_last_stage(memory.lanes[-1].state)
+        return (memory.stage == len(self.chain) - 1) & last
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """That of the last stage."""
+        """Return the optimality of the last stage; infinite before."""
         memory: SequentialMemory = state.memory
-        known = self.stages[-1].optimality(objective, memory.lanes[-1].state)
+        known = self.chain[-1].optimality(objective, memory.lanes[-1].state)
         return jnp.where(self.in_last_stage(state), known, jnp.inf).astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
-        """That of the last stage."""
+        """Return the progress of the last step in the last stage."""
         del before
         return after.memory.last_progress
 
     def status(self, state: State) -> Int[Array, ""]:
-        """That of the last stage."""
+        """Return the status of the last stage."""
         memory: SequentialMemory = state.memory
-        verdict = self.stages[-1].status(memory.lanes[-1].state)
-        return jnp.where(memory.stage == len(self.stages) - 1, verdict, int(Status.RUNNING))
+        own = self.chain[-1].status(memory.lanes[-1].state)
+        return jnp.where(memory.stage == len(self.chain) - 1, own, int(Status.RUNNING))
 
 
 def _check(refiners: tuple[Refiner, ...], steps: Any) -> tuple[Any, ...]:

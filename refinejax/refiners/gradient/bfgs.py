@@ -8,13 +8,18 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Refiner, Scalar, State, Status
-from refinejax._trees import bounds_of, pressing, project, select
+from refinejax._core import Params, Refiner, Scalar, State, bounds_of
+from refinejax._trees import pressing, project, select
+from refinejax.refiners.convergence import (
+    count_nonfinite,
+    nonfinite_status,
+    projected_gradient_norm,
+    smoothed_progress,
+)
 
-_DECREASE = 1e-4  # share of the decrease that the slope promises, which a step must bring
-_REFUSALS = 30  # in a row that ended in NaN, before the verdict is NONFINITE
+_DECREASE = 1e-4  # Armijo's constant: least decrease, relative to that along the slope
 _CURVATURE = 0.1  # share of the curvature along a step that is left at least
-_STUCK = 12  # refused in a row before the matrix is dropped; as many again end it
+_STUCK = 12  # rejected in a row before the matrix is dropped; as many again end it
 
 
 class BFGSMemory(struct.PyTreeNode):
@@ -25,8 +30,8 @@ class BFGSMemory(struct.PyTreeNode):
         inverse: H, an estimate of the inverse of the Hessian.
         fresh: whether H is a multiple of the identity so far.
         length: α, a factor on the next step.
-        refused: steps refused in a row.
-        lost: of these, those that ended in NaN or infinity.
+        rejected: steps rejected in a row.
+        nonfinite: steps in a row that ended in NaN or infinity.
         last_progress: relative decrease and step length of late, shape (2,).
     """
 
@@ -34,8 +39,8 @@ class BFGSMemory(struct.PyTreeNode):
     inverse: Float[Array, "n n"]
     fresh: Bool[Array, ""]
     length: Scalar
-    refused: Int[Array, ""]
-    lost: Int[Array, ""]
+    rejected: Int[Array, ""]
+    nonfinite: Int[Array, ""]
     last_progress: Float[Array, "2"]
 
 
@@ -43,23 +48,23 @@ class BFGS(Refiner):
     """Quasi-Newton steps x − αH∇f, with one loss and gradient a step, for up to about 100 params.
 
     A line search takes as many evaluations as the slowest sample of a batch needs, in every step of
-    all. Here a step that does not bring the decrease that its slope promises (Armijo) is refused,
-    and the next one is shorter, by the parabola through what is known; so lanes never wait for each
-    other. H is updated with every step that is taken (Nocedal and Wright 2006, Numerical
-    Optimization, eq. 6.17, scaled at first by eq. 6.20). Where the curvature along a step is
-    negative, or less than a tenth of what H had, as no line search by Wolfe would leave it, it is
-    taken to be that tenth (Powell 1978; eq. 18.14–18.16): H stays positive definite, and plateaus
-    are crossed in steps of growing length.
+    all. Here a step without the sufficient decrease of Armijo's condition is rejected, and the next
+    one is shorter, by the parabola through the known values; so lanes never wait for each other.
+    H is updated with every accepted step (Nocedal and Wright 2006, Numerical Optimization,
+    eq. 6.17, scaled at first by eq. 6.20). Where the curvature along a step is negative, or less
+    than a tenth of what H had, as no line search by Wolfe would leave it, it is taken to be that
+    tenth (Powell 1978; eq. 18.14–18.16): H stays positive definite, and plateaus are crossed in
+    steps of growing length.
 
     Bounds are kept by projection. Params at a bound whose gradient points outward are held there
     during a step (two-metric projection, Bertsekas 1982, eq. 31–36).
 
-    A step that ends in NaN or infinity is refused too; after 30 of them in a row the verdict is
+    A step that ends in NaN or infinity is rejected too; after 30 of them in a row the status is
     ``NONFINITE``.
 
     Attributes:
         first: the longest first step, in the coordinates of refinement.
-        longest: the longest of all steps, likewise: where the loss has plateaus, as that of a
+        longest: the longest of all steps, in the same unit: where the loss has plateaus, as for a
             network has, a long step may end on one of them.
     """
 
@@ -69,19 +74,19 @@ class BFGS(Refiner):
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate loss and gradient."""
         del key
-        inside: Any = project(params, bounds_of(objective))
-        loss, grad = jax.value_and_grad(objective)(inside)
+        start: Any = project(params, bounds_of(objective))
+        loss, grad = jax.value_and_grad(objective)(start)
         flat = ravel_pytree(grad)[0]
         memory = BFGSMemory(
             grad=flat,
             inverse=self._begin(flat),
             fresh=jnp.bool_(True),
             length=jnp.ones((), flat.dtype),
-            refused=jnp.int32(0),
-            lost=jnp.int32(0),
+            rejected=jnp.int32(0),
+            nonfinite=jnp.int32(0),
             last_progress=jnp.full((2,), jnp.inf, flat.dtype),
         )
-        return State(inside, loss, memory)
+        return State(start, loss, memory)
 
     def _short(self, direction: Array) -> Array:
         """Return it no longer than the longest step."""
@@ -98,7 +103,7 @@ class BFGS(Refiner):
         return scale * jnp.eye(grad.size, dtype=grad.dtype)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
-        """Try a step; take it or refuse it."""
+        """Try a step; accept or reject it."""
         del key
         memory: BFGSMemory = state.memory
         bounds = bounds_of(objective)
@@ -112,36 +117,38 @@ class BFGS(Refiner):
         loss, grads = jax.value_and_grad(objective)(trial)
         grad = ravel_pytree(grads)[0]
         move = ravel_pytree(trial)[0] - x
-        promised = jnp.sum(memory.grad * move)
+        predicted = jnp.sum(memory.grad * move)
         finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(grad))
-        lower = loss <= state.loss + _DECREASE * promised.astype(loss.dtype)
+        lower = loss <= state.loss + _DECREASE * predicted.astype(loss.dtype)
         taken = finite & lower & (loss < state.loss)
         kept = select(taken, (trial, loss, grad), (state.params, state.loss, memory.grad))
         change = jnp.where(free & finite, grad - memory.grad, 0)  # of what may move
-        inverse = _updated(memory, move, change, _bent(slope, direction, move))
+        inverse = _updated(memory, move, change, _hessian_step(slope, direction, move))
         after = BFGSMemory(
             grad=kept[2],
             inverse=jnp.where(taken, inverse, memory.inverse),
             fresh=memory.fresh & ~taken,
-            length=jnp.where(taken, 1, self._shorter(memory, state.loss, loss, promised, finite)),
-            refused=jnp.where(taken, 0, memory.refused + 1),
-            lost=jnp.where(finite, 0, memory.lost + 1),
-            last_progress=_smoothed_progress(memory, state.loss, loss, x, move, taken),
+            length=jnp.where(taken, 1, self._shorter(memory, state.loss, loss, predicted, finite)),
+            rejected=jnp.where(taken, 0, memory.rejected + 1),
+            nonfinite=count_nonfinite(finite, memory.nonfinite),
+            last_progress=smoothed_progress(
+                memory.last_progress, _progress(state.loss, loss, x, move), taken
+            ),
         )
         return State(kept[0], kept[1], self._dropped(after, kept[2]))
 
     def _shorter(
-        self, memory: BFGSMemory, before: Array, after: Array, promised: Array, finite: Array
+        self, memory: BFGSMemory, before: Array, after: Array, predicted: Array, finite: Array
     ) -> Array:
         """Return α at the least of the parabola, but a tenth to a half of what it was."""
-        rise = (after - before).astype(promised.dtype) - promised
-        share = -promised / jnp.where(finite & (rise > 0), 2 * rise, 1)
+        rise = (after - before).astype(predicted.dtype) - predicted
+        share = -predicted / jnp.where(finite & (rise > 0), 2 * rise, 1)
         share = jnp.where(finite & (rise > 0), jnp.clip(share, 0.1, 0.5), 0.1)
         return memory.length * share
 
     def _dropped(self, memory: BFGSMemory, grad: Array) -> BFGSMemory:
         """Drop the matrix where nothing comes of it: the next step is along the gradient."""
-        drop = (memory.refused == _STUCK) & (memory.lost == 0)
+        drop = (memory.rejected == _STUCK) & (memory.nonfinite == 0)
         return memory.replace(
             inverse=jnp.where(drop, self._begin(grad), memory.inverse),
             fresh=memory.fresh | drop,
@@ -149,39 +156,36 @@ class BFGS(Refiner):
         )
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest component of P(x − ∇) − x, P the projection on the bounds."""
-        x, unravel = ravel_pytree(state.params)
-        ahead = ravel_pytree(project(unravel(x - state.memory.grad), bounds_of(objective)))[0]
-        moves = state.memory.grad if bounds_of(objective) is None else ahead - x
-        return jnp.max(jnp.abs(moves), initial=0).astype(state.loss.dtype)
+        """Return the largest component of P(x − ∇) − x, P the projection on the bounds."""
+        grad = ravel_pytree(state.params)[1](state.memory.grad)
+        return projected_gradient_norm(objective, state.params, grad).astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease and step of late (see `Gradient`); 0 where steepest descent fails as well."""
         del before
         memory: BFGSMemory = after.memory
         decrease, length = memory.last_progress.astype(after.loss.dtype)
-        stuck = (memory.refused >= 2 * _STUCK) & (memory.lost == 0)
+        stuck = (memory.rejected >= 2 * _STUCK) & (memory.nonfinite == 0)
         return jnp.where(stuck, 0, decrease), length
 
     def status(self, state: State) -> Int[Array, ""]:
-        """``NONFINITE`` after 30 steps in a row that ended in NaN."""
-        lost = state.memory.lost >= _REFUSALS
-        return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+        """Return ``NONFINITE`` after 30 steps in a row that ended in NaN or infinity."""
+        return nonfinite_status(state.memory.nonfinite)
 
 
-def _bent(slope: Array, direction: Array, move: Array) -> Array:
+def _hessian_step(slope: Array, direction: Array, move: Array) -> Array:
     """Return B·s, where the step s = −t·H·g was made with H = B⁻¹."""
     along = jnp.sum(move * direction)
     return -slope * jnp.sum(move**2) / jnp.where(along > 0, along, 1)
 
 
-def _updated(memory: BFGSMemory, s: Array, y: Array, bent: Array) -> Array:
-    """Return H after a step s along which the gradient changed by y; expected was Bs, ``bent``."""
-    expected, curvature = jnp.sum(s * bent), jnp.sum(s * y)
+def _updated(memory: BFGSMemory, s: Array, y: Array, expected_change: Array) -> Array:
+    """Return H after a step s along which the gradient changed by y, and not by B·s as expected."""
+    expected, curvature = jnp.sum(s * expected_change), jnp.sum(s * y)
     less = expected - curvature
     damped = curvature < jnp.where(memory.fresh, 0, _CURVATURE) * expected
     share = jnp.where(damped, (1 - _CURVATURE) * expected / jnp.where(damped, less, 1), 1)
-    y = share * y + (1 - share) * bent
+    y = share * y + (1 - share) * expected_change
     curvature, size = jnp.sum(s * y), jnp.sum(y**2)
     eps = jnp.finfo(s.dtype).eps
     usable = curvature > eps * jnp.sqrt(jnp.sum(s**2) * size)
@@ -194,12 +198,7 @@ def _updated(memory: BFGSMemory, s: Array, y: Array, bent: Array) -> Array:
     return jnp.where(usable, H + (along - across - across.T) / divisor, memory.inverse)
 
 
-def _smoothed_progress(
-    memory: BFGSMemory, before: Array, after: Array, x: Array, move: Array, taken: Array
-) -> Array:
-    """Return the largest relative decrease and step of late: each step back by a quarter."""
+def _progress(before: Array, after: Array, x: Array, move: Array) -> tuple[Scalar, Scalar]:
+    """Return the relative decrease of the loss and the relative length of the step."""
     length = jnp.sqrt(jnp.sum(move**2)) / (jnp.sqrt(jnp.sum(x**2)) + 1e-30)
-    decrease = (before - after) / jnp.abs(before)
-    now = jnp.stack([decrease.astype(length.dtype), length])
-    late = jnp.minimum(memory.last_progress, 1) / 4
-    return jax.lax.stop_gradient(jnp.where(taken, jnp.maximum(now, late), memory.last_progress))
+    return (before - after) / jnp.abs(before), length

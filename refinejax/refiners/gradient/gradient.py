@@ -9,10 +9,14 @@ import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from refinejax._core import Params, Refiner, Scalar, State, Status
-from refinejax._trees import Bounds, bounds_of, pressing, project, select
-
-_REFUSALS = 30  # in a row, each halving the step, before the verdict is NONFINITE
+from refinejax._core import Evaluations, Params, Refiner, Scalar, State, bounds_of
+from refinejax._trees import Bounds, pressing, project, select
+from refinejax.refiners.convergence import (
+    count_nonfinite,
+    nonfinite_status,
+    projected_gradient_norm,
+    smoothed_progress,
+)
 
 
 class GradientMemory(struct.PyTreeNode):
@@ -22,17 +26,19 @@ class GradientMemory(struct.PyTreeNode):
         grad: the gradient at the current params.
         optimizer: the optax state.
         scale: a factor on the updates; below 1 after steps that ended in NaN.
-        refused: steps refused in a row because they ended in NaN or infinity.
+        nonfinite: steps in a row that were rejected because they ended in NaN or infinity.
         stuck: line searches in a row that found nothing better.
         last_progress: relative decrease and step length of late (see `progress`), shape (2,).
+        evaluations: of the last step; None without a line search, whose number varies.
     """
 
     grad: PyTree
     optimizer: Any
     scale: Scalar
-    refused: Int[Array, ""]
+    nonfinite: Int[Array, ""]
     stuck: Int[Array, ""]
     last_progress: Float[Array, "2"]
+    evaluations: Evaluations | None
 
 
 class Gradient(Refiner):
@@ -48,14 +54,14 @@ class Gradient(Refiner):
     search follows the projected path (two-metric projection, Bertsekas 1982, eq. 31–36, with the
     quasi-Newton memory restarted whenever the set of held params changes).
 
-    A step that ends in NaN or infinity is refused: the memory is reset and the next step is half as
-    long. After 30 refusals in a row the verdict is ``NONFINITE``.
+    A step that ends in NaN or infinity is rejected: the memory is reset and the next step is half
+    as long. After 30 rejections in a row the status is ``NONFINITE``.
 
     Attributes:
         factory: makes the optax transformation; static.
         numbers: keyword arguments of the factory that are arrays, pytrees of them, or floats.
-        options: keyword arguments that must be static. Filled from ``numbers``: what is given there
-            as bool, int, str, None or a function is moved here.
+        options: keyword arguments that must be static. Entries of
+            ``numbers`` that are a bool, int, str, None or a function are moved here.
 
     Raises:
         ValueError: if the factory is not callable, or has no argument of a name in ``numbers``.
@@ -91,17 +97,20 @@ class Gradient(Refiner):
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate loss and gradient (2 passes of the forward model)."""
         del key
-        inside: Any = project(params, bounds_of(objective))
-        loss, grad = jax.value_and_grad(objective)(inside)
+        start: Any = project(params, bounds_of(objective))
+        loss, grad = jax.value_and_grad(objective)(start)
+        optimizer = self.optimizer().init(start)
+        once = Evaluations(jnp.int32(1), jnp.int32(1))
         memory = GradientMemory(
             grad=grad,
-            optimizer=self.optimizer().init(inside),
+            optimizer=optimizer,
             scale=jnp.ones((), loss.dtype),
-            refused=jnp.int32(0),
+            nonfinite=jnp.int32(0),
             stuck=jnp.int32(0),
             last_progress=jnp.full((2,), jnp.inf, loss.dtype),
+            evaluations=None if _line_search(optimizer) is None else once,
         )
-        return State(inside, loss, memory)
+        return State(start, loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one optimizer step and evaluate loss and gradient there."""
@@ -109,10 +118,10 @@ class Gradient(Refiner):
         searching = _line_search(state.memory.optimizer) is not None
         bounds = bounds_of(objective)
         if not searching:
-            return self._settle(state, *self._descend(objective, state, bounds))
+            return self._accept_or_reject(state, *self._descend(objective, state, bounds))
         if bounds is None:
-            return self._settle(state, *self._search(objective, state))
-        return self._settle(state, *self._search_within(objective, state, bounds))
+            return self._accept_or_reject(state, *self._search(objective, state))
+        return self._accept_or_reject(state, *self._search_within(objective, state, bounds))
 
     def _descend(self, objective: Any, state: State, bounds: Bounds | None) -> tuple[State, Any]:
         """Take a plain step: update, project, evaluate."""
@@ -125,12 +134,14 @@ class Gradient(Refiner):
         """Take a step by line search and use what the search has evaluated."""
         memory = state.memory
         params, optimizer = self._update(objective, state, memory.grad, memory.optimizer)
-        found = _line_search(optimizer)
+        found, count = _line_search(optimizer), _searched(optimizer)
         if found.grad is None:
             loss, grad = jax.value_and_grad(objective)(params)
+            count = count.plus(Evaluations(1, 1))
         else:
             loss, grad = found.value, found.grad
-        return State(params, loss, memory.replace(grad=grad, optimizer=optimizer)), None
+        memory = memory.replace(grad=grad, optimizer=optimizer, evaluations=count)
+        return State(params, loss, memory), None
 
     def _search_within(self, objective: Any, state: State, bounds: Bounds) -> tuple[State, Any]:
         """Search along the projected path, with the params held that press against a bound."""
@@ -148,7 +159,9 @@ class Gradient(Refiner):
         params = path(moved)
         loss, grad = jax.value_and_grad(objective)(params)
         changed = _differ(held, pressing(params, grad, bounds))
-        return State(params, loss, memory.replace(grad=grad, optimizer=optimizer)), changed
+        count = _searched(optimizer).plus(Evaluations(1, 1))
+        memory = memory.replace(grad=grad, optimizer=optimizer, evaluations=count)
+        return State(params, loss, memory), changed
 
     def _update(self, objective: Any, state: State, grad: Any, optimizer: Any) -> tuple[Any, Any]:
         updates, optimizer = self.optimizer().update(
@@ -158,8 +171,10 @@ class Gradient(Refiner):
             updates = optax.tree.scale(state.memory.scale, updates)
         return optax.apply_updates(state.params, updates), optimizer
 
-    def _settle(self, before: State, after: State, restart: Bool[Array, ""] | None) -> State:
-        """Refuse a step into NaN; reset the memory where it no longer fits."""
+    def _accept_or_reject(
+        self, before: State, after: State, restart: Bool[Array, ""] | None
+    ) -> State:
+        """Reject a step into NaN; reset the memory where it no longer fits."""
         memory: GradientMemory = after.memory
         fresh = self.optimizer().init(before.params)
         finite = jnp.isfinite(after.loss) & _all_finite(memory.grad)
@@ -171,7 +186,7 @@ class Gradient(Refiner):
             reset |= ~better
         # Halved steps end below the resolution of the params: not moving is no way out of NaN.
         moved = _differ(after.params, before.params)
-        fine = finite & (moved | (memory.refused == 0))
+        fine = finite & (moved | (memory.nonfinite == 0))
         scale = jnp.where(fine, jnp.minimum(2 * memory.scale, 1), memory.scale / 2)
         kept = select(
             finite,
@@ -182,21 +197,24 @@ class Gradient(Refiner):
             grad=kept.memory,
             optimizer=select(reset, _cast_like(fresh, memory.optimizer), memory.optimizer),
             scale=scale,
-            refused=jnp.where(fine, 0, memory.refused + 1),
+            nonfinite=count_nonfinite(fine, memory.nonfinite),
             stuck=stuck,
-            last_progress=_smoothed_progress(before, after),
+            last_progress=smoothed_progress(
+                before.memory.last_progress, _progress(before, after), after.loss < before.loss
+            ),
+            evaluations=memory.evaluations,
         )
         return State(kept.params, kept.loss, memory)
 
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return one, with its gradient; of a step with a line search, those of the search."""
+        counted: Evaluations | None = after.memory.evaluations
+        return Evaluations(1, 1) if counted is None else counted
+
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest component of P(x − ∇) − x, P the projection on the bounds."""
-        bounds = bounds_of(objective)
-        if bounds is None:
-            moves = state.memory.grad
-        else:
-            ahead = jax.tree.map(jnp.subtract, state.params, state.memory.grad)
-            moves = jax.tree.map(jnp.subtract, project(ahead, bounds), state.params)
-        return optax.tree.norm(moves, ord=jnp.inf).astype(state.loss.dtype)
+        """Return the largest component of P(x − ∇) − x, P the projection on the bounds."""
+        norm = projected_gradient_norm(objective, state.params, state.memory.grad)
+        return norm.astype(state.loss.dtype)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease and step of a line search; a plain optimizer's loss may rise and fall by turns.
@@ -212,21 +230,15 @@ class Gradient(Refiner):
         return jnp.where(after.memory.stuck > 1, 0, decrease), length
 
     def status(self, state: State) -> Int[Array, ""]:
-        """``NONFINITE`` after 30 steps in a row that ended in NaN."""
-        lost = state.memory.refused >= _REFUSALS
-        return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+        """Return ``NONFINITE`` after 30 steps in a row that ended in NaN or infinity."""
+        return nonfinite_status(state.memory.nonfinite)
 
 
-def _smoothed_progress(before: State, after: State) -> Array:
+def _progress(before: State, after: State) -> tuple[Scalar, Scalar]:
+    """Return the relative decrease of the loss and the relative length of the step."""
     change = optax.tree.sub(after.params, before.params)
     length = optax.tree.norm(change) / (optax.tree.norm(before.params) + 1e-30)
-    decrease = (before.loss - after.loss) / jnp.abs(before.loss)
-    now = jnp.stack([decrease, length.astype(decrease.dtype)])
-    late = jnp.minimum(before.memory.last_progress, 1) / 4
-    last_progress = jnp.where(
-        after.loss < before.loss, jnp.maximum(now, late), before.memory.last_progress
-    )
-    return jax.lax.stop_gradient(last_progress)  # the derivative of a norm of 0 is NaN
+    return (before.loss - after.loss) / jnp.abs(before.loss), length
 
 
 def _is_static(value: Any) -> bool:
@@ -244,6 +256,13 @@ def _line_search(optimizer: Any) -> Any:
         optimizer = optimizer[-1]
     kinds = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
     return optimizer if isinstance(optimizer, kinds) else None
+
+
+def _searched(optimizer: Any) -> Evaluations:
+    """Return what the last line search has evaluated: with gradients, where it keeps them."""
+    found = _line_search(optimizer)
+    count = jnp.asarray(found.info.num_linesearch_steps, jnp.int32)
+    return Evaluations(count, jnp.int32(0) if found.grad is None else count)
 
 
 def _finite(objective: Any) -> Callable[[Any], Scalar]:

@@ -7,23 +7,27 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Scalar, State, Status
-from refinejax._trees import bounds_of, project, select
-from refinejax.refiners.least_squares.dense import dot, least_pivot, reduced
-from refinejax.refiners.least_squares.model import (
-    REFUSALS,
-    LeastSquares,
-    Model,
-    Trial,
-    box,
-    cosine,
-    judge,
-    minimize,
+from refinejax._core import Params, Scalar, State, Status, bounds_of
+from refinejax._trees import project, select
+from refinejax.problems.normal import normal_equations
+from refinejax.refiners.convergence import count_nonfinite
+from refinejax.refiners.least_squares.linear_algebra import (
+    dot,
+    least_pivot,
+    minimize_bounded,
     nonzero,
     predicted_decrease,
-    quadratic,
-    sizes,
-    step_box,
+    reduced,
+    root,
+)
+from refinejax.refiners.least_squares.quadratic_model import (
+    LeastSquares,
+    QuadraticModel,
+    Trial,
+    compare,
+    flat_bounds,
+    max_cosine,
+    step_bounds,
 )
 
 
@@ -35,7 +39,7 @@ class GaussNewtonMemory(struct.PyTreeNode):
         matrix: Gauss–Newton matrix, shape (n, n).
         share: of the full step, tried next.
         singular: whether the last equations had no solution.
-        lost: trials in a row that ended in NaN or infinity.
+        nonfinite: trials in a row that ended in NaN or infinity.
         last_progress: relative decrease and step length of the last trial (see `Refiner.progress`).
     """
 
@@ -43,7 +47,7 @@ class GaussNewtonMemory(struct.PyTreeNode):
     matrix: Float[Array, "n n"]
     share: Scalar
     singular: Bool[Array, ""]
-    lost: Int[Array, ""]
+    nonfinite: Int[Array, ""]
     last_progress: Float[Array, "2"]
 
 
@@ -57,7 +61,7 @@ class GaussNewton(LeastSquares):
     the data do not determine the params, which ends as ``SINGULAR``: there, and from starts far
     off, `LevenbergMarquardt`.
 
-    Bounds as in `LevenbergMarquardt`. A trial that ends in NaN or infinity is refused.
+    Bounds as in `LevenbergMarquardt`. A trial that ends in NaN or infinity is rejected.
 
     Attributes:
         share: of the first step.
@@ -71,18 +75,18 @@ class GaussNewton(LeastSquares):
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Form the normal equations (one pass)."""
         del key
-        inside: Any = project(params, bounds_of(objective))
-        model = quadratic(objective, inside)
+        start: Any = project(params, bounds_of(objective))
+        model = _quadratic_model(objective, start)
         dtype = model.loss.dtype
         memory = GaussNewtonMemory(
             gradient=model.gradient,
             matrix=model.matrix,
             share=jnp.asarray(self.share, dtype),
             singular=jnp.bool_(False),
-            lost=jnp.int32(0),
+            nonfinite=jnp.int32(0),
             last_progress=jnp.full((2,), jnp.inf, dtype),
         )
-        return State(inside, model.loss, memory)
+        return State(start, model.loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Try a share of the full step; keep it if the loss is lower."""
@@ -91,46 +95,52 @@ class GaussNewton(LeastSquares):
         x, unravel = ravel_pytree(state.params)
         velocity, singular = _full_step(objective, state)
         move = jnp.where(singular, 0, memory.share * velocity)
-        ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
-        model = quadratic(objective, unravel(ends))
-        promised = predicted_decrease(memory.gradient, dot(memory.matrix, move), move)
-        trial = judge(state, model, promised, x, ends - x)
-        return _settle(state, unravel(ends), model, trial, singular)
+        end = jnp.clip(x + move.astype(x.dtype), *flat_bounds(objective, state.params, x))
+        model = _quadratic_model(objective, unravel(end))
+        predicted = predicted_decrease(memory.gradient, dot(memory.matrix, move), move)
+        trial = compare(state, model, predicted, x, end - x)
+        return _accept_or_reject(state, unravel(end), model, trial, singular)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest cosine between the residual and a column of J, but for params held at bounds."""
-        return cosine(objective, state, state.memory.gradient, sizes(state.memory.matrix))
+        """Return the largest cosine between the residual and a column of J (see `max_cosine`)."""
+        scaling = root(jnp.diagonal(state.memory.matrix))
+        return max_cosine(objective, state, state.memory.gradient, scaling)
 
     def status(self, state: State) -> Int[Array, ""]:
-        """``SINGULAR`` without a step to take; ``NONFINITE`` after 30 trials that ended in NaN."""
-        lost, singular = state.memory.lost >= REFUSALS, state.memory.singular
-        verdict = jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
-        return jnp.where(singular, jnp.int32(Status.SINGULAR), verdict)
+        """Return ``SINGULAR`` without a step to take; ``NONFINITE`` as for all least squares."""
+        nonfinite = super().status(state)
+        return jnp.where(state.memory.singular, jnp.int32(Status.SINGULAR), nonfinite)
 
 
 def _full_step(objective: Any, state: State) -> tuple[Array, Bool[Array, ""]]:
-    """Minimize the model in the box, in coordinates of unit diagonal."""
+    """Minimize the model within the bounds, in coordinates of unit diagonal."""
     memory: GaussNewtonMemory = state.memory
-    size = sizes(memory.matrix)
-    scale = nonzero(size)
+    scale = nonzero(root(jnp.diagonal(memory.matrix)))
     unit = memory.matrix / scale[:, None] / scale[None, :]
-    inside = step_box(objective, state, scale)
-    pivot = least_pivot(reduced(unit, ~inside.held))
-    least = size.size * jnp.finfo(unit.dtype).eps
+    bounds = step_bounds(objective, state, scale)
+    pivot = least_pivot(reduced(unit, ~bounds.active))
+    least = scale.size * jnp.finfo(unit.dtype).eps
     singular = ~(pivot > least)  # NaN is no pivot either
-    safe = jnp.where(singular, jnp.eye(size.size, dtype=unit.dtype), unit)
-    step = minimize(safe, memory.gradient / scale, inside)
+    safe = jnp.where(singular, jnp.eye(scale.size, dtype=unit.dtype), unit)
+    step = minimize_bounded(safe, memory.gradient / scale, bounds)
     return step / scale, singular
 
 
-def _settle(
-    state: State, ends: Any, model: Model, trial: Trial, singular: Bool[Array, ""]
+def _quadratic_model(objective: Any, params: Any) -> QuadraticModel:
+    """Return the quadratic model by normal equations, in the dtype of the loss."""
+    model = normal_equations(objective, params)
+    gradient, matrix = (leaf.astype(model.loss.dtype) for leaf in (model.gradient, model.matrix))
+    return QuadraticModel(model.loss, gradient, matrix, root(jnp.diagonal(matrix)))
+
+
+def _accept_or_reject(
+    state: State, params: Any, model: QuadraticModel, trial: Trial, singular: Bool[Array, ""]
 ) -> State:
-    """Accept or refuse a trial, and adapt the share."""
+    """Accept or reject a trial, and adapt the share."""
     memory: GaussNewtonMemory = state.memory
-    accepted = trial.finite & (trial.gained > 0)
+    accepted = trial.finite & (trial.actual > 0)
     old = (state.params, state.loss, memory.gradient, memory.matrix)
-    new = (ends, model.loss, model.gradient, model.matrix)
+    new = (params, model.loss, model.gradient, model.matrix)
     params, loss, gradient, matrix = select(accepted, new, old)
     share = jnp.where(accepted, jnp.minimum(2 * memory.share, 1), memory.share / 2)
     kept = GaussNewtonMemory(
@@ -138,7 +148,7 @@ def _settle(
         matrix=matrix,
         share=jnp.where(singular, memory.share, share),
         singular=singular,
-        lost=jnp.where(trial.finite, 0, memory.lost + 1),
+        nonfinite=count_nonfinite(trial.finite, memory.nonfinite),
         last_progress=jnp.where(singular, jnp.inf, trial.last_progress),
     )
     return State(params, loss, kept)

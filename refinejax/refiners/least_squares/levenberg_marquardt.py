@@ -1,36 +1,80 @@
 """Levenberg–Marquardt for many small least-squares problems at once."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from refinejax._core import Params, Scalar, State, Status
-from refinejax._trees import bounds_of, offer, project
-from refinejax.problems.normal import residual_of
-from refinejax.refiners.least_squares.damped import damped_model
-from refinejax.refiners.least_squares.damping import LMMemory, reach_of, settle, shortening
-from refinejax.refiners.least_squares.dense import conjugate_gradients
-from refinejax.refiners.least_squares.model import (
-    REFUSALS,
-    LeastSquares,
-    Model,
-    box,
-    cosine,
-    judge,
-    minimize_by_products,
-    nonzero,
-    predicted_decrease,
+from refinejax._core import Evaluations, Params, Scalar, State, bounds_of
+from refinejax._trees import project, select
+from refinejax.problems.normal import curvature, residual_of
+from refinejax.refiners.convergence import count_nonfinite
+from refinejax.refiners.least_squares.linear_algebra import nonzero, predicted_decrease, root
+from refinejax.refiners.least_squares.matrix_free import (
+    damped_step,
+    model_without_matrix,
     products,
-    root,
-    slope,
-    step_box,
 )
-from refinejax.refiners.least_squares.white import White, first_model, summary
+from refinejax.refiners.least_squares.quadratic_model import (
+    LeastSquares,
+    QuadraticModel,
+    Trial,
+    WhitenedModel,
+    compare,
+    damped_model,
+    first_model,
+    flat_bounds,
+    max_cosine,
+)
+
+_LARGEST = 1e12  # λ beyond which a step is 0
+_NEUTRAL = 0.25  # gain ratio at which λ stays
+_NONFINITE_GROWTH = 8.0  # largest factor on λ after trials that ended in NaN
+_WEAKEST = 32  # ε: relative strength of a direction that the data still determine
+_ROUNDING = 8  # ε of the loss that rounding hides, as in `Stop.loss`
+
+
+class LMMemory(struct.PyTreeNode):
+    """What `LevenbergMarquardt` remembers.
+
+    Attributes:
+        gradient: of the loss, shape (n,).
+        model: the quadratic model; None where only products with its matrix are formed.
+        scaling: the diagonal of D, the largest √diag(M) so far, shape (n,).
+        radius: the largest ‖Dx‖ so far.
+        damping: λ.
+        growth: factor on λ at the next rejection.
+        nonfinite: trials in a row that ended in NaN or infinity.
+        last_progress: relative decrease and step length of the last trial (see `Refiner.progress`).
+    """
+
+    gradient: Float[Array, " n"]
+    model: WhitenedModel | None
+    scaling: Float[Array, " n"]
+    radius: Scalar
+    damping: Scalar
+    growth: Scalar
+    nonfinite: Int[Array, ""]
+    last_progress: Float[Array, "2"]
+
+
+class Proposal(NamedTuple):
+    """A step to try.
+
+    Attributes:
+        step: shape (n,).
+        predicted: decrease of the quadratic model along it (without acceleration).
+        evaluate: params → (model there, whitened model, decrease that the old matrix predicts from
+            there).
+    """
+
+    step: Float[Array, " n"]
+    predicted: Scalar
+    evaluate: Callable[[Any], tuple[QuadraticModel, WhitenedModel | None, Scalar]]
 
 
 class LevenbergMarquardt(LeastSquares):
@@ -43,18 +87,18 @@ class LevenbergMarquardt(LeastSquares):
     eq. 2.4–2.5, with its fixed point at ϱ = ¼, not ½: less zigzag in curved valleys): it falls to a
     third at best, and grows by 2, 4, 8 … where the loss does not fall.
 
-    The matrix is kept in coordinates in which it is round (see `refiners.white`), as accurate as a
-    QR factorization of J. Where a step promises less than rounding lets the loss tell, it is judged
-    by the gradient, and the fit ends where that no longer falls.
+    The matrix is kept in whitened coordinates (see `quadratic_model`), as accurate as a QR
+    factorization of J. Where a step predicts a decrease that rounding of the loss hides, the
+    gradient decides, and the fit ends where that no longer falls.
 
     Above ``largest`` params no matrix is formed: D is one number, the curvature along the gradient,
     and the system is solved by a fixed number of conjugate gradients on products with M. Needs an
     objective with a residual, or with ``curvature``.
 
-    Bounds: params at a bound that the gradient presses against are held; the model is minimized
-    within the box (`minimize_within`), and the gain ratio is that of the step within (projected LM,
-    Kanzow, Yamashita and Fukushima 2004). A robust loss is minimized by its reweighted normal
-    equations. A trial that ends in NaN or infinity is refused.
+    Bounds: params at a bound that descent presses against are held; the model is minimized within
+    the bounds (`minimize_within`, whose passes over the n × n matrix depend on the data), and the
+    gain ratio is for this step (projected LM, Kanzow, Yamashita and Fukushima 2004). A robust loss
+    is minimized by its reweighted normal equations. A trial that ends in NaN is rejected.
 
     Attributes:
         damping: the first λ, relative to D. 1e-3 where the start is good; 1 where it is not.
@@ -76,115 +120,201 @@ class LevenbergMarquardt(LeastSquares):
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Form the normal equations (one pass)."""
         del key
-        inside: Any = project(params, bounds_of(objective))
-        model, white = self._begin(objective, inside)
+        start: Any = project(params, bounds_of(objective))
+        model, whitened = self._first(objective, start)
         dtype = model.loss.dtype
         memory = LMMemory(
             gradient=model.gradient,
-            white=white,
-            size=model.size,
-            reach=reach_of(inside, model.size),
+            model=whitened,
+            scaling=model.scaling,
+            radius=scaled_norm(start, model.scaling),
             damping=jnp.asarray(self.damping, dtype),
             growth=jnp.asarray(2.0, dtype),
-            lost=jnp.int32(0),
+            nonfinite=jnp.int32(0),
             last_progress=jnp.full((2,), jnp.inf, dtype),
         )
-        return State(inside, model.loss, memory)
+        return State(start, model.loss, memory)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Try a step; keep it if the loss is lower."""
         del key
         x, unravel = ravel_pytree(state.params)
-        propose = self._by_products if state.memory.white is None else self._by_matrix
-        move, promised, evaluate = propose(objective, state)
-        ends = jnp.clip(x + move.astype(x.dtype), *box(objective, state.params, x))
-        model, white, left = evaluate(unravel(ends))
-        trial = judge(state, model, promised, x, ends - x, state.memory.damping)
-        return settle(state, unravel(ends), model, white, trial, left)
+        propose = self._by_products if state.memory.model is None else self._by_matrix
+        proposal = propose(objective, state)
+        low, high = flat_bounds(objective, state.params, x)
+        end = jnp.clip(x + proposal.step.astype(x.dtype), low, high)
+        model, whitened, remaining = proposal.evaluate(unravel(end))
+        trial = compare(state, model, proposal.predicted, x, end - x, state.memory.damping)
+        return _accept_or_reject(state, unravel(end), model, whitened, trial, remaining)
 
-    def _begin(self, objective: Any, params: Any) -> tuple[Model, White | None]:
-        count = ravel_pytree(params)[0].size
-        if count > self.largest and _has_products(objective):
-            return slope(objective, params), None
-        loss, white = first_model(objective, params)
-        return summary(loss, white), white
+    def _first(self, objective: Any, params: Any) -> tuple[QuadraticModel, WhitenedModel | None]:
+        if ravel_pytree(params)[0].size > self.largest:
+            apply = curvature(objective, params)
+            if apply is not None:
+                return model_without_matrix(objective, params, apply), None
+        loss, whitened = first_model(objective, params)
+        return whitened.at(loss), whitened
 
-    def _by_matrix(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
-        """Minimize the damped model in the box: what to try, what it promises, how to evaluate."""
+    def _by_matrix(self, objective: Any, state: State) -> Proposal:
+        """Minimize the damped model within the bounds, by its matrix."""
         model = damped_model(objective, state, state.memory.damping)
         velocity = model.step * shortening(state.memory, model.step)
-        promised, height = model.promised(velocity)
+        predicted, product = model.predicted(velocity)
 
-        def evaluate(params: Any) -> tuple[Model, White, Scalar]:
+        def evaluate(params: Any) -> tuple[QuadraticModel, WhitenedModel, Scalar]:
             return model.evaluate(objective, params)
 
-        if not self.acceleration:
-            return velocity, promised, evaluate
-        turn = model.solve(-_bend(objective, state, velocity, height))
-        return self._bent(state.memory, velocity, turn), promised, evaluate
+        if self.acceleration:
+            correction = model.solve(-_second_order(objective, state, velocity, product))
+            velocity = _accelerated(state.memory, velocity, correction)
+        return Proposal(velocity, predicted, evaluate)
 
-    def _by_products(self, objective: Any, state: State) -> tuple[Array, Scalar, Callable]:
-        """The same by products with the matrix."""
+    def _by_products(self, objective: Any, state: State) -> Proposal:
+        """Minimize the damped model within the bounds, by products with its matrix."""
         memory: LMMemory = state.memory
-        scale = nonzero(memory.size)
-        apply = products(objective, state.params, state.loss.dtype)
+        apply = products(objective, state.params)
+        velocity, solve = damped_step(objective, state, apply, self.iterations)
+        velocity = velocity * shortening(memory, velocity)
+        product = apply(velocity).astype(velocity.dtype)
+        predicted = predicted_decrease(memory.gradient, product, velocity)
 
-        def damped(z: Array, /) -> Array:
-            return apply(z / scale) / scale + memory.damping * z
+        def evaluate(params: Any) -> tuple[QuadraticModel, None, Scalar]:
+            model = model_without_matrix(objective, params, products(objective, params))
+            return model, None, jnp.zeros_like(state.loss)
 
-        solver = conjugate_gradients(damped, self.iterations)
-        inside = step_box(objective, state, scale)
-        most = scale.size * (1 + memory.damping)
-        velocity = minimize_by_products(solver, damped, memory.gradient / scale, inside, most)
-        velocity = velocity / scale
-        velocity = velocity * shortening(state.memory, velocity)
-        bent = apply(velocity)
-        promised = predicted_decrease(memory.gradient, bent, velocity)
+        if self.acceleration:
+            change = _second_order(objective, state, velocity, velocity @ product)
+            velocity = _accelerated(memory, velocity, solve(-change))
+        return Proposal(velocity, predicted, evaluate)
 
-        def evaluate(params: Any) -> tuple[Model, None, Scalar]:
-            return slope(objective, params), None, jnp.zeros_like(state.loss)
+    def evaluations(self, before: State | None, after: State) -> Evaluations:
+        """Return one pass, or three of a step with acceleration.
 
-        if not self.acceleration:
-            return velocity, promised, evaluate
-        bend = _bend(objective, state, velocity, velocity @ bent) / scale
-        turn = solver(-bend, ~inside.held) / scale
-        return self._bent(memory, velocity, turn), promised, evaluate
-
-    @staticmethod
-    def _bent(memory: LMMemory, velocity: Array, turn: Array) -> Array:
-        """Add half the correction, where it is short."""
-        weights = jnp.square(nonzero(memory.size))
-        short = 4 * (weights @ turn**2) <= 0.75**2 * (weights @ velocity**2)
-        return velocity + jnp.where(short, 0.5 * turn, 0)
+        Without a matrix, loss, gradient and products are linearized one by one.
+        """
+        passes = 1 if after.memory.model is not None else 2 if before is None else 3
+        passes += 2 if self.acceleration and before is not None else 0
+        return Evaluations(passes, passes)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Largest cosine between the residual and what the model can still do.
+        """Return the largest cosine between the residual and a column of J·R⁻¹.
 
-        About the relative offset of Bates and Watts (1981): the columns of J·R⁻¹ are nearly
-        orthogonal. Those of J where no matrix is formed. Params held at bounds are left out.
+        About the relative offset of Bates and Watts (1981), as those columns are nearly orthogonal.
+        Of J where no matrix is formed. Params held at bounds are left out.
         """
-        white = state.memory.white
-        if white is None:
-            return cosine(objective, state, state.memory.gradient, state.memory.size)
-        return cosine(objective, state, white.gradient, root(jnp.diagonal(white.matrix)))
-
-    def status(self, state: State) -> Int[Array, ""]:
-        """``NONFINITE`` after 30 trials in a row that ended in NaN."""
-        lost = state.memory.lost >= REFUSALS
-        return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
+        model = state.memory.model
+        if model is None:
+            return super().optimality(objective, state)
+        return max_cosine(objective, state, model.gradient, root(jnp.diagonal(model.matrix)))
 
 
-def _has_products(objective: Any) -> bool:
-    """Whether M times a vector can be had: not where only the matrix itself is supplied."""
-    if offer(objective, "curvature") is not None:
-        return True
-    return offer(objective, "normal") is None and offer(objective, "residual") is not None
+def _accept_or_reject(
+    state: State,
+    params: Any,
+    model: QuadraticModel,
+    whitened: WhitenedModel | None,
+    trial: Trial,
+    remaining: Scalar,
+) -> State:
+    """Accept or reject a trial, and adapt the damping.
+
+    A predicted decrease that rounding of the loss hides is judged by the gradient: by what the old
+    matrix predicts from the new point (the natural monotonicity test, Deuflhard 2011, §3.3). Where
+    that does not fall by half, the end is reached.
+    """
+    memory: LMMemory = state.memory
+    dtype = state.loss.dtype
+    floor = _resolution(state)
+    hidden = (trial.predicted > 0) & (trial.predicted <= floor) & (jnp.abs(trial.actual) <= floor)
+    better = (trial.actual > 0) | (hidden & (remaining <= trial.predicted))
+    accepted = trial.finite & better
+    undamped = trial.predicted * (1 + memory.damping) <= floor
+    ended = hidden & undamped & (remaining > trial.predicted / 2) & (trial.actual <= 0)
+    ratio = trial.actual / jnp.where(trial.predicted > 0, trial.predicted, 1)
+    damping = memory.damping * jnp.where(
+        accepted, damping_factor(jnp.where(hidden, 1, ratio)), memory.growth
+    )
+    old = (state.params, state.loss, memory.gradient, memory.model, memory.scaling)
+    new = (params, model.loss, model.gradient, whitened, jnp.maximum(memory.scaling, model.scaling))
+    params, loss, gradient, whitened, scaling = select(accepted, new, old)
+    least = (_WEAKEST * jnp.finfo(dtype).eps) ** 2
+    kept = LMMemory(
+        gradient=gradient,
+        model=whitened,
+        scaling=scaling,
+        radius=jnp.maximum(memory.radius, scaled_norm(params, scaling)),
+        damping=jnp.clip(damping, least, _LARGEST),
+        growth=_growth(memory, accepted, trial.finite).astype(dtype),
+        nonfinite=count_nonfinite(trial.finite, memory.nonfinite),
+        last_progress=trial.last_progress.at[0].set(jnp.where(ended, 0, trial.last_progress[0])),
+    )
+    return State(params, loss, kept)
 
 
-def _bend(objective: Any, state: State, velocity: Array, height: Scalar) -> Array:
-    """Return 2c·Jᵀr″(v, v), what the bend of the residual along v adds to the gradient.
+def damping_factor(ratio: Array) -> Array:
+    """Return the factor on λ after an accepted trial, ⅓ to 2.
 
-    The factor 2c of the normal equations is vᵀMv/|Jv|², ``height`` over the power of Jv.
+    Args:
+        ratio: the gain ratio, actual over predicted decrease.
+    """
+    return jnp.clip(1 - ((ratio - _NEUTRAL) / (1 - _NEUTRAL)) ** 3, 1 / 3, 2)
+
+
+def _growth(memory: LMMemory, accepted: Array, finite: Array) -> Array:
+    """Return the factor on λ at the next rejection."""
+    limited = jnp.minimum(2 * memory.growth, _NONFINITE_GROWTH)
+    growth = jnp.where(finite, 2 * memory.growth, limited)
+    return jnp.where(accepted, 2, jnp.minimum(growth, _LARGEST))
+
+
+def scaled_norm(params: Any, scaling: Array) -> Scalar:
+    """Return ‖Dx‖.
+
+    Args:
+        params: x, a pytree.
+        scaling: the diagonal of D, shape (n,).
+    """
+    x, _ = ravel_pytree(params)
+    return root(jnp.sum(jnp.square(scaling * x)))
+
+
+def shortening(memory: Any, step: Array) -> Scalar:
+    """Return the factor that makes a step no longer than the radius, ‖Ds‖ ≤ max ‖Dx‖.
+
+    Args:
+        memory: with ``scaling``, the diagonal of D, and ``radius``.
+        step: s, shape (n,).
+    """
+    radius = jnp.square(memory.radius)
+    length = jnp.square(memory.scaling) @ jnp.square(step)
+    long = (length > radius) & (radius > 0)
+    ratio = jnp.where(long, radius, 1) / jnp.where(long, length, 1)
+    return jnp.sqrt(ratio).astype(step.dtype)
+
+
+def _resolution(state: State) -> Scalar:
+    """Return the error of the loss by rounding: of itself, and of the params or the prediction.
+
+    The residual moves by ε‖Jx‖ at random from pixel to pixel, which averages out.
+    """
+    memory: LMMemory = state.memory
+    whole = jnp.abs(state.loss)
+    count = 1 if memory.model is None else jnp.maximum(memory.model.count, 1)
+    noise = 2 * scaled_norm(state.params, memory.scaling) * root(whole / count)
+    return jnp.finfo(state.loss.dtype).eps * (_ROUNDING * whole + noise)
+
+
+def _accelerated(memory: LMMemory, velocity: Array, correction: Array) -> Array:
+    """Return the step with half the second-order correction, where that is short."""
+    weights = jnp.square(nonzero(memory.scaling))
+    short = 4 * (weights @ correction**2) <= 0.75**2 * (weights @ velocity**2)
+    return velocity + jnp.where(short, 0.5 * correction, 0)
+
+
+def _second_order(objective: Any, state: State, velocity: Array, product: Scalar) -> Array:
+    """Return 2c·Jᵀr″(v, v), the second-order change of the gradient along v.
+
+    The factor 2c of the normal equations is ``product`` vᵀMv over |Jv|².
     """
     residual = residual_of(objective)
     flat, unravel = ravel_pytree(state.params)
@@ -199,4 +329,4 @@ def _bend(objective: Any, state: State, velocity: Array, height: Scalar) -> Arra
     first, second = jax.jvp(along, (flat,), (direction,))
     pulled = jax.vjp(at, flat)[1](jax.tree.map(jnp.conj, second))[0]
     power = sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(first))
-    return (pulled * height / jnp.where(power > 0, power, 1)).astype(velocity.dtype)
+    return (pulled * product / jnp.where(power > 0, power, 1)).astype(velocity.dtype)

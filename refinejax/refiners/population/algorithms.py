@@ -30,7 +30,7 @@ from flax import struct
 from jaxtyping import Array, PRNGKeyArray
 
 from refinejax.refiners.population.ranks import Order
-from refinejax.refiners.population.regrowth import Sizes
+from refinejax.refiners.population.regrowth import CMAParameters
 
 __all__ = ["ALGORITHMS", "CMA_ES", "Algorithm", "FromMean", "as_weights", "mended", "weigh"]
 
@@ -41,14 +41,14 @@ class SafeCMA(CMA_ES):
     Its decomposition follows the scale of C: evosax adds 1e-8 to each eigenvalue in every
     generation and cuts them off there, which a C of condition 1e6 feels; here the floor is ε times
     the largest. And its learning rates are those of the tutorial's later edition, of pycma too
-    (`Sizes`): a few per cent fewer generations. With the same numbers, evosax's trajectory is the
-    same to rounding.
+    (`CMAParameters`): a few per cent fewer generations. With the same numbers, evosax's trajectory
+    is the same to rounding.
     """
 
     @property
     def _default_params(self) -> Any:
         size = self.population_size
-        return Sizes(size, self.num_dims)(size, super()._default_params)
+        return CMAParameters(size, self.num_dims)(size, super()._default_params)
 
     def _ask(self, key: PRNGKeyArray, state: Any, params: Any) -> tuple[Array, Any]:
         symmetric = (state.C + state.C.T) / 2
@@ -124,7 +124,7 @@ class RankM(Rm_ES):
 class Natural(xNES):
     """XNES: its matrix turns, by a matrix exponential.
 
-    evosax multiplies elements by exponentials, so that what is diagonal at first remains so.
+    evosax multiplies elements by exponentials, so that a diagonal matrix remains diagonal.
     Reference: Glasmachers et al. (2010), "Exponential natural evolution strategies", Algorithm 1.
     """
 
@@ -144,7 +144,7 @@ class FullModel(iAMaLGaM_Full):
     """iAMaLGaM: candidates come from N(m, c·C), and c is its multiplier.
 
     evosax draws from N(m, C + I), which never narrows, and gives c to the shift alone; and its c
-    grows where what is better is far in roots of C, however large c is already.
+    grows where better candidates are far in roots of C, however large c is already.
 
     Reference: Bosman, Grahl and Thierens (2013), "Benchmarking parameter-free AMaLGaM on functions
     with and without noise", Evol. Comp. 21, 445–469.
@@ -163,14 +163,29 @@ class FullModel(iAMaLGaM_Full):
     def standard_deviation_ratio(
         self, improvement_mask: Any, elites: Any, C: Any, mean: Any
     ) -> Any:
-        """Return how far from the mean what is better lies on average, in standard deviations."""
+        """Return how far from the mean better elites lie on average, in standard deviations.
+
+        Args:
+            improvement_mask: True for elites that are better than the best so far.
+            elites: the best candidates.
+            C: covariance, or variances.
+            mean: of the distribution.
+        """
         average = improvement_mask @ elites / jnp.maximum(jnp.sum(improvement_mask), 1)
         return jnp.max(jnp.abs(self._white(average - mean, C)))
 
     def adaptive_variance_scaling(
         self, any_improvement: Array, sdr: Array, c_mult: Array, nis_counter: Array, params: Any
     ) -> tuple[Array, Array]:
-        """Return c and the generations without improvement; ``sdr`` is in roots of C."""
+        """Return c and the generations without improvement; ``sdr`` is in roots of C.
+
+        Args:
+            any_improvement: whether a candidate was better.
+            sdr: from `standard_deviation_ratio`.
+            c_mult: the multiplier c.
+            nis_counter: generations without improvement.
+            params: of the strategy.
+        """
         wide = sdr / jnp.sqrt(c_mult)
         return super().adaptive_variance_scaling(any_improvement, wide, c_mult, nis_counter, params)
 
@@ -236,7 +251,11 @@ class Groups(GESMR_GA):
 
 @struct.dataclass
 class GeneticParams(MutationParams):
-    """Those of evosax's MR15_GA, and how much a child takes from its second parent."""
+    """Those of evosax's MR15_GA, and how much a child takes from its second parent.
+
+    Attributes:
+        crossover_rate: share of params that a child takes from its second parent.
+    """
 
     crossover_rate: float
 
@@ -270,7 +289,14 @@ class Genetic(MR15_GA):
 
 
 def weigh(population: Array, losses: Array, state: Any, params: Any) -> Array:
-    """Return weights by rank: evosax's ``weights_fitness_shaping_fn``, sooner."""
+    """Return weights by rank: evosax's ``weights_fitness_shaping_fn``, sooner.
+
+    Args:
+        population: not used.
+        losses: shape (p,).
+        state: not used.
+        params: with the weights by rank.
+    """
     del population, state
     return params.weights[Order(losses).ranks().astype(jnp.int32)]
 
@@ -281,33 +307,13 @@ def weigh(population: Array, losses: Array, state: Any, params: Any) -> Array:
 # function and not around a point (RandomSearch; `refinejax.RandomSearch` does), or that want a
 # gradient from elsewhere (GuidedES).
 _NAMES = (
-    "ARS",
-    "ASEBO",
-    "CMA_ES",
-    "CR_FM_NES",
-    "DES",
-    "DifferentialEvolution",
-    "ESMC",
-    "GESMR_GA",
-    "GradientlessDescent",
-    "HillClimbing",
-    "iAMaLGaM_Full",
-    "iAMaLGaM_Univariate",
-    "LM_MA_ES",
-    "MA_ES",
-    "MR15_GA",
-    "Open_ES",
-    "PGPE",
-    "PSO",
-    "Rm_ES",
-    "SAMR_GA",
-    "Sep_CMA_ES",
-    "SimpleES",
-    "SimpleGA",
-    "SimulatedAnnealing",
-    "SNES",
+    "ARS", "ASEBO", "CMA_ES", "CR_FM_NES", "DES",
+    "DifferentialEvolution", "ESMC", "GESMR_GA", "GradientlessDescent", "HillClimbing",
+    "iAMaLGaM_Full", "iAMaLGaM_Univariate", "LM_MA_ES", "MA_ES", "MR15_GA",
+    "Open_ES", "PGPE", "PSO", "Rm_ES", "SAMR_GA",
+    "Sep_CMA_ES", "SimpleES", "SimpleGA", "SimulatedAnnealing", "SNES",
     "xNES",
-)
+)  # fmt: skip
 _MENDED = {
     ASEBO: Subspace,
     CMA_ES: SafeCMA,
@@ -323,7 +329,11 @@ _MENDED = {
 
 
 def mended(kind: type[Algorithm]) -> type[Algorithm]:
-    """Return ours in place of an algorithm of evosax, where there is one."""
+    """Return ours in place of an algorithm of evosax, where there is one.
+
+    Args:
+        kind: a class of evosax.
+    """
     return _MENDED.get(kind, kind)
 
 

@@ -37,7 +37,13 @@ class History(struct.PyTreeNode):
 
     @classmethod
     def blank(cls, n: int, size: int, dtype: Any) -> "History":
-        """Return an empty history for populations of ``size`` (or more) in n dimensions."""
+        """Return an empty history for populations of ``size`` (or more) in n dimensions.
+
+        Args:
+            n: number of params.
+            size: the smallest population.
+            dtype: of the losses.
+        """
         short = _short(n, size)
         long = 2 * math.ceil(_patience(n, size) / (2 * _SPARSE))
 
@@ -49,7 +55,12 @@ class History(struct.PyTreeNode):
         return cls(full(math.ceil(short)), full(long), full(long), zero, none, none, zero, zero)
 
     def after(self, order: Order, size: Any) -> "History":
-        """Return the history after a generation whose losses are the first ``size`` in order."""
+        """Return the history after a generation whose losses are the first ``size`` in order.
+
+        Args:
+            order: of the losses of the generation.
+            size: how many of them count.
+        """
         size = jnp.asarray(size, jnp.int32)
         least, median = order.at(jnp.int32(0)), order.at((size - 1) // 2)
         keep = self.generations % _SPARSE == 0
@@ -111,9 +122,9 @@ class Halting(struct.PyTreeNode):
             order: of its losses, of which the first ``size`` count.
             size: of the population.
             stds: standard deviations along the axes, relative to the initial ones.
-            trail: the evolution path, likewise; 0 for none.
+            trail: the evolution path, in the same unit; 0 for none.
             condition: of C; 1 where there is none.
-            resolution: spacing of floating-point numbers at the params, likewise.
+            resolution: spacing of floating-point numbers at the params, in the same unit.
             stop: the driver's rules, resolved.
         """
         n, dtype = stds.shape[0], stds.dtype

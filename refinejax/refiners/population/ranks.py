@@ -25,7 +25,11 @@ class Order:
             self.sorted = jnp.sort(losses)
 
     def at(self, index: Any) -> Array:
-        """Return the loss with so many others before it in ascending order."""
+        """Return the loss of rank k in ascending order.
+
+        Args:
+            index: k, from 0.
+        """
         if not self.small:
             return self.sorted[index]
         return jnp.max(

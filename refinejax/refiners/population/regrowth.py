@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from refinejax._core import Scalar
 
 
-class Plan(struct.PyTreeNode):
+class RegrowthPlan(struct.PyTreeNode):
     """The run that is on, and what the next one depends on.
 
     Attributes:
@@ -37,8 +37,13 @@ class Plan(struct.PyTreeNode):
     last_large: Int[Array, ""]
 
     @classmethod
-    def first(cls, size: int, dtype: Any) -> "Plan":
-        """Return the plan of the first run."""
+    def first(cls, size: int, dtype: Any) -> "RegrowthPlan":
+        """Return the plan of the first run.
+
+        Args:
+            size: λ, in candidates.
+            dtype: of the params.
+        """
         zero, endless = jnp.int32(0), jnp.int32(2**31 - 1)
         one = jnp.ones((), dtype)
         spent = jnp.zeros(2, jnp.int32)
@@ -66,8 +71,14 @@ class Regrowth(struct.PyTreeNode):
             raise ValueError(f"doublings: expected 0 or more, got {self.doublings}")
 
     @abc.abstractmethod
-    def following(self, plan: Plan, first: int, key: PRNGKeyArray) -> Plan:
-        """Return the plan of the next run; ``large`` above ``doublings`` where there is none."""
+    def following(self, plan: RegrowthPlan, first: int, key: PRNGKeyArray) -> RegrowthPlan:
+        """Return the plan of the next run; ``large`` above ``doublings`` where there is none.
+
+        Args:
+            plan: of the run that has ended.
+            first: the first λ.
+            key: for random choices.
+        """
 
 
 class IPOP(Regrowth):
@@ -79,7 +90,7 @@ class IPOP(Regrowth):
     Attributes and errors are those of `Regrowth`.
     """
 
-    def following(self, plan: Plan, first: int, key: PRNGKeyArray) -> Plan:
+    def following(self, plan: RegrowthPlan, first: int, key: PRNGKeyArray) -> RegrowthPlan:
         """Double λ."""
         del key
         return _grown(plan, first)
@@ -97,7 +108,7 @@ class BIPOP(Regrowth):
     Attributes and errors are those of `Regrowth`.
     """
 
-    def following(self, plan: Plan, first: int, key: PRNGKeyArray) -> Plan:
+    def following(self, plan: RegrowthPlan, first: int, key: PRNGKeyArray) -> RegrowthPlan:
         """Choose the regime by the evaluations each has had."""
         mine = jnp.where(plan.small, jnp.array([0, 1]), jnp.array([1, 0])) * plan.evaluations
         spent = plan.spent + jnp.where(plan.runs > 0, mine, 0).astype(jnp.int32)
@@ -117,9 +128,9 @@ class BIPOP(Regrowth):
         return jax.tree.map(lambda a, b: jnp.where(use_small, a, b), little, _grown(plan, first))
 
 
-def _grown(plan: Plan, first: int) -> Plan:
+def _grown(plan: RegrowthPlan, first: int) -> RegrowthPlan:
     large = plan.large + 1
-    fresh = Plan.first(first, plan.share.dtype)
+    fresh = RegrowthPlan.first(first, plan.share.dtype)
     return fresh.replace(
         size=jnp.int32(first) * 2**large,
         runs=plan.runs + 1,
@@ -129,8 +140,13 @@ def _grown(plan: Plan, first: int) -> Plan:
     )
 
 
-class Sizes(struct.PyTreeNode):
-    """The parameters of CMA-ES for a population of any size up to a largest one; both static."""
+class CMAParameters(struct.PyTreeNode):
+    """The parameters of CMA-ES for a population of any size up to a largest one; both static.
+
+    Attributes:
+        largest: the largest population.
+        n: number of params.
+    """
 
     largest: int = struct.field(pytree_node=False)
     n: int = struct.field(pytree_node=False)
@@ -139,7 +155,7 @@ class Sizes(struct.PyTreeNode):
         """Return the parameters for ``size``, which may be traced (Hansen, arXiv:1604.00772v2).
 
         Weights beyond ``size`` are 0. What does not depend on the size is taken from ``base``,
-        evosax's for the largest size. Its c_mu is that of the first edition, without the ¼.
+        evosax's for the largest size. Its c_mu is from the first edition, without the ¼.
         """
         dtype = base.weights.dtype
         tiny = jnp.finfo(dtype).tiny

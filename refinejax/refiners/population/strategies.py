@@ -59,7 +59,11 @@ class Strategy(NamedTuple):
         return isinstance(self.algorithm, FromMean)
 
     def settle(self, hyper: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Return (parameters, numbers of the optimizer) with ``hyper`` in place of defaults."""
+        """Return (parameters, numbers of the optimizer) with ``hyper`` in place of defaults.
+
+        Args:
+            hyper: numbers by name, of the strategy or its optimizer.
+        """
         own = {k: v for k, v in hyper.items() if hasattr(self.numbers, k)}
         rates = self.rates | {k: v for k, v in hyper.items() if k in self.rates}
         return self.numbers.replace(**own), rates
@@ -72,7 +76,15 @@ class Strategy(NamedTuple):
     def found(
         self, numbers: Any, rates: dict[str, Any], key: PRNGKeyArray, z: Array, losses: Array
     ) -> Any:
-        """Return the state of a strategy that starts from a population, with its losses."""
+        """Return the state of a strategy that starts from a population, with its losses.
+
+        Args:
+            numbers: parameters of the strategy.
+            rates: numbers of its optimizer.
+            key: for the start.
+            z: the first population, shape (p, n).
+            losses: shape (p,).
+        """
         return self._with(self.algorithm.init(key, z, losses, numbers), rates, z.dtype)
 
     def _with(self, state: Any, rates: dict[str, Any], dtype: Any) -> Any:
@@ -84,12 +96,26 @@ class Strategy(NamedTuple):
         return jax.tree.map(lambda leaf: _settled(leaf, dtype), state)
 
     def ask(self, key: PRNGKeyArray, state: Any, numbers: Any) -> tuple[Float[Array, "p n"], Any]:
-        """Return candidates and the state."""
+        """Return candidates and the state.
+
+        Args:
+            key: for the candidates.
+            state: of the strategy.
+            numbers: its parameters.
+        """
         z, after = self.algorithm.ask(key, state, numbers)
         return z.astype(_dtype(state)), _like(after, state)
 
     def tell(self, key: PRNGKeyArray, z: Array, losses: Array, state: Any, numbers: Any) -> Any:
-        """Return the state after losses have been seen."""
+        """Return the state after a generation.
+
+        Args:
+            key: for random choices.
+            z: candidates, shape (p, n).
+            losses: shape (p,).
+            state: of the strategy.
+            numbers: its parameters.
+        """
         with warnings.catch_warnings():  # evosax's ClipUp, of PGPE, calls an older name of optax's
             warnings.filterwarnings("ignore", "optax.global_norm", DeprecationWarning)
             return _like(self.algorithm.tell(key, z, losses, state, numbers)[0], state)
@@ -98,7 +124,11 @@ class Strategy(NamedTuple):
 def candidate_std(state: Any, z: Float[Array, "p n"]) -> Float[Array, " n"]:
     """Return the standard deviation of candidates along each axis.
 
-    That of the distribution where the strategy has a covariance, else of the candidates.
+    Of the distribution where the strategy has a covariance, else of the candidates.
+
+    Args:
+        state: of the strategy.
+        z: candidates, shape (p, n).
     """
     matrix = getattr(state, "C", None)
     if matrix is None or getattr(state, "std", None) is None or jnp.ndim(state.std):
@@ -108,15 +138,23 @@ def candidate_std(state: Any, z: Float[Array, "p n"]) -> Float[Array, " n"]:
 
 
 def path(state: Any) -> Array:
-    """Return σ·p_c, the evolution path, of strategies that have one; else 0."""
+    """Return σ·p_c, the evolution path, of strategies that have one; else 0.
+
+    Args:
+        state: of the strategy.
+    """
     trail = getattr(state, "p_c", None)
     return jnp.zeros(()) if trail is None else state.std * trail
 
 
 def near(state: Any, z: Float[Array, "p n"]) -> Float[Array, "p n"]:
-    """Pull points toward the mean, to where candidates of CMA-ES come; others stay.
+    """Return points pulled toward the mean, to where candidates of CMA-ES are; others as they are.
 
     The length of C^−½(z − m)/σ is cut at √n + 2n/(n + 2) (Hansen 2011, arXiv:1110.4181, Eq. 3).
+
+    Args:
+        state: of the strategy.
+        z: points, shape (p, n).
     """
     if getattr(state, "B", None) is None or getattr(state, "D", None) is None:
         return z
@@ -127,7 +165,11 @@ def near(state: Any, z: Float[Array, "p n"]) -> Float[Array, "p n"]:
 
 
 def condition(state: Any) -> Array:
-    """Return the condition number of C of strategies that decompose it; else 1."""
+    """Return the condition number of C of strategies that decompose it; else 1.
+
+    Args:
+        state: of the strategy.
+    """
     axes = getattr(state, "D", None)
     if axes is None or axes.ndim != 1:
         return jnp.ones(())
@@ -137,8 +179,11 @@ def condition(state: Any) -> Array:
 def resolve(strategy: Any) -> type[Algorithm]:
     """Return the class that a name stands for.
 
+    Args:
+        strategy: a name, or a class of evosax.
+
     Raises:
-        ValueError: for a name that is none, or what is no strategy.
+        ValueError: for an unknown name, or something else than a strategy.
     """
     if inspect.isclass(strategy) and issubclass(strategy, Algorithm):
         return mended(strategy)
@@ -159,7 +204,11 @@ def _title(kind: type[Algorithm]) -> str:
 
 
 def changes_size(kind: type[Algorithm]) -> bool:
-    """Whether it is CMA-ES proper, whose populations may change size under way."""
+    """Return whether it is CMA-ES proper, whose populations may change size between generations.
+
+    Args:
+        kind: a class of evosax.
+    """
     return issubclass(kind, CMA_ES) and kind._tell is CMA_ES._tell
 
 
@@ -170,6 +219,10 @@ def default_size(strategy: Any, n: int) -> int:
     even number where they mirror their candidates, or 10√n where they fit a whole covariance to
     them; for the others ten times n within 20 … 100, and one more where the best stays beside
     groups of one size.
+
+    Args:
+        strategy: a name, or a class of evosax.
+        n: number of params.
     """
     kind = resolve(strategy)
     if kind is ALGORITHMS["iAMaLGaM_Full"]:
@@ -189,9 +242,17 @@ def build(
     hyper: tuple[str, ...],
     elite_ratio: float | None,
 ) -> Strategy:
-    """Build a strategy once: evosax compiles anew for every instance.
+    """Return a strategy, built once: evosax compiles anew for every instance.
 
     ``hyper`` are the names of the numbers that will be set, its own or its optimizer's.
+
+    Args:
+        strategy: a name, or a class of evosax.
+        population_size: λ.
+        n: number of params.
+        optimizer: an optax factory; None for the strategy's own.
+        hyper: names of the numbers that will be set.
+        elite_ratio: share of the population that has children; None for the default.
 
     Raises:
         ValueError: for a population that the strategy cannot have, or what it has no use for.

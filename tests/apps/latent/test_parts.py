@@ -37,7 +37,7 @@ from refinejax.apps.latent.shortcuts import as_targets, read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table
 from refinejax.models import load_model, save_model
 from refinejax.networks.multitask import Task, build_multitask
-from refinejax.problems.transforms import Box, Columns, Ordered, Positive, Scaled, Simplex
+from refinejax.problems.transforms import Columns, Interval, Ordered, Positive, PowerOfTwo, Simplex
 from refinejax.training import TrainingConfig
 
 rng = np.random.default_rng(1)
@@ -190,11 +190,11 @@ def test_what_is_chosen_is_spread_out():
 def test_transforms_keep_their_word_and_go_back():
     u = jnp.asarray(rng.normal(0, 3, (20, 5)), jnp.float32)
     for transform, allowed in [
-        (Box(-1.0, 2.0), lambda x: np.all((x >= -1) & (x <= 2))),
+        (Interval(-1.0, 2.0), lambda x: np.all((x >= -1) & (x <= 2))),
         (Positive(0.5), lambda x: np.all(x > 0)),
         (Ordered(), lambda x: np.all(np.diff(x) >= 0)),
         (Simplex.create(5), lambda x: np.all(x >= 0) and np.allclose(x.sum(-1), 1)),
-        (Scaled.near([1, 3, 100, 0.1, np.inf]), lambda x: True),
+        (PowerOfTwo.near([1, 3, 100, 0.1, np.inf]), lambda x: True),
     ]:
         x = jax.vmap(transform.forward)(u)
         assert allowed(np.asarray(x))
@@ -224,7 +224,7 @@ def test_a_simplex_with_locked_allowed_and_few_elements():
 
 
 def test_columns_transform_their_own():
-    made = Columns.of(((0, 1), Positive()), ((3,), Box(0.0, 1.0)))
+    made = Columns.of(((0, 1), Positive()), ((3,), Interval(0.0, 1.0)))
     u = jnp.array([-5.0, 5.0, -7.0, 100.0])
     x = made.forward(u)
     assert x[0] > 0
@@ -375,8 +375,8 @@ def test_what_is_missing_in_labels(values, numbers, classes):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Box.create(1.0, -1.0), "box: expected finite bounds"),
-        (lambda: Box.create([-np.inf], [1.0]), "box: expected finite bounds"),
+        (lambda: Interval.create(1.0, -1.0), "interval: expected finite bounds"),
+        (lambda: Interval.create([-np.inf], [1.0]), "interval: expected finite bounds"),
         (lambda: Simplex.create(3, locked={0: np.nan}), "locked: expected amounts"),
         (lambda: Simplex.create(3, total=0.0), "total: expected a sum above 0"),
         (lambda: Columns.of(((-1,), Positive())), "columns: expected numbers from 0"),

@@ -33,7 +33,7 @@ from refinejax.apps.latent import (
     optimize_latent,
 )
 from refinejax.apps.latent.result import ranking
-from refinejax.problems.transforms import Box, Columns, Ordered, Positive, Simplex
+from refinejax.problems.transforms import Columns, Interval, Ordered, Positive, Simplex
 from refinejax.refiners import BFGS
 
 rng = np.random.default_rng(0)
@@ -675,7 +675,7 @@ def test_closeness_in_the_latent():
     [
         (Positive(), lambda x: np.all(x > 0)),
         (Ordered(), lambda x: np.all(np.diff(x) > 0)),
-        (Box(-0.5, 0.5), lambda x: np.all(np.abs(x) <= 0.5)),
+        (Interval(-0.5, 0.5), lambda x: np.all(np.abs(x) <= 0.5)),
         (Columns.of(((1, 2), Positive())), lambda x: np.all(x[..., 1:3] > 0)),
     ],
 )

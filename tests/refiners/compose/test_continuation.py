@@ -83,7 +83,7 @@ def test_finds_the_frequency_that_the_refiner_alone_misses(refiner):
     problem, truth, start = waves()
     alone = run_batch(refiner, problem, start, max_steps=500)
     assert np.mean(alone.loss > 0.1) > 0.7
-    led = run_batch(Continuation(refiner, opening, stages=8), problem, start, max_steps=500)
+    led = run_batch(Continuation(refiner, opening, num_stages=8), problem, start, max_steps=500)
     np.testing.assert_allclose(led.params, truth, atol=1e-2)
     assert np.all(led.converged)
 
@@ -93,7 +93,7 @@ def test_graduated_nonconvexity_finds_the_line_among_outliers():
         return params[0] + params[1] * TIMES
 
     start = np.array([4.0, -2.0], np.float32)
-    refiner = Continuation(LM, Geometric("scale", 1000.0), stages=12)
+    refiner = Continuation(LM, Geometric("scale", 1000.0), num_stages=12)
     for seed in range(4):
         rng = np.random.default_rng(seed)
         truth = rng.uniform(-1, 1, 2).astype(np.float32)
@@ -112,14 +112,14 @@ def test_graduated_nonconvexity_finds_the_line_among_outliers():
 
 def test_stages_minimize_the_scheduled_objectives_and_the_last_the_objective_itself():
     newton = Gradient(optax.sgd, {"learning_rate": 0.5})  # there in a step
-    refiner = Continuation(newton, aside, stages=5, steps=1, stop=Stop.never())
+    refiner = Continuation(newton, aside, num_stages=5, steps=1, stop=Stop.never())
     points = run(refiner, BOWL, START, num_steps=6, record=lambda s: s.params).trace
     np.testing.assert_allclose(points[1:], np.repeat([[4.0], [3], [2], [1], [0], [0]], 2, axis=1))
 
 
 def test_the_loss_is_that_of_the_objective_itself_and_the_result_the_best_seen():
     near = np.array([0.1, 0.0], np.float32)  # the way leads away from it
-    refiner = Continuation(SGD, aside, stages=3, steps=4)
+    refiner = Continuation(SGD, aside, num_stages=3, steps=4)
     result = run(refiner, BOWL, near, num_steps=9, record=lambda s: (s.params, s.loss))
     points, losses = result.trace
     np.testing.assert_allclose(losses, np.sum(points**2, axis=1), rtol=1e-5)
@@ -132,7 +132,7 @@ def test_a_stage_begins_at_the_best_point_of_the_one_before():
     swings = Gradient(optax.sgd, {"learning_rate": 0.1, "momentum": 0.9})
     first = run(swings, aside(BOWL, 0.0), START, num_steps=9, record=lambda s: s.params)
     assert 0 < np.argmin(np.sum((first.trace - 4) ** 2, axis=1)) < 9  # else it tests nothing
-    chain = Continuation(swings, aside, stages=2, steps=9, stop=Stop.never())
+    chain = Continuation(swings, aside, num_stages=2, steps=9, stop=Stop.never())
     end = run(chain, BOWL, START, num_steps=9)
     began = run(swings, BOWL, first.params, num_steps=3, record=lambda s: s.params).trace
     points = run(chain, BOWL, START, num_steps=12, record=lambda s: s.params).trace
@@ -146,21 +146,24 @@ def test_a_schedule_that_is_singular_at_the_end_is_not_asked_there():
         return bowl.replace(center=bowl.center + jnp.log(1 - t) + 0 / (1 - t))
 
     def final(start):
-        return run(Continuation(SGD, singular, stages=2, steps=1), BOWL, start, num_steps=5).loss
+        return run(
+            Continuation(SGD, singular, num_stages=2, steps=1), BOWL, start, num_steps=5
+        ).loss
 
     assert np.all(np.isfinite(jax.grad(final)(START)))
 
 
 def test_one_stage_is_that_refiner():
     alone, single = (
-        run_until(r, BOWL, START, max_steps=300) for r in (SGD, Continuation(SGD, aside, stages=1))
+        run_until(r, BOWL, START, max_steps=300)
+        for r in (SGD, Continuation(SGD, aside, num_stages=1))
     )
     np.testing.assert_allclose(single.loss, alone.loss, rtol=1e-6)
     assert (int(single.steps), int(single.status)) == (int(alone.steps), int(alone.status))
 
 
 def test_a_stage_ends_by_a_stopping_rule_too():
-    refiner = Continuation(SGD, aside, stages=2, steps=1000, stop=Stop.never(target=1.0))
+    refiner = Continuation(SGD, aside, num_stages=2, steps=1000, stop=Stop.never(target=1.0))
     stages, points = run(
         refiner, BOWL, START, num_steps=40, record=lambda s: (stage(s), s.params)
     ).trace
@@ -171,7 +174,7 @@ def test_a_stage_ends_by_a_stopping_rule_too():
 
 
 def test_the_rules_of_the_driver_end_the_stages_and_the_whole():
-    refiner = Continuation(SGD, aside, stages=3, steps=1000)
+    refiner = Continuation(SGD, aside, num_stages=3, steps=1000)
     result = run_until(refiner, BOWL, START, max_steps=900, stop=Stop(gradient=0.5))
     assert result.status == Status.CONVERGED_GRAD
     assert int(stage(result.state)) == 2
@@ -180,7 +183,7 @@ def test_the_rules_of_the_driver_end_the_stages_and_the_whole():
 
 def test_a_target_is_one_of_the_objective_itself():
     close = np.full(2, 4.1, np.float32)  # an easy problem all but solved
-    refiner = Continuation(SGD, aside, stages=3, steps=10)
+    refiner = Continuation(SGD, aside, num_stages=3, steps=10)
     result = run_until(refiner, BOWL, close, max_steps=900, stop=Stop(target=0.5))
     assert result.status == Status.TARGET_REACHED
     assert 0.3 < result.loss <= 0.5
@@ -202,7 +205,10 @@ def test_stages_that_end_in_nan_give_the_best_point_and_say_so():
         return cliff.replace(center=cliff.center - 4 * (1 - t))
 
     result = run_until(
-        Continuation(SGD, lower, stages=2), Cliff(jnp.float32(0)), np.float32(0.5), max_steps=100
+        Continuation(SGD, lower, num_stages=2),
+        Cliff(jnp.float32(0)),
+        np.float32(0.5),
+        max_steps=100,
     )
     assert np.isnan(result.state.loss)
     assert result.status == Status.NONFINITE
@@ -213,7 +219,7 @@ def test_an_easy_problem_that_is_nan_is_passed_by():
     def hole(bowl, t):
         return bowl.replace(center=jnp.where(t < 0.7, jnp.nan, bowl.center))
 
-    result = run_until(Continuation(SGD, hole, stages=5), BOWL, START, max_steps=300)
+    result = run_until(Continuation(SGD, hole, num_stages=5), BOWL, START, max_steps=300)
     assert Status(int(result.status)).converged
     assert result.loss < 1e-8
 
@@ -228,7 +234,7 @@ def test_new_numbers_do_not_trace_again():
             return super().__call__(params)
 
     def outcome(factor, steps, center):
-        refiner = Continuation(SGD, Geometric("center", factor), stages=3, steps=steps)
+        refiner = Continuation(SGD, Geometric("center", factor), num_stages=3, steps=steps)
         objective = Counted(np.full(2, center, np.float32))
         return run(refiner, objective, START, num_steps=6).loss
 
@@ -246,7 +252,7 @@ def test_gradients_through_all_stages_equal_finite_differences():
 
         def final(start, center, factor):
             schedule = Geometric("center", factor)
-            refiner = Continuation(SGD, schedule, stages=3, steps=2, stop=Stop.never())
+            refiner = Continuation(SGD, schedule, num_stages=3, steps=2, stop=Stop.never())
             return run(refiner, bowl.replace(center=center), start, num_steps=6).state.loss
 
         arguments = (start, bowl.center, jnp.float64(3.0))
@@ -266,7 +272,7 @@ def test_gradients_through_all_stages_equal_finite_differences():
 @pytest.mark.slow
 def test_the_batch_engine_equals_one_by_one():
     problem, _, start = waves()
-    refiner = Continuation(LM, opening, stages=8)
+    refiner = Continuation(LM, opening, num_stages=8)
     batch = run_batch(refiner, problem, start, max_steps=200, execution=Execution(lanes=3))
     for i in range(len(start)):
         one = problem.replace(observation=problem.observation[i])
@@ -303,7 +309,7 @@ def test_functions_have_their_numbers_as_leaves():
     start = np.array([1.5, -0.9], np.float32)
     refiner = Gradient(optax.lbfgs)
     alone = run_until(refiner, objective, start, max_steps=300)
-    led = run_until(Continuation(refiner, smooth, stages=8), objective, start, max_steps=300)
+    led = run_until(Continuation(refiner, smooth, num_stages=8), objective, start, max_steps=300)
     assert alone.loss > -1.9
     np.testing.assert_allclose(led.loss, -2, rtol=1e-5)
 
@@ -311,10 +317,10 @@ def test_functions_have_their_numbers_as_leaves():
 @pytest.mark.slow
 def test_composes():
     for refiner in (
-        Continuation(Restarts(SGD, n=3), aside, stages=2),
-        Restarts(Continuation(SGD, aside, stages=2), n=3),
-        Sequential(Continuation(SGD, aside, stages=2, steps=3), SGD, steps=9),
-        Continuation(Continuation(SGD, aside, stages=2), aside, stages=2),
+        Continuation(Restarts(SGD, n=3), aside, num_stages=2),
+        Restarts(Continuation(SGD, aside, num_stages=2), n=3),
+        Sequential(Continuation(SGD, aside, num_stages=2, steps=3), SGD, steps=9),
+        Continuation(Continuation(SGD, aside, num_stages=2), aside, num_stages=2),
     ):
         result = run_until(refiner, BOWL, START, max_steps=500)
         assert result.loss < 1e-6
@@ -337,8 +343,8 @@ def test_geometric_goes_from_the_factor_to_one():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"^schedule:.*got 3"):
         Continuation(SGD, 3)  # pyright: ignore
-    with pytest.raises(ValueError, match=r"^stages:.*got 0"):
-        Continuation(SGD, aside, stages=0)
+    with pytest.raises(ValueError, match=r"^num_stages:.*got 0"):
+        Continuation(SGD, aside, num_stages=0)
     with pytest.raises(ValueError, match=r"^steps:.*got -1"):
         Continuation(SGD, aside, steps=-1)
     with pytest.raises(ValueError, match=r"^field:.*Bowl.*got 'noise'"):

@@ -8,7 +8,7 @@ import pytest
 from flax import struct
 from scipy.optimize import minimize
 
-from refinejax import Gradient, Status, Stop, run, run_until
+from refinejax import Gradient, Problem, Status, Stop, run, run_until
 from refinejax.refiners import BFGS
 
 START = np.array([-1.2, 1.0], np.float32)
@@ -22,7 +22,7 @@ def sphere(params):
     return jnp.sum(params**2)
 
 
-class Bounded(struct.PyTreeNode):
+class Bounded(Problem):
     """A function of params in a box, and its data."""
 
     function: Any = struct.field(pytree_node=False)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from scipy.optimize import least_squares
 
 from refinejax import (
@@ -13,6 +12,7 @@ from refinejax import (
     LevenbergMarquardt,
     ParameterSpace,
     Pointwise,
+    Problem,
     Robust,
     Status,
     Stop,
@@ -192,7 +192,7 @@ def test_pointwise_is_the_same():
         np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-5)
 
 
-class Own(struct.PyTreeNode):
+class Own(Problem):
     """½(x − c)ᵀA(x − c), by its own normal equations."""
 
     center: Any
@@ -201,8 +201,9 @@ class Own(struct.PyTreeNode):
     def __call__(self, params):
         return 0.5 * (params - self.center) @ self.matrix @ (params - self.center)
 
-    def normal(self, params):
-        return Normal(self(params), self.matrix @ (params - self.center), self.matrix)
+    def normal(self, params, basis=None):
+        model = Normal(self(params), self.matrix @ (params - self.center), self.matrix)
+        return model if basis is None else model.along(basis)
 
 
 def test_an_objective_with_its_own_normal_equations():
@@ -297,7 +298,7 @@ def wide_problem():
 @pytest.mark.parametrize("robust", [False, True])
 def test_products_equal_the_matrix(robust):
     problem = wide_problem()
-    objective = (Robust(problem) if robust else problem).rescale().objective
+    objective = (Robust(problem) if robust else problem).coordinates().objective
     rng = np.random.default_rng(1)
     point, v = (jnp.asarray(rng.normal(size=150) * 0.2, jnp.float32) for _ in range(2))
     expected = jax.jit(lambda x: normal_equations(objective, x).matrix @ v)(point)
@@ -310,7 +311,7 @@ def test_many_params_without_a_matrix_as_with_one():
     problem, start = wide_problem(), jnp.full(150, 0.1)
     free = run_until(LevenbergMarquardt(), problem, start, max_steps=100)
     dense = run_until(LevenbergMarquardt(largest=150), problem, start, max_steps=100)
-    assert free.state.memory.white is None
+    assert free.state.memory.model is None
     assert Status(int(free.status)).converged
     np.testing.assert_allclose(free.loss, dense.loss, rtol=1e-3)
     np.testing.assert_allclose(free.params, dense.params, atol=0.02)

@@ -9,11 +9,21 @@ import scipy.stats
 from evosax.algorithms import CMA_ES
 from flax import struct
 
-from refinejax import Execution, Gradient, Restarts, Status, Stop, run, run_batch, run_until
+from refinejax import (
+    Execution,
+    Gradient,
+    Problem,
+    Restarts,
+    Status,
+    Stop,
+    run,
+    run_batch,
+    run_until,
+)
 from refinejax.refiners import BIPOP, IPOP, Evolution, Halting, Memetic
-from refinejax.refiners.population.box import Box
+from refinejax.refiners.population.bound_transform import BoundTransform
 from refinejax.refiners.population.ranks import Order
-from refinejax.refiners.population.regrowth import Plan, Sizes
+from refinejax.refiners.population.regrowth import CMAParameters, RegrowthPlan
 from refinejax.refiners.population.strategies import build, default_size
 
 CMA = Evolution("cma_es", std=0.5)
@@ -33,7 +43,7 @@ def ellipsoid(x):
     return jnp.sum(10.0 ** jnp.arange(3) * x**2)
 
 
-class Bowl(struct.PyTreeNode):
+class Bowl(Problem):
     """|x − center|², in a box."""
 
     center: jax.Array
@@ -61,7 +71,7 @@ def test_the_trajectory_is_that_of_evosax_alone():
     with jax.enable_x64(True):
         start = jnp.array([0.5, -1.0, 2.0])
         algorithm = CMA_ES(8, start)
-        numbers = Sizes(8, 3)(8, algorithm.default_params).replace(std_init=0.5)
+        numbers = CMAParameters(8, 3)(8, algorithm.default_params).replace(std_init=0.5)
         theirs = algorithm.init(jax.random.key(0), start, numbers)
         refiner = Evolution("CMA_ES", population_size=8, std=0.5)
         state = refiner.init(ellipsoid, start, jax.random.key(0))
@@ -82,7 +92,7 @@ def test_the_parameters_of_cma_es_for_any_size_are_those_of_evosax(n):
     """But for c_mu, to which evosax does not add the ¼ of the tutorial's second edition."""
     with jax.enable_x64(True):
         base = CMA_ES(40, jnp.zeros(n)).default_params
-        sizes = jax.jit(Sizes(40, n))
+        sizes = jax.jit(CMAParameters(40, n))
         for size in (4, 7, 8, 13, 40):
             known = CMA_ES(size, jnp.zeros(n)).default_params
             ours = sizes(size, base)
@@ -100,7 +110,7 @@ def test_the_parameters_of_cma_es_are_those_of_pycma():
     """Printed by pycma 4.5 for n = 20, λ = 12; its c_σ has n + μ + 3 where the tutorial has 5."""
     with jax.enable_x64(True):
         base = CMA_ES(12, jnp.zeros(20)).default_params
-        ours = jax.tree.map(np.asarray, Sizes(12, 20)(12, base))
+        ours = jax.tree.map(np.asarray, CMAParameters(12, 20)(12, base))
     np.testing.assert_allclose(ours.mu_eff, 3.729458934303067, rtol=1e-9)
     np.testing.assert_allclose(ours.c_1, 0.004372354435160246, rtol=1e-9)
     np.testing.assert_allclose(ours.c_mu, 0.009216561776274352, rtol=1e-9)
@@ -109,7 +119,7 @@ def test_the_parameters_of_cma_es_are_those_of_pycma():
 
 
 def box(lower=-1.0, upper=3.0):
-    return Box.of((lower, upper), jnp.zeros(2), jnp.ones(2))
+    return BoundTransform.of((lower, upper), jnp.zeros(2), jnp.ones(2))
 
 
 def test_the_box_is_left_alone_inside_and_touched_with_slope_0():
@@ -252,7 +262,7 @@ def test_restarts_find_what_one_run_misses():
     assert all(r.status == Status.TARGET_REACHED for r in often)
 
 
-class Wide(struct.PyTreeNode):
+class Wide(Problem):
     function: object = struct.field(pytree_node=False)
 
     @property
@@ -357,7 +367,7 @@ def test_the_same_sample_alone_and_in_a_batch(strategy):
         np.testing.assert_allclose(batch.params[i], alone.params, rtol=1e-2, atol=1e-3)
 
 
-class Bowls(struct.PyTreeNode):
+class Bowls(Problem):
     center: jax.Array
 
     def __call__(self, x):
@@ -458,7 +468,7 @@ def test_errors_name_the_argument(options, message):
 def test_doublings_below_0_are_refused():
     with pytest.raises(ValueError, match="doublings: expected 0 or more"):
         IPOP(-1)
-    assert Plan.first(8, jnp.float32).size == 8
+    assert RegrowthPlan.first(8, jnp.float32).size == 8
 
 
 @pytest.mark.slow

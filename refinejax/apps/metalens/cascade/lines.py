@@ -86,7 +86,7 @@ class _Tries:
         self.fitted = np.zeros(shape, bool)
         self.params = np.empty((*shape, len(LOWER)), found.params.dtype)
         self.loss, self.status = (np.tile(x, (len(lines), 1)) for x in (found.loss, found.status))
-        self.steps = found.steps.copy()
+        self.steps, self.counts = found.steps.copy(), found.counted()
         for i, line in enumerate(lines):
             self._try(i, line)
 
@@ -116,6 +116,7 @@ class _Tries:
         self.params[at], self.loss[at], self.status[at] = fit.params, fit.loss, fit.status
         self.rung[at], self.fitted[at] = fit.margins["rung"], True
         self.steps[rows] += fit.steps
+        self.counts[rows] += fit.counted()
         excess = (fit.loss - self.rungs.least[rows]) / self.rungs.unit[rows]
         known = self.known[rows]
         # nothing is known: the nearest line, fitted once, and no other
@@ -128,7 +129,7 @@ class _Tries:
         others = np.where(np.arange(len(self.cost))[:, None] == best, np.inf, self.cost).min(axis=0)
         margin = np.where(self.known, others - np.where(self.known, self.cost[at], 0), np.nan)
         return replace(
-            self.found,
+            self.found.with_counts(self.counts),
             params=self.params[at],
             loss=self.loss[at],
             status=self.status[at],

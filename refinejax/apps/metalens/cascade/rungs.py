@@ -38,7 +38,7 @@ from refinejax._chunks import by_chunks, pick
 from refinejax.batch.lanes import REORDER
 from refinejax.physics import metalens
 from refinejax.problems import InverseProblem
-from refinejax.refiners.least_squares.dense import invert_upper
+from refinejax.refiners.least_squares.linear_algebra import invert_upper
 
 _REGIONS = 4  # along each side
 _POINTS = 16  # blocks along each side, at most

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._chunks import by_chunks
-from refinejax._core import Refiner, State, coordinates
+from refinejax._core import Refiner, State, as_problem
 from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens.slopes import lens_from_slopes
 from refinejax.physics.slopes import Blocks, block_phasors, expand, slopes
@@ -91,7 +91,7 @@ def _fit(
         lenses = jnp.concatenate([start[None], lenses]) if given else lenses
         known = slopes(phasors[0]), slopes(phasors[1])
         task = slope_problem(problem.forward, known, blocks, space=space, context=wavelength)
-        inner = coordinates(task)
+        inner = as_problem(task).coordinates()
         fits, losses = jax.vmap(lambda lens: some_steps(refiner, inner, lens, steps))(lenses)
         losses = losses.at[0].multiply(_PREFERENCE) if given else losses
         order = jnp.argsort(losses)

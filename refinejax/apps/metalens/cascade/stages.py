@@ -73,6 +73,7 @@ class Cascade:
     Attributes:
         by_slopes: lenses that fit the slopes best, (B, 4) [µm].
         lenses, loss, status, steps: the best so far; at first the start.
+        evaluations: of the phase and its derivatives in all fits, (B, 2).
         initial_loss: the loss there.
         free: the loss with the piston free, ∞ where it is not known.
         lens_free, pistons: the fit with the piston free [µm], [turns].
@@ -100,6 +101,7 @@ class Cascade:
             np.int8
         )
         self.steps = np.zeros(count, np.int32)
+        self.evaluations = np.tile(np.array([1, 0], np.int32), (count, 1))  # the start
         self.free = np.full(count, np.inf, self.loss.dtype)
         self.margin = np.full(count, np.nan)
         self.by_slopes = start.copy()
@@ -120,9 +122,15 @@ class Cascade:
             ids: numbers of the maps, shape (n,).
         """
         return Finished(
-            ids, [self.lenses], self.loss, self.initial_loss, self.steps, self.status,
-            {"rung": self.margin},
-        )  # fmt: skip
+            ids=ids,
+            params=[self.lenses],
+            loss=self.loss,
+            initial_loss=self.initial_loss,
+            steps=self.steps,
+            evaluations=self.evaluations,
+            status=self.status,
+            margins={"rung": self.margin},
+        )
 
     def _solve(self) -> None:
         found, misfit = self.options.slopes(
@@ -151,6 +159,7 @@ class Cascade:
         found = climb(self.problem, self.space, rows, self.lenses[rows], moves=moves)
         kept = found.loss <= self.initial_loss[rows]  # float32 may have called the start better
         self.steps[rows] += found.moves
+        self.evaluations[rows] += 1 + found.moves[:, None]  # each by a linearization
         self.margin[rows] = np.where(kept, found.margin, found.margin_before)
         self.lenses[rows[kept]], self.loss[rows[kept]] = found.lenses[kept], found.loss[kept]
 
@@ -170,7 +179,7 @@ class Cascade:
         fit = self._run(free_piston(few), (begin, pistons(few, begin)), self.most, _ROUGH)
         if fit is None:
             return
-        self.steps += np.bincount(rows, fit.steps, len(self.start)).astype(np.int32)
+        self._count(rows, fit)
         loss = losses(free_piston(take(self.problem, rows)), fit.params)
         order = np.argsort(-loss, kind="stable")  # of several, the last is kept: the best
         order = order[loss[order] < self.free[rows[order]]]
@@ -188,7 +197,7 @@ class Cascade:
             if fit is None:
                 return
             lenses = fit.params
-            self.steps[rows] += fit.steps
+            self._count(rows, fit)
         self._fit_exact(rows, lenses)
 
     def _fit_exact(self, rows: np.ndarray, lenses: np.ndarray) -> None:
@@ -203,12 +212,17 @@ class Cascade:
         if self.options.stop is None:  # the target is the stage's, not the user's
             reached = status == int(Status.TARGET_REACHED)
             status = np.where(reached, np.int8(Status.CONVERGED_LOSS), status)
-        self.steps[rows] += fit.steps
+        self._count(rows, fit)
         better = (fit.loss <= self.loss[rows]) | ~np.isfinite(self.loss[rows])
         better &= np.isfinite(fit.loss)
         at = rows[better]
         self.lenses[at], self.loss[at] = fit.params[better], fit.loss[better]
         self.status[at] = status[better]
+
+    def _count(self, rows: np.ndarray, fit: BatchResult) -> None:
+        """Add what fits of these rows cost; a row may occur several times."""
+        np.add.at(self.steps, rows, fit.steps)
+        np.add.at(self.evaluations, rows, fit.counted())
 
     def _run(
         self, problem: InverseProblem, start: Any, max_steps: int, stop: Stop | None

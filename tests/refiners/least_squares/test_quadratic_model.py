@@ -17,14 +17,14 @@ from refinejax import (
     run_until,
 )
 from refinejax.problems import normal_equations
-from refinejax.refiners.least_squares.dense import (
+from refinejax.refiners.least_squares.linear_algebra import (
     cholesky_upper,
     dot,
     invert_upper,
     minimize_within,
     solve,
 )
-from refinejax.refiners.least_squares.white import first_model, model_along
+from refinejax.refiners.least_squares.quadratic_model import first_model, model_along
 
 
 def positive(n, seed=0):
@@ -106,7 +106,7 @@ def test_along_a_basis(kind):
             problem = problem.replace(prior=jax.tree_util.Partial(lambda p: jnp.sum(p**4)))
         if kind == "space":
             space = ParameterSpace.create("abc", [-300.0, -3, 0], [300.0, 3, 1e-3])
-            problem = problem.replace(space=space).rescale().objective
+            problem = problem.replace(space=space).coordinates().objective
         basis = jnp.triu(jnp.asarray(np.random.default_rng(0).normal(size=(3, 3))))
         plain, along = normal_equations(problem, x), normal_equations(problem, x, basis)
         for a, b in zip(jax.tree.leaves(plain.along(basis)), jax.tree.leaves(along), strict=True):
@@ -144,7 +144,9 @@ def test_the_model_becomes_round():
         np.testing.assert_allclose(loss, known.loss)
         np.testing.assert_allclose(gradient, known.gradient, rtol=1e-8)
         np.testing.assert_allclose(matrix, known.matrix, rtol=1e-8)
-        np.testing.assert_allclose(second.sizes(), np.sqrt(np.diagonal(known.matrix)), rtol=1e-8)
+        np.testing.assert_allclose(
+            second.at(loss).scaling, np.sqrt(np.diagonal(known.matrix)), rtol=1e-8
+        )
 
 
 def rosenbrock(x):

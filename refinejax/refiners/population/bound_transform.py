@@ -1,4 +1,4 @@
-"""Bounds for methods that know of none: a smooth map of all space onto the box."""
+"""Bounds for methods without: a smooth map of all space onto the box within them."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from refinejax._trees import Bounds, project
 MARGIN = 0.05  # of the range: where, at each end, the map is not the identity
 
 
-class Box(struct.PyTreeNode):
+class BoundTransform(struct.PyTreeNode):
     """T: ℝⁿ → [lower, upper], the identity but for a margin a at each end.
 
     There T is a parabola that touches the bound at lower − a, with slope 0, and turns back inside
@@ -31,8 +31,14 @@ class Box(struct.PyTreeNode):
     margin: Float[Array, " n"]
 
     @classmethod
-    def of(cls, bounds: Bounds | None, params: object, std: Float[Array, " n"]) -> "Box":
-        """Return the box of an objective's bounds; ``std`` sets the margin where it is open."""
+    def of(cls, bounds: Bounds | None, params: object, std: Float[Array, " n"]) -> "BoundTransform":
+        """Return the transform onto bounds.
+
+        Args:
+            bounds: (lower, upper) of the problem; None without.
+            params: for the structure and dtypes.
+            std: initial standard deviation, shape (n,): sets the margin where bounds are infinite.
+        """
 
         def end(value: float) -> Array:
             far = jax.tree.map(lambda p: jnp.full_like(p, value), params)
@@ -43,7 +49,11 @@ class Box(struct.PyTreeNode):
         return cls(lower, upper, MARGIN * jnp.where(jnp.isfinite(width), width, std))
 
     def enter(self, y: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
-        """Return T(y)."""
+        """Return T(y).
+
+        Args:
+            y: coordinates without bounds, shape (…, n).
+        """
         low, high = self.lower - self.margin, self.upper + self.margin
         y = self._fold(y, low, high)
         near_low, near_high = y < self.lower + self.margin, y > self.upper - self.margin
@@ -61,7 +71,11 @@ class Box(struct.PyTreeNode):
         return jnp.where(outside, jnp.where(jnp.isfinite(high - low), folded, once), y)
 
     def leave(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Return the y nearest to the midst with T(y) = x."""
+        """Return the y nearest to the middle with T(y) = x.
+
+        Args:
+            x: params within the bounds, shape (n,).
+        """
         low, high = self.lower - self.margin, self.upper + self.margin
         up, down = jnp.maximum(x - self.lower, 0), jnp.maximum(self.upper - x, 0)
         y = jnp.where(up < self.margin, low + 2 * jnp.sqrt(self.margin * up), x)

@@ -1,7 +1,7 @@
-"""Small linear algebra for many samples at once."""
+"""Small linear algebra for many samples at once, and quadratics within bounds."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,7 @@ from jaxtyping import Array, Bool, Float
 from refinejax._core import Scalar
 
 _UNROLLED = 8  # up to here a Cholesky factorization is written out, entry by entry
-_PASSES = 3  # over the active set of a bounded quadratic
-_PIVOTS, _CHANCES = 2, 3  # passes for each entry, at most; those in which fewer need not fall
+_PIVOTS, _CHANCES = 2, 3  # most passes for each entry; passes in which their number may stay
 
 Solve = Callable[[Array, Array], Array]
 
@@ -19,8 +18,12 @@ Solve = Callable[[Array, Array], Array]
 def dot(a: Array, b: Array) -> Array:
     """Return a·b for matrices and vectors, in full precision.
 
-    Small ones are written out: a batch of tiny products is a call each for XLA on CPU, sums of
-    numbers that run over all samples are fused with what comes before and after.
+    Small ones are written out: XLA on CPU calls a routine for each of a batch of tiny products, but
+    fuses sums of numbers that run over all samples with the operations around them.
+
+    Args:
+        a: a matrix or vector with last axis n.
+        b: a vector of shape (n,), or a matrix of shape (n, k).
     """
     size = a.shape[-1]
     if size > _UNROLLED:
@@ -31,10 +34,14 @@ def dot(a: Array, b: Array) -> Array:
 
 
 def solve(matrix: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Solve a positive definite system by Cholesky; NaN where the matrix is not.
+    """Return the solution of a positive definite system, by Cholesky; NaN where it is not.
 
     LAPACK is called once a sample; for small n, sums of numbers that run over all samples are
     several times faster.
+
+    Args:
+        matrix: A.
+        right: b of A x = b.
     """
     if right.shape[0] > _UNROLLED:
         return solve_factored(cholesky_upper(matrix), right)
@@ -43,7 +50,11 @@ def solve(matrix: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array
 
 
 def cholesky_upper(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Return the upper triangle U with UᵀU = matrix; NaN where there is none."""
+    """Return the upper triangle U with UᵀU = matrix; NaN where there is none.
+
+    Args:
+        matrix: symmetric.
+    """
     n = matrix.shape[0]
     if n > _UNROLLED:
         return jax.scipy.linalg.cholesky(matrix, lower=False)
@@ -56,7 +67,12 @@ def cholesky_upper(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def solve_factored(upper: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Solve UᵀU x = right."""
+    """Return the solution x of UᵀU x = right.
+
+    Args:
+        upper: U, an upper triangle.
+        right: the right-hand side.
+    """
     n = right.shape[0]
     if n > _UNROLLED:
         return jax.scipy.linalg.cho_solve((upper, False), right)
@@ -76,7 +92,11 @@ def _substitute(low: list[list[Array]], inverse: list[Array], right: Array) -> A
 
 
 def invert_upper(upper: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Invert an upper triangle, from its last row upwards."""
+    """Return the inverse of an upper triangle.
+
+    Args:
+        upper: U.
+    """
     n = upper.shape[0]
     eye = jnp.eye(n, dtype=upper.dtype)
     if n > _UNROLLED:
@@ -93,6 +113,9 @@ def least_pivot(matrix: Float[Array, "n n"]) -> Scalar:
 
     For a matrix of unit diagonal it is 1 − R², R the multiple correlation of a column of J with
     those before it: about ε where one is a combination of others.
+
+    Args:
+        matrix: symmetric.
     """
     if matrix.shape[0] > _UNROLLED:
         factor = jax.scipy.linalg.cholesky(matrix, lower=True)
@@ -115,43 +138,62 @@ def _factor(matrix: Array) -> tuple[list[list[Array]], list[Array]]:
 
 
 def reduced(matrix: Float[Array, "n n"], free: Bool[Array, " n"]) -> Float[Array, "n n"]:
-    """Put 0 in the rows and columns that are not free, 1 on their diagonal."""
+    """Return the matrix with 0 in the rows and columns that are not free, 1 on their diagonal.
+
+    Args:
+        matrix: symmetric.
+        free: True for entries that may move.
+    """
     both = free[:, None] & free[None, :]
     return jnp.where(both, matrix, jnp.diag(jnp.where(free, 0, 1).astype(matrix.dtype)))
 
 
 def solve_reduced(matrix: Float[Array, "n n"]) -> Solve:
-    """Return (right, free) → the solution among the free entries, 0 in the others."""
+    """Return (right, free) → the solution among the free entries, 0 in the others.
+
+    Args:
+        matrix: positive definite.
+    """
     return lambda right, free: solve(reduced(matrix, free), jnp.where(free, right, 0))
 
 
-def conjugate_gradients(apply: Callable[[Array], Array], iterations: int) -> Solve:
-    """Return the same as `solve_reduced`, nearly, for a matrix given by its products.
+class StepBounds(NamedTuple):
+    """Bounds of a step from a state, in the coordinates of the step; None without bounds.
 
-    As many iterations on every lane (Hestenes and Stiefel 1952); those after convergence change
-    nothing. Each iterate lowers the quadratic more than the one before.
+    Attributes:
+        low, high: least and greatest step, shape (n,).
+        active: params at a bound that descent presses against.
     """
 
-    def solver(right: Array, free: Array) -> Array:
-        right = jnp.where(free, right, 0)
-        power = jnp.vdot(right, right)
-        end = power * jnp.finfo(right.dtype).eps ** 2
+    low: Float[Array, " n"] | None
+    high: Float[Array, " n"] | None
+    active: Bool[Array, " n"]
 
-        def body(_: int, carry: tuple) -> tuple:
-            x, rest, along, power = carry
-            product = jnp.where(free, apply(along), 0)
-            curvature = jnp.vdot(along, product)
-            going = (power > end) & (curvature > 0)
-            length = jnp.where(going, power / jnp.where(going, curvature, 1), 0)
-            x, rest = x + length * along, rest - length * product
-            after = jnp.where(going, jnp.vdot(rest, rest), power)
-            share = after / jnp.where(going, power, 1)
-            return x, rest, jnp.where(going, rest + share * along, along), after
+    def contains(self, step: Array) -> Bool[Array, ""]:
+        """Return whether a step stays within.
 
-        start = (jnp.zeros_like(right), right, right, power)
-        return jax.lax.fori_loop(0, iterations, body, start)[0]
+        Args:
+            step: shape (n,).
+        """
+        if self.low is None or self.high is None:
+            return jnp.bool_(True)
+        return jnp.all((step >= self.low) & (step <= self.high))
 
-    return solver
+
+def minimize_bounded(
+    matrix: Array, gradient: Array, bounds: StepBounds, needed: Any = True
+) -> Array:
+    """Return the minimizer of gᵀs + ½ sᵀA s within the bounds.
+
+    Args:
+        matrix: A, positive definite, shape (n, n).
+        gradient: g, shape (n,).
+        bounds: of s.
+        needed: False where the result is not used: then it is inexact.
+    """
+    if bounds.low is None or bounds.high is None:
+        return solve_reduced(matrix)(-gradient, ~bounds.active)
+    return minimize_within(matrix, gradient, bounds.low, bounds.high, bounds.active, needed)
 
 
 def minimize_within(
@@ -162,13 +204,14 @@ def minimize_within(
     held: Bool[Array, " n"],
     needed: Any = True,
 ) -> Float[Array, " n"]:
-    """Minimize gᵀs + ½ sᵀA s over low ≤ s ≤ high, for positive definite A.
+    """Return the minimizer of gᵀs + ½ sᵀA s over low ≤ s ≤ high, for positive definite A.
 
     By block principal pivoting (Júdice and Pires 1994, Computers & Operations Research 21, 587)
-    from the entries that are ``held`` at 0: what the minimizer takes outside is put on its bound,
-    what is pulled back from there is let go. All at once while their number falls, else one at a
-    time, which ends. What rounding leaves outside is projected. Derivatives are those with the
-    final set of bounds.
+    from the entries that are ``held`` at 0: entries that the minimizer takes outside are put on
+    their bound, entries that the gradient pulls back from a bound are freed; all at once while
+    their number falls, else one at a time, which ends. The number of passes depends on the data, at
+    most 2n + 3, each a solve of n × n. Entries that rounding leaves outside are projected.
+    Derivatives are those with the final set of bounds.
 
     Args:
         matrix: A.
@@ -176,12 +219,12 @@ def minimize_within(
         low: least s, 0 or below.
         high: largest s, 0 or above.
         held: entries that begin on their bound, at 0.
-        needed: whether anybody wants the result; else no time is spent on it.
+        needed: False where the result is not used: then no pass is made.
     """
     begin = held & (low >= 0), held & (high <= 0)
     sides = _pivot(*jax.lax.stop_gradient((matrix, gradient, low, high)), begin, needed)
     step = _pinned(matrix, gradient, low, high, *sides)
-    return _never_worse(step, lambda s: dot(matrix, s), gradient, low, high, jnp.trace(matrix))
+    return never_worse(step, lambda s: dot(matrix, s), gradient, low, high, jnp.trace(matrix))
 
 
 def _pivot(
@@ -236,45 +279,7 @@ def _pinned(
     return jnp.where(free, solve(reduced(matrix, free), right), fixed)
 
 
-def project_within(
-    solver: Solve,
-    apply: Callable[[Array], Array],
-    gradient: Float[Array, " n"],
-    low: Float[Array, " n"],
-    high: Float[Array, " n"],
-    held: Bool[Array, " n"],
-    curvature: Scalar,
-) -> Float[Array, " n"]:
-    """Do the same as `minimize_within`, nearly, for a matrix given by its products.
-
-    Bounds are taken and let go at once, three times over (the primal-dual active set method,
-    Hintermüller, Ito and Kunisch 2002, algorithm 1). What is still outside then is projected.
-
-    Args:
-        solver: (right, free) → the solution among the free entries, 0 in the others.
-        apply: s → A s.
-        gradient: g.
-        low: least s, 0 or below.
-        high: largest s, 0 or above.
-        held: entries that begin on their bound, at 0.
-        curvature: not below the largest eigenvalue of A.
-    """
-
-    def improve(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        down, up = carry[1:]
-        fixed = jnp.where(down, low, jnp.where(up, high, 0))
-        right = -gradient - apply(fixed)
-        step = jnp.where(down | up, fixed, solver(right, ~(down | up)))
-        force = -gradient - apply(step)
-        below, above = jnp.where(down, force < 0, step < low), jnp.where(up, force > 0, step > high)
-        return step, below, above
-
-    begin = jnp.zeros_like(gradient), held & (low >= 0), held & (high <= 0)
-    step, _, _ = jax.lax.fori_loop(0, _PASSES, improve, begin)
-    return _never_worse(step, apply, gradient, low, high, curvature)
-
-
-def _never_worse(
+def never_worse(
     step: Array,
     apply: Callable[[Array], Array],
     gradient: Array,
@@ -282,9 +287,17 @@ def _never_worse(
     high: Array,
     curvature: Scalar,
 ) -> Array:
-    """Return the step within its bounds, or that of projected gradients if that is better.
+    """Return the step within its bounds, or the projected gradient step if that is better.
 
-    The latter lowers the model wherever that can be done.
+    The latter lowers the model wherever a step can.
+
+    Args:
+        step: s, shape (n,).
+        apply: s → A s.
+        gradient: g.
+        low: least s, 0 or below.
+        high: largest s, 0 or above.
+        curvature: not below the largest eigenvalue of A.
     """
     step = jnp.clip(step, low, high)  # NaN stays NaN
     plain = jnp.clip(-gradient / curvature, low, high)
@@ -293,3 +306,33 @@ def _never_worse(
         return gradient @ s + 0.5 * s @ apply(s)
 
     return jnp.where(model(step) > model(plain), plain, step)
+
+
+def predicted_decrease(gradient: Array, product: Array, step: Array) -> Scalar:
+    """Return −gᵀs − ½ sᵀMs, the decrease of a quadratic model.
+
+    Args:
+        gradient: g, shape (n,).
+        product: M s, shape (n,).
+        step: s, shape (n,).
+    """
+    return -(gradient @ step) - 0.5 * step @ product
+
+
+def root(x: Array) -> Array:
+    """Return √x, 0 where x is not positive, with derivatives that are not NaN.
+
+    Args:
+        x: of any shape.
+    """
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def nonzero(scaling: Array) -> Array:
+    """Return the scaling with 1 in place of 0, for params that the loss does not depend on.
+
+    Args:
+        scaling: shape (n,).
+    """
+    return jnp.where(scaling > 0, scaling, 1)
