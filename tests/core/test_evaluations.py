@@ -141,7 +141,9 @@ def test_a_batch_counts_as_its_samples_do(lanes):
     chain = rj.Sequential(ADAM, LBFGS, steps=5)
     starts = START + np.linspace(0, 0.3, 4, dtype=np.float32)[:, None]
     batch = rj.InverseProblem(counted, np.tile(np.asarray(OBSERVATION), (4, 1)))
-    result = rj.run_batch(chain, batch, starts, 0, max_steps=40, lanes=lanes)
+    result = rj.run_batch(
+        chain, batch, starts, 0, max_steps=40, execution=rj.Execution(lanes=lanes)
+    )
     key = jax.random.key(0)
     for i in range(4):
         one = rj.run_until(chain, PROBLEM, starts[i], jax.random.fold_in(key, i), max_steps=40)

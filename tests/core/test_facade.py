@@ -53,8 +53,8 @@ def test_every_public_subpackage_is_listed():
 def test_every_module_of_a_lazy_package_is_listed(package):
     module = importlib.import_module(f"refinejax.{package}")
     found = {inner.name for inner in pkgutil.iter_modules(module.__path__)}
-    shared = {"training"} if package == "apps" else set()  # no application
-    assert {name for name in found if not name.startswith("_")} - shared == set(module.__all__)
+    modules = {name for name in module.__all__ if name.islower()}
+    assert {name for name in found if not name.startswith("_")} == modules
     assert dir(module) == module.__all__
 
 

@@ -162,5 +162,5 @@ def test_the_refiner_of_the_page_on_extending_works():
     assert result.evaluations == result.derivative_evaluations == result.steps + 1
     space = rj.ParameterSpace.create(("a", "b"), [0.5, -3.0], [2.0, 3.0])
     bounded = rj.InverseProblem(lambda p: p, jnp.zeros(2), space=space)
-    found = rj.run(names["Descent"](), bounded, START, num_steps=200)
+    found = rj.run(names["Descent"](0.02), bounded, START, num_steps=400)
     np.testing.assert_allclose(found.params, [0.5, 0], atol=1e-3)
