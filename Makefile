@@ -20,13 +20,13 @@ test: $(READY)  ## everything but the tests marked slow
 test-slow: $(READY)  ## the tests marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
-lint: $(READY)  ## style, format, types, layers, fresh tables, docstrings of exported names
+lint: $(READY)  ## style, format, types, layers, fresh tables, docstrings of public names
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.tables --check
-	$(BIN)/python docs/check_docstrings.py --exported --at-most 114
+	$(BIN)/python docs/check_docstrings.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -65,7 +65,7 @@ TRAININGS = {"refiner": "refinejax.meta.plans:plan_refiner"}  # what the kernel 
 
 
 def trainings() -> dict[str, str]:
-    """Return the kinds of ``refinejax train KIND``: that of the kernel, then the applications'.
+    """Return the kinds of ``refinejax train KIND``: first the kernel's, then the applications'.
 
     Returns:
         Kind → reference to a function from a configuration to a `TrainingPlan` of

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
 from refinejax._core import Refiner, Stop
+from refinejax._trees import is_key
 
 
 def check_refiner(refiner: Any) -> None:
@@ -89,7 +90,7 @@ def as_key(key: Any) -> PRNGKeyArray:
         return jax.random.key(0 if key is None else key)
     if not hasattr(key, "dtype"):
         raise ValueError(_NO_KEY.format(repr(key)))
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if is_key(key):
         return key
     if not jnp.issubdtype(key.dtype, jnp.integer):
         raise ValueError(_NO_KEY.format(f"an array of dtype {key.dtype}"))

@@ -29,7 +29,12 @@ def as_pytree(function: Any) -> Any:
 
 
 def project(params: Any, bounds: Bounds | None) -> Any:
-    """Clip params to the bounds, if there are any. NaN stays NaN."""
+    """Return params, clipped to the bounds if there are any; NaN stays NaN.
+
+    Args:
+        params: a pytree.
+        bounds: (lower, upper), each a pytree like the params or a number for all; or None.
+    """
     if bounds is None:
         return params
     lower, upper = (broadcast_like(bound, params) for bound in bounds)
@@ -64,8 +69,13 @@ def select(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
+def is_key(leaf: Any) -> bool:
+    """Return whether an array, or its shape and dtype, holds typed PRNG keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def as_numpy(leaf: Any) -> np.ndarray:
     """Return a leaf as a NumPy array; of typed PRNG keys their numbers."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and is_key(leaf):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)

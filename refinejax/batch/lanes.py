@@ -90,6 +90,7 @@ class Outcome(struct.PyTreeNode):
         loss: best losses.
         initial_loss: losses at the start.
         steps: taken.
+        evaluations: of the objective, values and derivatives.
         status: of each row.
     """
 

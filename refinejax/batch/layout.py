@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array
+
+from refinejax._trees import is_key
 
 
 class Layout(NamedTuple):
@@ -81,8 +82,8 @@ class Packed(struct.PyTreeNode):
             The pytree in plain arrays.
         """
         leaves, structure = jax.tree.flatten(tree)
-        keys = tuple(jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves)
-        return cls([jax.random.key_data(x) if _is_key(x) else x for x in leaves], structure, keys)
+        keys = tuple(jax.random.key_impl(leaf) if is_key(leaf) else None for leaf in leaves)
+        return cls([jax.random.key_data(x) if is_key(x) else x for x in leaves], structure, keys)
 
     def unpack(self) -> Any:
         """Put the pytree together."""
@@ -91,7 +92,3 @@ class Packed(struct.PyTreeNode):
             x if kind is None else jax.random.wrap_key_data(x, impl=kind) for x, kind in pairs
         ]
         return jax.tree.unflatten(self.structure, leaves)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -65,7 +65,7 @@ def fit_lanes(program: Program, plan: LanePlan, limit: str | float, count: int |
     """Return the plan with the most lanes whose compiled program needs no more memory than that.
 
     Args:
-        program: what is compiled.
+        program: the program to compile.
         plan: where to begin.
         limit: bytes on each device, or text such as "30GB".
         count: number of samples, if known.

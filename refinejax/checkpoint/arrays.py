@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
+from refinejax._trees import is_key
 from refinejax.checkpoint.leaves import Leaf, describe
 
 _ARRAYS, _META = "arrays", "meta"
@@ -129,8 +130,7 @@ def _data(tree: Any) -> dict[str, Any]:
     for i, leaf in enumerate(jax.tree.leaves(tree)):
         if not hasattr(leaf, "dtype") or not leaf.size:
             continue
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        leaf = jax.random.key_data(leaf) if is_key else leaf
+        leaf = jax.random.key_data(leaf) if is_key(leaf) else leaf
         found[str(i)] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     return found
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from refinejax._trees import is_key
+
 _NUMBERS = {bool: "bool", int: "int", float: "float", complex: "complex"}
 _KINDS = {
     "bool": jnp.bool_,
@@ -89,7 +91,7 @@ def _leaf(path: str, leaf: Any, name: str) -> Leaf:
             f"{name}{path}: expected an array, a typed key or a Python number, got "
             f"{type(leaf).__name__}; make it static (a field with pytree_node=False)"
         )
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         impl = str(jax.random.key_impl(leaf)) if isinstance(leaf, jax.Array) else None
         return Leaf(path, "key", str(leaf.dtype), leaf.shape, impl)
     if not _DTYPES.fullmatch(leaf.dtype.name):

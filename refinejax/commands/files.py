@@ -34,15 +34,10 @@ def read_npz(path: Path, required: Mapping[str, str], remedy: str) -> "dict[str,
     Raises:
         InputError: if there is no such file, it is damaged, or an array is missing.
     """
-    import numpy as np  # `refinejax --help` does without
-
     if not path.is_file():
         raise InputError(f"{path}: no such file; {remedy}")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is not a complete zip archive")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = _load(path)
     except _UNREADABLE as error:
         raise InputError(
             f"{path}: not an .npz file of plain arrays ({error}); write it with numpy.savez"
@@ -54,6 +49,15 @@ def read_npz(path: Path, required: Mapping[str, str], remedy: str) -> "dict[str,
                 f"{path}: no array named {name}, which must hold {content}; it has {have}"
             )
     return arrays
+
+
+def _load(path: Path) -> "dict[str, np.ndarray]":
+    import numpy as np  # `refinejax --help` does without
+
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a complete zip archive")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def read_toml(path: Path, option: str) -> dict[str, Any]:

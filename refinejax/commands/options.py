@@ -47,6 +47,11 @@ def _lanes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lanes", metavar="L", type=count, help=text)
 
 
+def _threads(parser: argparse.ArgumentParser) -> None:
+    text = "engines, one a thread (default: by the hardware); not with --memory-limit"
+    parser.add_argument("--threads", metavar="N", type=count, help=text)
+
+
 def _memory_limit(parser: argparse.ArgumentParser) -> None:
     text = "choose the lanes to stay within, such as 30GB"
     parser.add_argument("--memory-limit", metavar="SIZE", help=text)
@@ -91,6 +96,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 _SHARED: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "lanes": _lanes,
+    "threads": _threads,
     "memory_limit": _memory_limit,
     "time_limit": _time_limit,
     "checkpoint": _checkpoint,
@@ -101,13 +107,20 @@ _SHARED: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 
+# what a command has that refines a batch, see `commands.running`
+BATCH = (
+    *("lanes", "threads", "memory_limit", "time_limit", "checkpoint"),
+    *("cache", "progress", "json"),
+)
+
+
 def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add options that several commands have.
 
     Args:
         parser: of a command.
-        names: "lanes", "memory_limit" (`batch.Execution`), "time_limit", "checkpoint", "seed",
-            "cache", "progress" (see `commands.running.begin`) or "json".
+        names: "lanes", "threads", "memory_limit" (`batch.Execution`), "time_limit", "checkpoint",
+            "seed", "cache", "progress" (see `commands.running.begin`) or "json".
 
     Raises:
         KeyError: for another name.

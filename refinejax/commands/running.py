@@ -35,9 +35,16 @@ def execution_of(options: argparse.Namespace) -> "Execution":
     """Return how a batch is executed.
 
     Args:
-        options: with the shared options "lanes" and "memory_limit", or one of them.
+        options: with the shared options "lanes", "threads" and "memory_limit", or some of them.
+
+    Raises:
+        ValueError: if the options do not fit together.
     """
     from refinejax.batch import Execution  # needs JAX
 
     found = vars(options)
-    return Execution(lanes=found.get("lanes"), memory_limit=found.get("memory_limit"))
+    return Execution(
+        lanes=found.get("lanes"),
+        threads=found.get("threads"),
+        memory_limit=found.get("memory_limit"),
+    )

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from refinejax.diagnostics.algebra import decompose
 from refinejax.diagnostics.linear import linearize
-from refinejax.diagnostics.null_space import describe_null_space
+from refinejax.diagnostics.null_space import Decomposition, describe_null_space
 from refinejax.diagnostics.params import flatten, names_of, numbers_of
 
 _MOST = 1000  # samples that a summary describes
@@ -79,7 +79,8 @@ class Identifiability:
             return ()
         params, scale = self._of("params", sample), self._of("scale", sample)
         limit = float(self._of("tolerance", sample))
-        return describe_null_space(self.names, params, scale, values, vectors, rank, limit)
+        found = Decomposition(values, vectors, rank, limit)
+        return describe_null_space(self.names, params, scale, found)
 
     def summary(self) -> str:
         """Return rank, condition and the undetermined directions, as text.

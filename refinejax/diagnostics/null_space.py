@@ -1,20 +1,34 @@
 """Sentences about the directions that the data do not determine."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 _SMALL = 1e-3  # of the greatest component of a direction: smaller ones are not named
 
 
+class Decomposition(NamedTuple):
+    """Singular values and vectors of a Jacobian in scaled coordinates.
+
+    Attributes:
+        values: singular values, (n,).
+        vectors: right singular vectors, one per row, (n, n).
+        rank: how many singular values are not 0.
+        tolerance: below it a singular value counts as 0.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    rank: int
+    tolerance: float
+
+
 def describe_null_space(
     names: Sequence[str],
     params: np.ndarray,
     scale: np.ndarray,
-    values: np.ndarray,
-    vectors: np.ndarray,
-    rank: int,
-    tolerance: float,
+    found: Decomposition,
 ) -> tuple[str, ...]:
     """Return a sentence for each of the n − rank undetermined directions of a sample.
 
@@ -25,11 +39,9 @@ def describe_null_space(
         names: of the params, n.
         params: the fit, (n,).
         scale: from scaled coordinates to params, (n,).
-        values: singular values, (n,).
-        vectors: right singular vectors in scaled coordinates, one per row, (n, n).
-        rank: how many singular values are not 0.
-        tolerance: below it a singular value counts as 0.
+        found: the singular values and vectors of the Jacobian in scaled coordinates.
     """
+    values, vectors, rank, tolerance = found
     null = vectors[rank:]
     lone = np.linalg.norm(null, axis=0) >= 1 - _SMALL
     sentences = [f"{name} has no effect" for name, alone in zip(names, lone, strict=True) if alone]

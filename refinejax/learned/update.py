@@ -41,7 +41,7 @@ class LearnedUpdateMemory(struct.PyTreeNode):
         reading: of the params.
         hidden: of the network.
         refused: trials in a row that were refused.
-        lost: trials in a row that ended in NaN or infinity.
+        nonfinite: trials in a row that ended in NaN or infinity.
         last_progress: relative decrease and step length of the last trial.
     """
 

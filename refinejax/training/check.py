@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from refinejax._trees import is_key
+
 RESERVED = ("step", "loss", "grad_norm", "learning_rate", "skipped", "rate")
 
 
@@ -21,8 +23,7 @@ def firm(tree: Any) -> Any:
 
     def leaf(x: Any) -> Any:
         x = x if hasattr(x, "dtype") else jnp.asarray(x)
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return x if is_key else jax.lax.convert_element_type(x, x.dtype)
+        return x if is_key(x) else jax.lax.convert_element_type(x, x.dtype)
 
     return jax.tree.map(leaf, tree)
 

@@ -538,6 +538,11 @@ OPTIONS = {
     "seed": (("--seed", 2**64), ("--seed:", "2^63")),
     "lanes": (("--lanes", "0"), ("lanes:", "1 or more")),
     "memory": (("--memory-limit", "lots"), ("memory_limit:", "30GB", "'lots'")),
+    "threads": (("--threads", "0"), ("threads:", "0")),
+    "threads, memory": (
+        ("--threads", "2", "--memory-limit", "1GB"),
+        ("threads:", "memory_limit", "2"),
+    ),
     "option": (("--nope",), ("--nope", "--help")),
 }
 

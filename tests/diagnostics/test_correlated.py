@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refinejax import InverseProblem, Robust
-from refinejax.apps.metalens import solve as app
+from refinejax.apps.metalens.cascade.scale import OTHERS
 from refinejax.diagnostics import covariance
 from refinejax.physics import metalens
 from refinejax.physics.noise import gaussian_field
@@ -38,7 +38,7 @@ def lens(size=SIZE):
     """The Jacobian of a lens of known wavelength, columns of length 1, (n, N, N)."""
     params = jnp.array([202.0, -165.0, 20.0, 0.5, 30.0])
     columns = jax.jacfwd(lambda p: metalens.phase(p, size))(params)
-    columns = np.moveaxis(np.asarray(columns, float), -1, 0)[app.OTHERS]
+    columns = np.moveaxis(np.asarray(columns, float), -1, 0)[OTHERS]
     return columns / np.linalg.norm(columns, axis=(1, 2), keepdims=True)
 
 

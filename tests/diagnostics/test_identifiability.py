@@ -7,7 +7,7 @@ import pytest
 
 import refinejax as rj
 from refinejax import InverseProblem, ParameterSpace, Robust
-from refinejax.apps.metalens import solve as app
+from refinejax.apps import metalens as app
 from refinejax.diagnostics import identifiability
 from refinejax.physics import metalens
 

@@ -20,8 +20,8 @@ from refinejax.apps.latent import (
 from refinejax.apps.latent.shortcuts import read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table, write_table
 from refinejax.commands.files import InputError, check_writable, print_json, read_toml
-from refinejax.commands.options import INTERRUPTED, add_shared, count, seed
-from refinejax.commands.running import begin
+from refinejax.commands.options import BATCH, INTERRUPTED, add_shared, count, seed
+from refinejax.commands.running import begin, execution_of
 from refinejax.models import load_model
 
 _LATENT = """\
@@ -103,7 +103,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--output", metavar="OUT.csv", type=Path, required=True, help="where to write")
     option("--select", metavar="K", type=count, default=1, help="answers a sample (default: 1)")
     option("--seed", metavar="S", type=seed, help="in place of key in FILE.toml")
-    add_shared(parser, "time_limit", "cache", "progress", "json")
+    add_shared(parser, *BATCH)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -120,14 +120,14 @@ def run(options: argparse.Namespace) -> int:
         ValueError: for targets or settings that do not fit the model.
         OSError: if the output cannot be written.
     """
-    options.progress = begin(options)
+    progress = begin(options)
     check_writable(options.output)
     model = _model(options.model)
     tables = _tables(options.targets)
     search = read_config(SearchConfig, tables.get("search", {}), "search")
     if not 1 <= options.select <= search.restarts:
         raise InputError(f"--select: expected 1 to restarts = {search.restarts}")
-    result = _search(model, tables, search, options)
+    result = _search(model, tables, search, options, progress)
     chosen = result.select(options.select)
     _write(options.output, model, result, chosen)
     if options.json:
@@ -139,7 +139,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _search(
-    model: MultiTaskModel, tables: Mapping[str, Any], search: SearchConfig, options: Any
+    model: MultiTaskModel,
+    tables: Mapping[str, Any],
+    search: SearchConfig,
+    options: argparse.Namespace,
+    progress: bool,
 ) -> LatentResult:
     starts = numbers_of(read_table(options.start), model.columns, str(options.start))
     near = Mahalanobis.of_moments(
@@ -158,8 +162,10 @@ def _search(
         method=search.method,
         max_steps=search.max_steps,
         key=search.key if options.seed is None else options.seed,
+        execution=execution_of(options),
+        progress=progress,
+        checkpoint=options.checkpoint,
         time_limit=options.time_limit,
-        progress=options.progress,
     )
 
 

@@ -21,7 +21,7 @@ def plan_multitask(config: Mapping[str, Any]) -> TrainingPlan:
 
     Raises:
         FileNotFoundError: if there is no such table.
-        ValueError: names what is unknown or does not fit.
+        ValueError: names the setting that is unknown or does not fit.
     """
     read = read_config(TableTaskConfig, config.get("task", {}), "task")
     seed = TrainingConfig.from_dict(config.get("training", {})).seed

@@ -1,6 +1,7 @@
 """`refinejax metalens`: lens parameters from phase maps."""
 
 import argparse
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from refinejax.apps.metalens.checks import check_maps
 from refinejax.apps.metalens.solve import PREDICTOR
 from refinejax.batch import BatchResult
 from refinejax.commands.files import InputError, check_writable, print_json, read_npz, write_npz
-from refinejax.commands.options import INTERRUPTED, add_shared, count
+from refinejax.commands.options import BATCH, INTERRUPTED, add_shared, count
 from refinejax.commands.running import begin, execution_of
 from refinejax.models import load_model, pretrained
 from refinejax.networks.predictor import Predictor
@@ -74,8 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         help="most steps a map (default: by the method)",
     )
-    shared = ("seed", "lanes", "memory_limit", "time_limit", "checkpoint")
-    add_shared(parser, *shared, "cache", "progress", "json")
+    add_shared(parser, "seed", *BATCH)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -128,21 +128,37 @@ def run(options: argparse.Namespace) -> int:
     if lines:
         wavelength = result.params[:, NAMES.index("wavelength")]
     initial = metalens.starts(arrays.get("initial"), wavelength, maps)
-    rmse, initial_rmse = (metalens.residual_rmse(maps, p) for p in (result.params, initial))
-    _save(options.output, result, rmse, initial_rmse)
-    page = None
-    if options.report is not None:
-        page = _report(options, maps, wavelength, initial, result, rmse, initial_rmse, arrays)
-    _print_metalens(options, result, rmse, initial_rmse, page)
+    answer = _LensAnswer(
+        maps,
+        initial,
+        result,
+        rmse=metalens.residual_rmse(maps, result.params),
+        initial_rmse=metalens.residual_rmse(maps, initial),
+    )
+    _save(options.output, answer)
+    page = _report(options, answer, arrays.get("truth")) if options.report is not None else None
+    _print_metalens(options, answer, page)
     return INTERRUPTED if np.any(result.status == int(Status.STOPPED)) else 0
 
 
-def _save(path: Path, result: BatchResult, rmse: np.ndarray, initial_rmse: np.ndarray) -> None:
+@dataclasses.dataclass(frozen=True)
+class _LensAnswer:
+    """Maps, starts and answers; RMSE [rad] of each map after and before, (B,)."""
+
+    maps: np.ndarray
+    initial: np.ndarray
+    result: BatchResult
+    rmse: np.ndarray
+    initial_rmse: np.ndarray
+
+
+def _save(path: Path, answer: _LensAnswer) -> None:
+    result = answer.result
     write_npz(
         path,
         params=result.params,
-        rmse=rmse,
-        initial_rmse=initial_rmse,
+        rmse=answer.rmse,
+        initial_rmse=answer.initial_rmse,
         loss=result.loss,
         status=result.status,
         steps=result.steps,
@@ -155,30 +171,21 @@ def _save(path: Path, result: BatchResult, rmse: np.ndarray, initial_rmse: np.nd
     )
 
 
-def _report(
-    options: argparse.Namespace,
-    maps: np.ndarray,
-    wavelength: Any,
-    initial: np.ndarray,
-    result: BatchResult,
-    rmse: np.ndarray,
-    initial_rmse: np.ndarray,
-    arrays: dict[str, np.ndarray],
-) -> Path:
+def _report(options: argparse.Namespace, answer: _LensAnswer, truth: np.ndarray | None) -> Path:
     from refinejax.apps.metalens.report import LensReport, write_lens_report
 
-    assert result.trace is not None
+    assert answer.result.trace is not None
     shown = LensReport(
-        phase=maps,
-        initial=initial,
-        rmse=rmse,
-        initial_rmse=initial_rmse,
-        truth=np.atleast_2d(arrays["truth"]) if "truth" in arrays else None,
-        trace=np.sqrt(result.trace),
+        phase=answer.maps,
+        initial=answer.initial,
+        rmse=answer.rmse,
+        initial_rmse=answer.initial_rmse,
+        truth=None if truth is None else np.atleast_2d(truth),
+        trace=np.sqrt(answer.result.trace),
         title=f"refinejax metalens: {options.input.name}",
         start="initial" if options.predict is None else "predicted",
     )
-    return write_lens_report(options.report, result, shown)
+    return write_lens_report(options.report, answer.result, shown)
 
 
 def _predictor(name: str) -> Predictor:
@@ -191,13 +198,8 @@ def _predictor(name: str) -> Predictor:
     return model.value
 
 
-def _print_metalens(
-    options: argparse.Namespace,
-    result: BatchResult,
-    rmse: np.ndarray,
-    initial_rmse: np.ndarray,
-    page: Path | None,
-) -> None:
+def _print_metalens(options: argparse.Namespace, answer: _LensAnswer, page: Path | None) -> None:
+    result = answer.result
     if options.json:
         print_json(
             input=str(options.input),
@@ -206,8 +208,8 @@ def _print_metalens(
             samples=len(result),
             converged=int(np.sum(result.converged)),
             statuses=result.counts(),
-            rmse=_quantiles(rmse),
-            initial_rmse=_quantiles(initial_rmse),
+            rmse=_quantiles(answer.rmse),
+            initial_rmse=_quantiles(answer.initial_rmse),
             undecided={name: int(np.sum(result.undecided(name))) for name in result.margins},
             method=result.method,
             notes=list(result.notes),
@@ -216,7 +218,7 @@ def _print_metalens(
         return
     print(result.summary())
     print(f"\n  residual RMSE [rad] {'10 %':>10} {'median':>10} {'90 %':>10}")
-    for label, values in (("before", initial_rmse), ("after", rmse)):
+    for label, values in (("before", answer.initial_rmse), ("after", answer.rmse)):
         numbers = [f"{value:>10.4g}" for value in _quantiles(values).values() if value is not None]
         print(f"  {label:<19} {' '.join(numbers)}")
     print(f"\nwritten: {options.output}")

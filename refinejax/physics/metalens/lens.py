@@ -39,7 +39,7 @@ LASER_LINES = (0.405, 0.445, 0.532, 0.725)  # µm: laser diodes, and the doubled
 def pixel_grid(
     size: int, dtype: DTypeLike = float
 ) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
-    """The window coordinates (u, v) of the pixels of an n × n image.
+    """Return the window coordinates (u, v) of the pixels of an n × n image.
 
         u[i, j] = −½ + j/(n − 1),   v[i, j] = −½ + i/(n − 1)
 

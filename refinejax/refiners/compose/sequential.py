@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from refinejax._checks import check_count
 from refinejax._core import Evaluations, Params, Refiner, Scalar, Stage, State, Status, Stop
 from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
+from refinejax._trees import is_key
 
 
 class SequentialMemory(struct.PyTreeNode):
@@ -211,7 +212,7 @@ def _blank(begin: Callable[[Lane], Lane], lane: Lane, key: PRNGKeyArray) -> Lane
     """Return zeros with the structure of a lane that ``begin`` would return."""
 
     def zeros(leaf: jax.ShapeDtypeStruct) -> Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return jnp.broadcast_to(key, leaf.shape)
         return jnp.zeros(leaf.shape, leaf.dtype)
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from refinejax._core import Scalar, State
 from refinejax.problems.normal import Product, curvature
@@ -77,18 +77,8 @@ def damped_step(
     solver = conjugate_gradients(damped, iterations)
     bounds = step_bounds(objective, state, scaling)
     largest = scaling.size * (1 + memory.damping)
-    step = _minimize(solver, damped, memory.gradient / scaling, bounds, largest)
+    step = minimize_within(solver, damped, memory.gradient / scaling, bounds, largest)
     return step / scaling, lambda right: solver(right / scaling, ~bounds.active) / scaling
-
-
-def _minimize(
-    solver: Solve, apply: Product, gradient: Array, bounds: StepBounds, curvature: Scalar
-) -> Array:
-    """Minimize gᵀs + ½ sᵀA s within the bounds, for A of no larger curvature."""
-    if bounds.low is None or bounds.high is None:
-        return solver(-gradient, ~bounds.active)
-    low, high = bounds.low, bounds.high
-    return project_within(solver, apply, gradient, low, high, bounds.active, curvature)
 
 
 def conjugate_gradients(apply: Callable[[Array], Array], iterations: int) -> Solve:
@@ -124,16 +114,14 @@ def conjugate_gradients(apply: Callable[[Array], Array], iterations: int) -> Sol
     return solver
 
 
-def project_within(
+def minimize_within(
     solver: Solve,
     apply: Callable[[Array], Array],
     gradient: Float[Array, " n"],
-    low: Float[Array, " n"],
-    high: Float[Array, " n"],
-    held: Bool[Array, " n"],
+    bounds: StepBounds,
     curvature: Scalar,
 ) -> Float[Array, " n"]:
-    """Return about the minimizer of gᵀs + ½ sᵀA s over low ≤ s ≤ high, by products with A.
+    """Return about the minimizer of gᵀs + ½ sᵀA s within the bounds, by products with A.
 
     All entries that change between free and bound do so at once, in three passes (the primal-dual
     active set method, Hintermüller, Ito and Kunisch 2002, algorithm 1). Entries that are outside
@@ -143,11 +131,13 @@ def project_within(
         solver: (right, free) → the solution among the free entries, 0 in the others.
         apply: s → A s.
         gradient: g.
-        low: least s, 0 or below.
-        high: largest s, 0 or above.
-        held: entries that begin on their bound, at 0.
+        bounds: of s, low ≤ 0 ≤ high; active entries begin on their bound, at 0. Without them
+            all others are free.
         curvature: not below the largest eigenvalue of A.
     """
+    low, high, held = bounds
+    if low is None or high is None:
+        return solver(-gradient, ~held)
 
     def improve(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         down, up = carry[1:]

@@ -17,7 +17,7 @@ from refinejax.refiners.population.generations import (
     least_finite,
     rank,
 )
-from refinejax.refiners.population.halting import Halting, History
+from refinejax.refiners.population.halting import Extent, Halting, History
 from refinejax.refiners.population.ranks import Order
 from refinejax.refiners.population.regrowth import CMAParameters, Regrowth, RegrowthPlan
 from refinejax.refiners.population.search_space import SearchSpace
@@ -319,16 +319,13 @@ class Evolution(Refiner):
         rules = (self.stop or Stop()).resolve(space.dtype)
         scale = memory.width / space.width
         resolution = jnp.finfo(space.dtype).eps * jnp.abs(space.start) / space.width
-        status = self.halting.status(
-            history,
-            ordered,
-            size,
+        extent = Extent(
             scale * candidate_std(memory.strategy_state, z),
             scale * path(memory.strategy_state),
             condition(memory.strategy_state),
             resolution,
-            rules,
         )
+        status = self.halting.status(history, ordered, size, extent, rules)
         return memory.replace(history=history, status=status, failures=jnp.int32(0))
 
     def with_stop(self, stop: Stop) -> "Evolution":

@@ -1,7 +1,7 @@
 """When a population has nothing more to find: the rules of pycma, for any strategy."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
@@ -78,6 +78,22 @@ class History(struct.PyTreeNode):
         )
 
 
+class Extent(NamedTuple):
+    """How far the candidates of a generation are apart, in initial standard deviations.
+
+    Attributes:
+        stds: standard deviations along the axes, shape (n,).
+        trail: the evolution path, shape (n,); 0 for none.
+        condition: of C; 1 where there is none.
+        resolution: spacing of floating-point numbers at the params, shape (n,).
+    """
+
+    stds: Float[Array, " n"]
+    trail: Array
+    condition: Array
+    resolution: Float[Array, " n"]
+
+
 class Halting(struct.PyTreeNode):
     """Tolerances by which a population ends. A negative number: never by this.
 
@@ -109,10 +125,7 @@ class Halting(struct.PyTreeNode):
         history: History,
         order: Order,
         size: Any,
-        stds: Float[Array, " n"],
-        trail: Array,
-        condition: Array,
-        resolution: Float[Array, " n"],
+        extent: Extent,
         stop: Stop,
     ) -> Int[Array, ""]:
         """Return how the population has ended, or ``RUNNING``.
@@ -121,12 +134,10 @@ class Halting(struct.PyTreeNode):
             history: after this generation.
             order: of its losses, of which the first ``size`` count.
             size: of the population.
-            stds: standard deviations along the axes, relative to the initial ones.
-            trail: the evolution path, in the same unit; 0 for none.
-            condition: of C; 1 where there is none.
-            resolution: spacing of floating-point numbers at the params, in the same unit.
+            extent: of the candidates.
             stop: the driver's rules, resolved.
         """
+        stds, trail, condition, resolution = extent
         n, dtype = stds.shape[0], stds.dtype
         least = history.record
         flat = (history.flat > self.tolflatfitness) & (jnp.asarray(self.tolflatfitness) >= 0)

@@ -456,6 +456,34 @@ def test_from_a_table_to_an_answer_on_the_command_line(trained, capsys):
     assert "written" in capsys.readouterr().out
 
 
+def test_how_the_search_is_executed_is_said_on_the_command_line(trained, capsys, monkeypatch):
+    given = []
+
+    def search(*args, **options):
+        given.append(options)
+        return optimize_latent(*args, **options)
+
+    monkeypatch.setattr("refinejax.apps.latent.command.optimize_latent", search)
+    assert command(trained, "--json") == 0
+    alone = read_table(trained / "found.csv")
+    kept = trained / "kept"
+    options = ["--lanes", "4", "--threads", "1", "--time-limit", "1000", "--checkpoint", str(kept)]
+    assert command(trained, *options, "--progress") == 0
+    assert "/" in capsys.readouterr().err  # samples done / all of them
+    assert given[1]["execution"] == Execution(lanes=4, threads=1)
+    assert given[1]["time_limit"] == 1000
+    with_lanes = read_table(trained / "found.csv")
+    losses = (np.array(table["loss"], float) for table in (with_lanes, alone))
+    np.testing.assert_allclose(*losses, rtol=1e-3, atol=1e-5)
+    assert any(kept.rglob("*"))
+    assert command(trained, *options) == 0
+    assert read_table(trained / "found.csv") == with_lanes
+    assert command(trained, *options, "--seed", "9") == 2  # the folder is another search's
+    assert "checkpoint" in capsys.readouterr().err
+    assert command(trained, "--threads", "2", "--memory-limit", "1GB") == 2
+    assert "threads: expected 1 or None" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
