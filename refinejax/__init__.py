@@ -7,6 +7,7 @@ The public names are listed in ``__init__.pyi``. Each is imported when it is fir
 needs no JAX, such as `refinejax.experiments`, does not wait for it.
 """
 
+from refinejax import _fork as _fork  # watches for forks from the import on
 from refinejax._lazy import attach as _attach
 
 __version__ = "0.1.0.dev0"

@@ -18,6 +18,7 @@ from refinejax._arguments import (
     is_single,
 )
 from refinejax._core import Refiner, Stop
+from refinejax._marks import door, mark, mark_function
 from refinejax._methods import beyond, choose
 from refinejax._probe import probe
 from refinejax.batch import BatchResult, Execution
@@ -27,6 +28,7 @@ from refinejax.diagnostics import Fit
 from refinejax.problems import BlackBox, InverseProblem, ParameterSpace
 
 
+@door
 def refine(
     forward: Callable[..., Any],
     observations: Any,
@@ -54,8 +56,8 @@ def refine(
 
     Args:
         forward: the model of one sample: params → prediction, or with ``context`` (params, context)
-            → prediction. Written in JAX; or anything, with ``differentiable=False``. Define it once
-            and pass the same function each time: another function compiles anew.
+            → prediction. Written in JAX; or anything, with ``differentiable=False``. What it reads
+            (globals, closure, attributes) counts: a change compiles anew.
         observations: what was observed; a pytree of arrays with a leading sample axis, or without
             for a single sample. NaN means missing.
         initial: where to start; params with a leading sample axis, or without.
@@ -96,6 +98,7 @@ def refine(
     Raises:
         ValueError: names the argument that does not fit, what came and what was expected.
     """
+    forward = mark_function(forward) if differentiable else forward
     model = ForwardModel(forward, differentiable, vectorized)
     if vectorized and differentiable:
         raise ValueError("vectorized: expected with differentiable=False; JAX vectorizes by itself")
@@ -112,14 +115,16 @@ def refine(
     noise, noise_axis = as_noise(noise, arrays.observations)
     if not differentiable:
         forward = BlackBox.wrap(forward, arrays.observations, vectorized=vectorized)
-    problem = InverseProblem(
-        forward,
-        arrays.observations,
-        noise=noise,
-        difference=as_difference(difference, model.forward),
-        prior=prior,
-        space=as_space(bounds, first),
-        context=arrays.context,
+    problem = mark(
+        InverseProblem(
+            forward,
+            arrays.observations,
+            noise=noise,
+            difference=as_difference(difference, model.forward),
+            prior=prior,
+            space=as_space(bounds, first),
+            context=arrays.context,
+        )
     )
     axes = problem.batch_axes().replace(noise=noise_axis)
     steps = chosen.max_steps if max_steps is None else max_steps

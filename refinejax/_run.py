@@ -27,9 +27,11 @@ from refinejax._core import (
     as_problem,
 )
 from refinejax._lane import Lane, first_status, start, step
+from refinejax._marks import door, mark, mark_function
 from refinejax._trees import structure_hash
 
 
+@door
 def run(
     refiner: Refiner,
     objective: Any,
@@ -60,18 +62,19 @@ def run(
     """
     check_refiner(refiner)
     check_count("num_steps", num_steps)
-    objective = as_problem(objective)
+    refiner, objective = mark(refiner), mark(as_problem(objective))
     return _run(
         refiner,
         objective,
         check_params(params),
         as_key(key),
         num_steps=num_steps,
-        record=_loss if record is None else record,
+        record=_loss if record is None else mark_function(record),
         classes=structure_hash(refiner, objective),
     )
 
 
+@door
 def run_until(
     refiner: Refiner,
     objective: Any,
@@ -102,7 +105,7 @@ def run_until(
     check_count("max_steps", max_steps)
     params = check_params(params)
     rules = as_stop(stop).resolve(jnp.result_type(*jax.tree.leaves(params)))
-    objective, key = as_problem(objective), as_key(key)
+    refiner, objective, key = mark(refiner), mark(as_problem(objective)), as_key(key)
     classes = structure_hash(refiner, objective)
     return _run_until(refiner, objective, params, key, max_steps, rules, classes=classes)
 

@@ -118,22 +118,20 @@ def _read(path: Path) -> list[np.ndarray]:
         return [file[name] for name in names]
 
 
-def fingerprint(statics: Any, leaves: list[Any], data: list[Any]) -> str:
+def fingerprint(statics: str, leaves: list[Any], data: list[Any]) -> str:
     """Return a hash that tells one job from another.
 
-    It covers ``statics`` (by their repr), ``leaves`` in full, and of ``data`` (large, perhaps
-    mapped files) shapes, dtypes and 1,024 rows spread evenly.
-
     Args:
-        statics: objects, taken by their repr.
-        leaves: of the problem.
-        data: arrays with a leading sample axis.
+        statics: hash of functions, structures and texts, see `Session.job`.
+        leaves: arrays that enter in full.
+        data: large arrays, perhaps mapped files, with a leading sample axis. Shapes, dtypes and
+            1,024 rows enter, spread evenly.
     """
     return hash_parts(_parts(statics, leaves, data))
 
 
-def _parts(statics: Any, leaves: list[Any], data: list[Any]) -> Iterator[str | np.ndarray]:
-    yield _stable(repr(statics))
+def _parts(statics: str, leaves: list[Any], data: list[Any]) -> Iterator[str | np.ndarray]:
+    yield statics
     for leaf in leaves:
         yield as_numpy(leaf)
     for leaf in data:
@@ -142,11 +140,6 @@ def _parts(statics: Any, leaves: list[Any], data: list[Any]) -> Iterator[str | n
         yield str(np.shape(leaf))
         for pick in picks:
             yield np.asarray(leaf[pick])
-
-
-def _stable(text: str) -> str:
-    """Drop memory addresses, which differ between processes."""
-    return " ".join(word.split(" at 0x")[0] for word in text.split(">"))
 
 
 def _compare(path: Path, mine: dict[str, Any]) -> None:

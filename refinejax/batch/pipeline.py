@@ -26,6 +26,7 @@ import numpy as np
 from refinejax._checks import as_key, as_stop, check_seconds
 from refinejax._core import Refiner, Status, Stop, as_problem
 from refinejax._deadline import Deadline
+from refinejax._marks import door, mark, session
 from refinejax._progress import Bar
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.execution import Execution, as_execution
@@ -68,7 +69,7 @@ class _Prepared:
     """A job, checked and taken apart into leaves."""
 
     def __init__(self, job: BatchJob) -> None:
-        self.refiner, self.max_steps = job.refiner, check_steps(job.max_steps)
+        self.refiner, self.max_steps = mark(job.refiner), check_steps(job.max_steps)
         problem, params = as_problem(job.problem), host(job.params)
         self.count = count_samples(params)
         self.layout, leaves = describe(problem, job.axes, self.count)
@@ -160,6 +161,7 @@ class Pipeline:
         """Seconds since the pipeline was made."""
         return time.monotonic() - self.begun
 
+    @door
     def run(
         self, job: BatchJob, name: str = "", *, recorded: bool = True, trace: int = 0
     ) -> BatchResult:
@@ -266,7 +268,9 @@ class Pipeline:
         statics, numbers, data = identity
         more = [leaf for leaf in jax.tree.leaves(self.identity) if np.ndim(leaf)]
         single = [leaf for leaf in jax.tree.leaves(self.identity) if not np.ndim(leaf)]
-        return fingerprint((statics, len(single)), [*numbers, *single], [*data, *more])
+        with session() as current:
+            job = current.job((statics, len(single)))
+        return fingerprint(job, [*numbers, *single], [*data, *more])
 
     def keep(
         self,

@@ -4,11 +4,13 @@ import os
 from typing import Any
 
 from refinejax._core import Refiner, Stop
+from refinejax._marks import door
 from refinejax.batch.execution import Execution
 from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.batch.result import BatchResult
 
 
+@door
 def run_batch(
     refiner: Refiner,
     problem: Any,

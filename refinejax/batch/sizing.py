@@ -9,6 +9,7 @@ import numpy as np
 
 from refinejax._checks import as_key
 from refinejax._core import Refiner, Stop, as_problem
+from refinejax._marks import door, mark
 from refinejax.batch.lanes import Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.layout import Layout
 from refinejax.batch.plan import LanePlan, fit_memory, make_plan, parse_bytes
@@ -16,6 +17,7 @@ from refinejax.batch.sources import count_samples, describe, host
 from refinejax.batch.stages import rules_of, stages_of
 
 
+@door
 def lanes_within(
     memory_limit: str | float, refiner: Refiner, problem: Any, params: Any, *, axes: Any = None
 ) -> int:
@@ -37,7 +39,7 @@ def lanes_within(
     data, shared = layout.split(leaves)
     starts, structure = jax.tree.flatten(params)
     rules = Stop().resolve(jnp.result_type(*[leaf.dtype for leaf in starts]))
-    common = rules_of(stages_of(refiner, rules)[0], as_key(None), 1, shared)
+    common = rules_of(stages_of(mark(refiner), rules)[0], as_key(None), 1, shared)
     plan = make_plan(None, count, None)
     program = Program(common, layout, structure, data, starts)
     return fit_lanes(program, plan, memory_limit, count).lanes

@@ -10,6 +10,7 @@ import numpy as np
 from refinejax._checks import check_count, check_params
 from refinejax._core import Problem
 from refinejax._lane import UNLIMITED
+from refinejax._marks import Session, mark
 from refinejax._problem import FunctionProblem
 from refinejax._trees import structure_hash
 from refinejax.batch.layout import Layout
@@ -113,7 +114,9 @@ class StreamSource:
         return samples._replace(ids=samples.ids + np.int32(self.first))
 
 
-def describe(problem: Problem, axes: Any, count: int) -> tuple[Layout, list[Any]]:
+def describe(
+    problem: Problem, axes: Any, count: int, marks: Session | None = None
+) -> tuple[Layout, list[Any]]:
     """Sort the leaves of a problem into those of a sample and those of all.
 
     Args:
@@ -121,6 +124,8 @@ def describe(problem: Problem, axes: Any, count: int) -> tuple[Layout, list[Any]
         axes: a pytree prefix of 0 and None, or None for the problem's own choice (else: every
             leaf that is not a single number belongs to a sample).
         count: the number of samples.
+        marks: the session in which functions are marked, so that their content counts; by default
+            that of the call.
 
     Returns:
         The layout, and all leaves of the problem.
@@ -128,6 +133,7 @@ def describe(problem: Problem, axes: Any, count: int) -> tuple[Layout, list[Any]
     Raises:
         ValueError: names a leaf whose leading axis is not ``count``.
     """
+    problem, axes = mark(problem, marks), mark(axes, marks)
     paths, structure = jax.tree_util.tree_flatten_with_path(problem)
     if axes is None:
         axes = problem.batch_axes()

@@ -14,7 +14,9 @@ import numpy as np
 from refinejax._checks import as_key, as_stop, check_seconds
 from refinejax._core import Refiner, Stop, as_problem
 from refinejax._deadline import Deadline
+from refinejax._fork import check_process
 from refinejax._lane import UNLIMITED
+from refinejax._marks import Session, mark
 from refinejax._progress import Bar
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.execution import Execution, as_execution
@@ -74,11 +76,14 @@ def run_stream(
     Raises:
         ValueError: as `run_batch`; also if a chunk is of another structure than the first.
     """
+    check_process()
     begun, max_steps = time.monotonic(), check_steps(max_steps)
     execution, key, stop = as_execution(execution), as_key(key), as_stop(stop)
     check_seconds("time_limit", time_limit)
     deadline = Deadline(time_limit)
-    reader = _Reader(iter(chunks), axes, _Job(refiner, stop, key, max_steps, checkpoint))
+    marks = Session()
+    job = _Job(mark(refiner, marks), stop, key, max_steps, checkpoint, marks)
+    reader = _Reader(iter(chunks), axes, job)
     # Ctrl-C is the consumer's: between two chunks its code runs, not ours.
     with Bar(None, shown=progress) as bar:
         while (more := reader.peek()) and reader.opened[-1].output.ended.all():
@@ -127,14 +132,16 @@ class _Job(NamedTuple):
     key: Any
     max_steps: int
     checkpoint: str | os.PathLike[str] | None
+    marks: Session
 
     def ledger(self, number: int, statics: Any, arrays: list[Any], data: list[Any]) -> Any:
         """Return the ledger of a chunk, or None without a checkpoint."""
         if self.checkpoint is None:
             return None
         numbers = jax.tree.leaves((self.refiner, self.stop, self.key, self.max_steps))
-        mark = fingerprint((statics, jax.tree.structure(self.refiner)), [*numbers, *arrays], data)
-        return Ledger(Path(self.checkpoint) / f"chunk-{number:06d}", mark)
+        statics = self.marks.job((statics, jax.tree.structure(self.refiner)))
+        job = fingerprint(statics, [*numbers, *arrays], data)
+        return Ledger(Path(self.checkpoint) / f"chunk-{number:06d}", job)
 
 
 class _Chunk(NamedTuple):
@@ -192,8 +199,10 @@ class _Reader:
             held, self.held = self.held, None
             return held
         problem, params = next(self.chunks)
+        marks = self.job.marks
+        marks.settle()
         problem, params = as_problem(problem), host(params)
-        layout, leaves = describe(problem, self.axes, count_samples(params))
+        layout, leaves = describe(problem, self.axes, count_samples(params), marks)
         starts, structure = jax.tree.flatten(params)
         data, shared = layout.split(leaves)
         self._check(layout, structure, shared, data, starts)

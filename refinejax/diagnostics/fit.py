@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PyTree
 
+from refinejax._marks import check_unchanged
 from refinejax.diagnostics.covariance import Covariance, covariance
 from refinejax.diagnostics.goodness import GoodnessOfFit, goodness_of_fit
 from refinejax.diagnostics.identifiability import Identifiability, identifiability
@@ -29,6 +30,7 @@ class Fit(NamedTuple):
             params: the fits, each leaf with a leading sample axis.
             noise: "white", "known" or "correlated".
         """
+        check_unchanged(self.problem)
         return covariance(self.problem, params, noise=noise, axes=self.axes, fixed=self.fixed)
 
     def identifiability(self, params: PyTree) -> Identifiability:
@@ -37,6 +39,7 @@ class Fit(NamedTuple):
         Args:
             params: the fits, each leaf with a leading sample axis.
         """
+        check_unchanged(self.problem)
         return identifiability(self.problem, params, axes=self.axes, fixed=self.fixed)
 
     def goodness_of_fit(self, params: PyTree) -> GoodnessOfFit:
@@ -45,4 +48,5 @@ class Fit(NamedTuple):
         Args:
             params: the fits, each leaf with a leading sample axis.
         """
+        check_unchanged(self.problem)
         return goodness_of_fit(self.problem, params, axes=self.axes, fixed=self.fixed)

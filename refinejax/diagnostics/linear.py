@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from refinejax._core import as_problem
+from refinejax._marks import door
 from refinejax.batch.sources import count_samples, describe
 from refinejax.diagnostics.spectrum import check_shape, middle
 from refinejax.problems import Robust
@@ -50,6 +51,7 @@ class Linear(NamedTuple):
     eps: float
 
 
+@door
 def linearize(
     problem: Any,
     params: PyTree,

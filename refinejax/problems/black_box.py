@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ class BlackBox(struct.PyTreeNode):
     function: Callable[..., Any] = struct.field(pytree_node=False)
     shapes: tuple[Any, tuple[tuple[tuple[int, ...], str], ...]] = struct.field(pytree_node=False)
     vectorized: bool = struct.field(pytree_node=False, default=False)
+    called_on_host: ClassVar[bool] = True  # so that no compiled program holds what it reads
 
     @classmethod
     def wrap(

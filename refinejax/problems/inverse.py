@@ -34,8 +34,8 @@ class InverseProblem(Problem):
 
     Attributes:
         forward: params → prediction; with ``context``, (params, context) → prediction. A function
-            (static: a new lambda compiles anew) or a pytree with ``__call__``; `Pointwise`, where
-            each pixel is predicted from its coordinates.
+            (static; compiled anew where it reads something else) or a pytree with ``__call__``;
+            `Pointwise`, where each pixel is predicted from its coordinates.
         observation: pytree of arrays like the prediction. NaN means missing: no weight.
         noise: standard deviation; a number or arrays that broadcast against the observation.
         difference: (prediction, observation) → residual; static. For phases `wrapped_difference`.

@@ -142,7 +142,7 @@ def odd_chunks():
         "shape": [good, (Bowl(wide), wide_start)],
         "what is shared": [good, (Bowl(center, 2.0), start)],
         "a new function each": [
-            (rj.InverseProblem(lambda p: p, c), s) for c, s in (samples(2), samples(2))
+            (rj.InverseProblem(lambda p, k=k: k * p, center), start) for k in (1.0, 2.0)
         ],
     }
 
