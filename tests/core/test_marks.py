@@ -363,7 +363,7 @@ def test_a_stream_refuses_a_model_that_changes_on_the_way():
 
 
 FORKS = """
-import os, sys, warnings
+import os, signal, sys, warnings
 import numpy as np, jax, jax.numpy as jnp, refinejax as rj
 warnings.simplefilter("ignore")
 model = lambda p: p[0] * jnp.arange(3.0)
@@ -371,6 +371,7 @@ fit = lambda: rj.refine(model, np.arange(3.0), np.ones(1))
 {before}
 child = os.fork()
 if child == 0:
+    signal.alarm(60)  # a child that waits for threads it does not have would never end
     try:
         {inside}
         os._exit(0)
