@@ -8,21 +8,29 @@ _forked = False
 
 
 def check_process() -> None:
-    """Refuse to compute in a process that was forked from one in which JAX was in use.
+    """Note that this process computes, unless it was forked from one in which JAX was in use.
 
     Raises:
         RuntimeError: names the remedy.
     """
     global _used_by
-    mine = os.getpid()
-    if _forked or _used_by not in (None, mine):
+    check_fork()
+    _used_by = os.getpid()
+
+
+def check_fork() -> None:
+    """Refuse a process that was forked from one in which JAX was in use.
+
+    Raises:
+        RuntimeError: names the remedy.
+    """
+    if _forked or _used_by not in (None, os.getpid()):
         raise RuntimeError(
             "refinejax was called in a forked process, after JAX was used in its parent: it would "
             "wait forever for threads that a fork does not copy. Start processes anew: "
             'multiprocessing.set_start_method("spawn") or "forkserver" (for an executor '
             'mp_context=multiprocessing.get_context("spawn"))'
         )
-    _used_by = mine
 
 
 def _note_fork() -> None:

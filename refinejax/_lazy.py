@@ -6,9 +6,12 @@ is, and the package reads it here. `attach` parses it once, in under a milliseco
 
 import ast
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from refinejax._fork import check_fork
 
 
 class Lazy(NamedTuple):
@@ -41,6 +44,8 @@ def attach(package: str, file: str) -> Lazy:
         if name in parts:
             return importlib.import_module(f"{package}.{name}")
         if name in homes:
+            if homes[name] not in sys.modules:
+                check_fork()  # modules make arrays as they are imported
             return getattr(importlib.import_module(homes[name]), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 

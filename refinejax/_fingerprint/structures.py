@@ -1,20 +1,21 @@
 """Structures of pytrees: by their classes and static values."""
 
 import dataclasses
+from typing import Any
 
 import jax
 
 from refinejax._fingerprint.walk import Walk, visit
 
 
-@visit.register
-def _structure(value: jax.tree_util.PyTreeDef, walk: Walk) -> None:
+@visit.register(jax.tree_util.PyTreeDef)
+def _structure(value: Any, walk: Walk) -> None:
     """By its classes and static values; those of a dataclass by their names."""
     with walk.tree():
         _node(value, walk)
 
 
-def _node(value: jax.tree_util.PyTreeDef, walk: Walk) -> None:
+def _node(value: Any, walk: Walk) -> None:
     node = value.node_data()
     children = value.children()
     if node is None:

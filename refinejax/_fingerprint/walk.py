@@ -169,9 +169,8 @@ def _object(value: Any, walk: Walk) -> None:
     if isinstance(reduced, str):
         walk.put("global", kind.__qualname__, reduced)
         return
-    make, args, state, items, pairs = (*tuple(reduced), None, None, None)[:5]
-    walk.visit(make)
-    for part in args:
+    made, (state, items, pairs) = reduced[:2], (*reduced[2:5], None, None, None)[:3]
+    for part in (made[0], *made[1]):
         walk.visit(part)
     _state(state, walk)
     walk.each(items or (), "items")

@@ -384,8 +384,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize(
     ("before", "inside", "code"),
-    [("fit()", "fit()", 7), ("jnp.ones(2)", "fit()", 7), ("", "pass", 0)],
-    ids=["after a fit", "after an array", "before any use"],
+    [
+        ("fit()", "fit()", 7),
+        ("jnp.ones(2)", "fit()", 7),
+        ("rj.refine; jnp.ones(2)", "fit()", 7),
+        ("", "fit()", 0),
+    ],
+    ids=["after a fit", "after an array", "after an array, loaded", "before any use"],
 )
 def test_a_forked_process_is_refused_by_name(before, inside, code):
     script = FORKS.format(before=before, inside=inside)
