@@ -6,8 +6,8 @@ notebook that assigns ``t`` anew would get the program made with the old ``t``, 
 the same text would be compiled again. So the functions in problems and refiners are marked at the
 doors (`run`, `run_until`, `run_batch`, `run_stream`, `refine`): `Marked` compares by content.
 
-It costs 50 to 300 µs a call for an ordinary function, and arrays that NumPy holds are read at about
-1 GB/s; the digest of a JAX array, which cannot change, is kept.
+It costs 20 to 300 µs a call for an ordinary function, and arrays that NumPy holds are read at about
+0.6 GB/s; the digest of a JAX array, which cannot change, is kept.
 """
 
 import functools
