@@ -49,6 +49,11 @@ class Writer(nnx.Linear):
         super().__init__(width, params, kernel_init=scale, rngs=rngs)
 
 
+def _two_zeros(width: int, writer: Writer) -> tuple[Array, Array]:
+    zeros = jnp.zeros(width, writer.kernel.dtype)
+    return zeros, zeros
+
+
 class ResidualUpdate(nnx.Module):
     """A residual network without memory: blocks h ← h + W₂ silu(W₁ norm(h)) (He et al. 2016).
 
@@ -102,8 +107,7 @@ class LSTMUpdate(nnx.Module):
 
     def begin(self) -> tuple[Array, Array]:
         """Return the hidden state: zeros."""
-        zeros = jnp.zeros(self.width, self.writer.kernel.dtype)
-        return zeros, zeros
+        return _two_zeros(self.width, self.writer)
 
     def __call__(
         self, reading: Any, hidden: tuple[Array, Array]
@@ -136,8 +140,7 @@ class InferenceMachine(nnx.Module):
 
     def begin(self) -> tuple[Array, Array]:
         """Return the hidden state: zeros."""
-        zeros = jnp.zeros(self.width, self.writer.kernel.dtype)
-        return zeros, zeros
+        return _two_zeros(self.width, self.writer)
 
     def __call__(
         self, reading: Any, hidden: tuple[Array, Array]

@@ -14,54 +14,35 @@ from refinejax.networks.layers import (
     Conv,
     GroupNorm,
     Head,
-    check_shape,
-    check_widths,
     drawn,
     pooled,
 )
 from refinejax.networks.network import Network
+from refinejax.networks.sizes import ImageNetworkConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNetConfig:
-    """Sizes of a `ResNet`.
+class ResNetConfig(ImageNetworkConfig):
+    """Sizes of a `ResNet`; the others are explained at `ImageNetworkConfig`.
 
     Attributes:
-        shape: (H, W, C) of the input.
-        outputs: numbers to regress.
-        context: other inputs of the head.
         widths: channels of each stage; each after the first halves rows and columns.
         depth: residual blocks of a stage.
-        kernel: pixels along each side of the convolutions.
-        stem_kernel: pixels along each side of the first convolution.
-        stem_stride: of the first.
-        modes: of a `FourierLayer` after the first; 0 for none.
-        groups: of channels, for `GroupNorm`.
-        pool: what the head sees of the last channels: "flatten", all, or "mean", over the pixels.
-        hidden: width of the head.
+        stem_kernel: pixels along each side of the first convolution, which the `FourierLayer`
+            follows.
 
     Raises:
         ValueError: names the size that does not fit.
     """
 
-    shape: tuple[int, int, int]
-    outputs: int
-    context: int = 0
     widths: tuple[int, ...] = (32, 64)
     depth: int = 1
-    kernel: int = 3
     stem_kernel: int = 3
-    stem_stride: int = 1
-    modes: int = 0
-    groups: int = 8
-    pool: str = "flatten"
-    hidden: int = 128
 
     def __post_init__(self) -> None:
         """Check."""
-        names = ("outputs", "depth", "kernel", "stem_kernel", "stem_stride", "groups", "hidden")
-        check_shape(self.shape, {name: getattr(self, name) for name in names})
-        check_widths(self.widths, self.groups, self.pool)
+        super().__post_init__()
+        self._check_sizes("depth", "stem_kernel")
 
 
 class ResNet(nnx.Module):

@@ -15,50 +15,16 @@ from refinejax.networks.layers import (
     Conv,
     GroupNorm,
     Head,
-    check_shape,
-    check_widths,
     drawn,
     pooled,
 )
 from refinejax.networks.network import Network
+from refinejax.networks.sizes import ImageNetworkConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class UNetConfig:
-    """Sizes of a `UNetEncoder`.
-
-    Attributes:
-        shape: (H, W, C) of the input.
-        outputs: numbers to regress.
-        context: other inputs of the head.
-        widths: channels of each level; each after the first has half the rows and columns.
-        kernel: pixels along each side of the convolutions.
-        stem_stride: of the first convolution.
-        modes: of a `FourierLayer` at the coarsest level; 0 for none.
-        groups: of channels, for `GroupNorm`.
-        pool: what the head sees of the last level: "flatten", all, or "mean", over the pixels.
-        hidden: width of the head.
-
-    Raises:
-        ValueError: names the size that does not fit.
-    """
-
-    shape: tuple[int, int, int]
-    outputs: int
-    context: int = 0
-    widths: tuple[int, ...] = (16, 32, 64)
-    kernel: int = 3
-    stem_stride: int = 1
-    modes: int = 0
-    groups: int = 8
-    pool: str = "flatten"
-    hidden: int = 128
-
-    def __post_init__(self) -> None:
-        """Check."""
-        names = ("outputs", "kernel", "stem_stride", "groups", "hidden")
-        check_shape(self.shape, {name: getattr(self, name) for name in names})
-        check_widths(self.widths, self.groups, self.pool)
+class UNetConfig(ImageNetworkConfig):
+    """Sizes of a `UNetEncoder`, whose stages are levels; the `FourierLayer` is at the coarsest."""
 
 
 class UNetEncoder(nnx.Module):

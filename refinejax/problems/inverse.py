@@ -16,13 +16,12 @@ from refinejax.problems.normal import (
     Product,
     Weigh,
     accumulate,
-    curvature,
-    normal_equations,
     product,
     square,
 )
 from refinejax.problems.pointwise import Pointwise
 from refinejax.problems.space import ParameterSpace
+from refinejax.problems.units import curvature_in_units, normal_in_units
 
 
 class InverseProblem(Problem):
@@ -217,17 +216,13 @@ class ProblemInUnits(Problem):
 
     def normal(self, scaled: Array, basis: Array | None = None) -> Normal:
         """Return the quadratic model in scaled coordinates; with ``basis`` as a function of z."""
-        params, factor = self.space.from_scaled(scaled), self._factor(scaled)
-        if basis is not None:
-            return normal_equations(self.problem, params, factor[:, None] * basis)
-        model = normal_equations(self.problem, params)
-        return model.along(jnp.diag(factor.astype(model.gradient.dtype)))
+        params = self.space.from_scaled(scaled)
+        return normal_in_units(self.problem, params, self._factor(scaled), basis)
 
     def curvature(self, scaled: Array) -> Product | None:
         """Return products with M in scaled coordinates; None where the problem has none."""
-        apply = curvature(self.problem, self.space.from_scaled(scaled))
-        factor = self._factor(scaled)
-        return None if apply is None else lambda v: factor * apply(factor * v)
+        params = self.space.from_scaled(scaled)
+        return curvature_in_units(self.problem, params, self._factor(scaled))
 
     def map_problem(self, change: Callable[[Any], Any]) -> "ProblemInUnits":
         """Return ``change(problem)`` in the same coordinates and bounds."""

@@ -10,7 +10,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from refinejax._core import Problem, Scalar, as_problem
 from refinejax._trees import broadcast_like
-from refinejax.problems.normal import Normal, Product, curvature, normal_equations
+from refinejax.problems.normal import Normal, Product
+from refinejax.problems.units import curvature_in_units, normal_in_units
 from refinejax.tasks.distribution import Number, judge
 
 
@@ -38,20 +39,18 @@ class RescaledTask(Problem):
 
     def normal(self, params: PyTree, basis: Array | None = None) -> Normal:
         """Return the quadratic model of s·f(c∘x); with ``basis`` as a function of z."""
-        model = normal_equations(self.objective, self._inside(params))
-        scales = ravel_pytree(self.scales)[0].astype(model.gradient.dtype)
-        model = model.along(jnp.diag(scales))
+        scales = ravel_pytree(self.scales)[0]
+        model = normal_in_units(self.objective, self._inside(params), scales, basis)
         loss, gradient, matrix = (
             self.factor * x for x in (model.loss, model.gradient, model.matrix)
         )
-        model = Normal(loss, gradient, matrix, model.count)
-        return model if basis is None else model.along(basis)
+        return Normal(loss, gradient, matrix, model.count)
 
     def curvature(self, params: PyTree) -> Product | None:
         """Return products with the matrix of `normal`; None where the objective has none."""
-        apply = curvature(self.objective, self._inside(params))
         scales = ravel_pytree(self.scales)[0]
-        return None if apply is None else lambda v: self.factor * scales * apply(scales * v)
+        apply = curvature_in_units(self.objective, self._inside(params), scales)
+        return None if apply is None else lambda v: self.factor * apply(v)
 
     def _inside(self, params: PyTree) -> PyTree:
         return jax.tree.map(jnp.multiply, self.scales, params)

@@ -7,7 +7,7 @@ the loss, and h = 0 adds λh + ρh²/2 (Nocedal and Wright 2006, Numerical Optim
 shrunk.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,50 +23,48 @@ _STIFFNESS, _GROWTH, _STIFFEST = 10.0, 4.0, 1e4
 _SHRUNK = 0.25
 
 
-class Inequality(struct.PyTreeNode):
+class InputConstraint(struct.PyTreeNode):
+    """What must hold of a function of the input: `Inequality` or `Equality`.
+
+    Attributes:
+        function: x → one number or several; a function (static: define it once) or a pytree.
+        equality: whether it must be 0, and not only 0 or below.
+    """
+
+    function: Any
+    equality: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        """Let a plain function stand for a pytree."""
+        object.__setattr__(self, "function", as_pytree(self.function))
+
+    def at(self, x: Float[Array, " n"]) -> Float[Array, " g"]:
+        """Return the numbers of the function.
+
+        Args:
+            x: an input, shape (D,).
+        """
+        return jnp.ravel(self.function(x))
+
+
+class Inequality(InputConstraint):
     """g(x) ≤ 0 for a function of the input.
 
     Attributes:
         function: x → one number or several; a function (static: define it once) or a pytree.
     """
 
-    function: Any
-    equality = False
-
-    def __post_init__(self) -> None:
-        """Let a plain function stand for a pytree."""
-        object.__setattr__(self, "function", as_pytree(self.function))
-
-    def at(self, x: Float[Array, " n"]) -> Float[Array, " g"]:
-        """Return g.
-
-        Args:
-            x: an input, shape (D,).
-        """
-        return jnp.ravel(self.function(x))
+    equality: ClassVar[bool] = False
 
 
-class Equality(struct.PyTreeNode):
+class Equality(InputConstraint):
     """h(x) = 0 for a function of the input.
 
     Attributes:
         function: x → one number or several; a function (static: define it once) or a pytree.
     """
 
-    function: Any
-    equality = True
-
-    def __post_init__(self) -> None:
-        """Let a plain function stand for a pytree."""
-        object.__setattr__(self, "function", as_pytree(self.function))
-
-    def at(self, x: Float[Array, " n"]) -> Float[Array, " g"]:
-        """Return h.
-
-        Args:
-            x: an input, shape (D,).
-        """
-        return jnp.ravel(self.function(x))
+    equality: ClassVar[bool] = True
 
 
 class Multipliers(NamedTuple):

@@ -180,12 +180,12 @@ class Between(Target):
         return self.low, self.high
 
 
-class AtLeast(Target):
-    """A value or more: loss 0 there, the mean square of the shortfall below.
+class Limit(Target):
+    """A value on one side of which the loss is 0: `AtLeast` or `AtMost`.
 
     Attributes:
         task: the head; static.
-        value: the least.
+        value: the limit v.
         weight: of the loss.
         scale: s; None for the head's own.
     """
@@ -199,6 +199,17 @@ class AtLeast(Target):
     def loss(self, mean: Array, margin: Array) -> Scalar:
         """Return mean(max(0, g)²)."""
         return _beyond(self.excess(mean, margin))
+
+
+class AtLeast(Limit):
+    """A value or more: loss 0 there, the mean square of the shortfall below.
+
+    Attributes:
+        task: the head; static.
+        value: the least.
+        weight: of the loss.
+        scale: s; None for the head's own.
+    """
 
     def excess(self, mean: Array, margin: Array) -> Array:
         """Return (v − y)/s."""
@@ -209,7 +220,7 @@ class AtLeast(Target):
         return self.value, np.inf
 
 
-class AtMost(Target):
+class AtMost(Limit):
     """A value or less: loss 0 there, the mean square of the excess above.
 
     Attributes:
@@ -218,16 +229,6 @@ class AtMost(Target):
         weight: of the loss.
         scale: s; None for the head's own.
     """
-
-    task: str = struct.field(pytree_node=False)
-    value: Any
-    weight: Any = 1.0
-    scale: Any = None
-    numbers: ClassVar[tuple[str, ...]] = ("value",)
-
-    def loss(self, mean: Array, margin: Array) -> Scalar:
-        """Return mean(max(0, g)²)."""
-        return _beyond(self.excess(mean, margin))
 
     def excess(self, mean: Array, margin: Array) -> Array:
         """Return (y − v)/s."""
