@@ -3,6 +3,8 @@
 import enum
 from typing import Any
 
+import jax
+
 from refinejax._fingerprint.walk import Walk, visit
 
 
@@ -66,3 +68,8 @@ def _slice(value: slice, walk: Walk) -> None:
 def _bytearray(value: bytearray, walk: Walk) -> None:
     walk.mutable(value)
     walk.put("bytearray", bytes(value))
+
+
+@visit.register
+def _device(value: jax.Device, walk: Walk) -> None:
+    walk.put("device", repr(value))

@@ -1,5 +1,6 @@
 """The walk over all that a value depends on, and how an object of any class is read."""
 
+import copyreg
 import functools
 import hashlib
 import types
@@ -13,6 +14,7 @@ from jax.core import Tracer
 from refinejax._fingerprint.code import Code, library_name, own_module, package
 
 _REGISTRY = jax.tree_util.default_registry
+_LINEN = ("_id", "_state")  # a number of each module of flax.linen, and where it stands in a trace
 
 
 class Walk:
@@ -159,7 +161,8 @@ def _object(value: Any, walk: Walk) -> None:
         walk.visit(flat[1])
         return
     try:
-        reduced: Any = value.__reduce_ex__(4)
+        reduce = copyreg.dispatch_table.get(kind)
+        reduced: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
     except Exception:  # what cannot be pickled has no content that can be read
         walk.opaque(value)
         return
@@ -172,17 +175,18 @@ def _object(value: Any, walk: Walk) -> None:
     made, (state, items, pairs) = reduced[:2], (*reduced[2:5], None, None, None)[:3]
     for part in (made[0], *made[1]):
         walk.visit(part)
-    _state(state, walk)
+    hidden = _LINEN if any(base.__module__ == "flax.linen.module" for base in kind.mro()) else ()
+    _state(state, hidden, walk)
     walk.each(items or (), "items")
     walk.each(pairs or (), "pairs")
     if (held := getattr(value, "__dict__", None)) and held is not state:
-        walk.attributes(held)  # a __getstate__ of the class's own may leave some out
+        _state(held, hidden, walk)  # a __getstate__ of the class's own may leave some out
 
 
-def _state(state: Any, walk: Walk) -> None:
+def _state(state: Any, hidden: tuple[str, ...], walk: Walk) -> None:
     parts = state if isinstance(state, tuple) else (state,)
     for part in parts:
         if isinstance(part, dict) and all(isinstance(name, str) for name in part):
-            walk.attributes(part)
+            walk.attributes({name: value for name, value in part.items() if name not in hidden})
         else:
             walk.visit(part)

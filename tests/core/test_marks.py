@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import struct
+from flax import linen, nnx, struct
+from scipy.interpolate import CubicSpline
 
 import refinejax as rj
 from refinejax._fingerprint import fingerprint
@@ -299,8 +301,15 @@ class Shape:
         (jax.jit(lambda p: p), jax.jit(lambda p: 2 * p)),
         (functools.partial(pow, 2), functools.partial(pow, 3)),
         (jax.tree_util.Partial(pow, 2), jax.tree_util.Partial(pow, 3)),
+        (re.compile("a"), re.compile("b")),
+        (linen.Dense(3), linen.Dense(4)),
+        (nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(2, 3, rngs=nnx.Rngs(1))),
+        (jax.random.key(0), jax.random.key(1)),
+        (np.random.default_rng(0), np.random.default_rng(1)),
+        (optax.cosine_decay_schedule(1.0, 10), optax.cosine_decay_schedule(1.0, 11)),
+        (CubicSpline([0, 1, 2], [0, 1, 4]), CubicSpline([0, 1, 2], [0, 1, 5])),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_that_differ_have_other_fingerprints(one, other):
     assert fingerprint(one) != fingerprint(other)
@@ -316,6 +325,16 @@ def test_values_that_are_equal_have_one_fingerprint():
     assert fingerprint(jnp.arange(3)) == fingerprint(jnp.arange(3))
     array = np.arange(6.0).reshape(2, 3)
     assert fingerprint(array.T) == fingerprint(np.ascontiguousarray(array.T))
+    for make in (
+        lambda: re.compile("a+"),
+        lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
+        lambda: linen.Dense(3),
+        lambda: jax.sharding.Mesh(np.array(jax.devices()), ("a",)),
+        lambda: np.random.default_rng(0),
+        lambda: optax.cosine_decay_schedule(1.0, 10),
+        lambda: CubicSpline([0, 1, 2], [0, 1, 4]),
+    ):
+        assert fingerprint(make()) == fingerprint(make())
     custom = lambda: jax.custom_jvp(lambda x: x)  # noqa: E731
     assert fingerprint(custom()) == fingerprint(custom())
 
