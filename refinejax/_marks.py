@@ -24,7 +24,7 @@ import jax
 from jax.tree_util import PyTreeDef
 
 from refinejax._fingerprint import Walk, fingerprint, visit
-from refinejax._fingerprint.code import library_name, own_module
+from refinejax._fingerprint._code import library_name, own_module
 from refinejax._fork import check_process
 
 Tree = TypeVar("Tree")
@@ -41,7 +41,7 @@ class Marked:
     """A function that is equal to others of the same content; for all else as the function.
 
     Args:
-        function: what is called.
+        function: the function to call.
         session: in which it was marked.
     """
 
@@ -151,7 +151,7 @@ class Session:
         return found
 
     def job(self, statics: Any) -> str:
-        """Return the fingerprint of what is static in a job, the same in every process.
+        """Return the fingerprint of the static parts of a job, the same in every process.
 
         Args:
             statics: structures of pytrees, numbers and texts.
@@ -223,7 +223,7 @@ def mark(tree: Tree, within: Session | None = None) -> Tree:
 
     Args:
         tree: a problem or a refiner.
-        within: the session; by default that of the call, or a new one.
+        within: the session; by default the session of the call, or a new one.
 
     Returns:
         ``tree`` itself if it has no functions but those of installed packages.

@@ -2,7 +2,7 @@
 
 A function is its bytecode, constants, defaults, the values in its closure, the globals that its
 code names (of the user's own modules, recursively; of an installed package name and version), and
-what is attached to it. An object is its class and its attributes, an array its dtype, shape and
+its own attributes. An object is its class and its attributes, an array its dtype, shape and
 values. No memory address, file name or line number enters, so other processes find the same.
 
 Not seen: what code reaches by a name computed at run time (``globals()[name]``), and what installed
@@ -12,7 +12,7 @@ packages keep in their globals.
 from typing import Any
 
 from refinejax._fingerprint import arrays, functions, structures, values
-from refinejax._fingerprint.walk import Walk, visit
+from refinejax._fingerprint._walk import Walk, visit
 
 __all__ = ["Walk", "arrays", "fingerprint", "functions", "structures", "values", "visit"]
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from refinejax._fingerprint.walk import Walk, visit
+from refinejax._fingerprint._walk import Walk, visit
 from refinejax._trees import as_numpy
 
 _digests: dict[int, tuple[Any, bytes]] = {}

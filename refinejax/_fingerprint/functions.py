@@ -5,8 +5,8 @@ import functools
 import types
 from typing import Any
 
-from refinejax._fingerprint.code import Code, library_name, own_module, package, read_code
-from refinejax._fingerprint.walk import Walk, visit
+from refinejax._fingerprint._code import Code, library_name, own_module, package, read_code
+from refinejax._fingerprint._walk import Walk, visit
 
 _NO_CONTENT = frozenset({"_abc_impl", "__dict__", "__weakref__", "__doc__", "__annotations__"})
 

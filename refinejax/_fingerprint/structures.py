@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from refinejax._fingerprint.walk import Walk, visit
+from refinejax._fingerprint._walk import Walk, visit
 
 
 @visit.register(jax.tree_util.PyTreeDef)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from refinejax._fingerprint.walk import Walk, visit
+from refinejax._fingerprint._walk import Walk, visit
 
 
 @visit.register(type(None))
@@ -70,6 +70,6 @@ def _bytearray(value: bytearray, walk: Walk) -> None:
     walk.put("bytearray", bytes(value))
 
 
-@visit.register
-def _device(value: jax.Device, walk: Walk) -> None:
+@visit.register(jax.Device)
+def _device(value: Any, walk: Walk) -> None:
     walk.put("device", repr(value))

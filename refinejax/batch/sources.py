@@ -125,7 +125,7 @@ def describe(
             leaf that is not a single number belongs to a sample).
         count: the number of samples.
         marks: the session in which functions are marked, so that their content counts; by default
-            that of the call.
+            the session of the call.
 
     Returns:
         The layout, and all leaves of the problem.

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from refinejax._fingerprint.code import Code, library_name, own_module, package
+from refinejax._fingerprint._code import Code, library_name, own_module, package
 
 _REGISTRY = jax.tree_util.default_registry
 _LINEN = ("_id", "_state")  # a number of each module of flax.linen, and where it stands in a trace
@@ -93,7 +93,7 @@ class Walk:
             raise ValueError(
                 f"checkpoint: the content of {''.join(self.path).lstrip('.')} "
                 f"({type(value).__module__}.{type(value).__qualname__}) cannot be "
-                "compared with that of an earlier run, so a checkpoint cannot tell whether it is "
+                "compared with an earlier run, so a checkpoint cannot tell whether it is "
                 "the same job; open or make it inside the function, or leave checkpoint= out"
             )
         self.identity(value)
