@@ -157,6 +157,16 @@ def _diverged(stop: Stop, lane: Lane) -> Bool[Array, ""]:
     return (stop.divergence >= 0) & (scale > 0) & (excess > stop.divergence)
 
 
+def rules_for(stop: Stop | None, params: Any) -> Stop:
+    """Return stopping rules, the default ones for None, resolved for the dtype of the params.
+
+    Args:
+        stop: rules, or None.
+        params: a pytree of floating arrays.
+    """
+    return (stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+
+
 def total_evaluations(lanes: tuple[Lane, ...]) -> Evaluations:
     """Return the evaluations of several lanes in all.
 

@@ -26,7 +26,7 @@ from refinejax._core import (
     Stop,
     as_problem,
 )
-from refinejax._lane import Lane, first_status, start, step
+from refinejax._lane import Lane, first_status, rules_for, start, step
 from refinejax._marks import door, mark, mark_function
 from refinejax._trees import structure_hash
 
@@ -104,7 +104,7 @@ def run_until(
     check_refiner(refiner)
     check_count("max_steps", max_steps)
     params = check_params(params)
-    rules = as_stop(stop).resolve(jnp.result_type(*jax.tree.leaves(params)))
+    rules = rules_for(as_stop(stop), params)
     refiner, objective, key = mark(refiner), mark(as_problem(objective)), as_key(key)
     classes = structure_hash(refiner, objective)
     return _run_until(refiner, objective, params, key, max_steps, rules, classes=classes)

@@ -69,6 +69,11 @@ def select(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Return whether no number of a pytree is NaN or infinite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
 def is_key(leaf: Any) -> bool:
     """Return whether an array, or its shape and dtype, holds typed PRNG keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

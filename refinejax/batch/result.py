@@ -17,6 +17,17 @@ _TREES = ("params", "at_bound", "std", "trace", "evaluations", "derivative_evalu
 DECISIVE = 3.0  # odds of 20 : 1, which Kass and Raftery (1995, JASA 90, 773) call strong
 
 
+def count_statuses(status: np.ndarray) -> dict[str, int]:
+    """Return how often each status is there, by its name, the most frequent first.
+
+    Args:
+        status: codes of `Status`, any shape.
+    """
+    values, numbers = np.unique(status, return_counts=True)
+    order = np.argsort(-numbers, kind="stable")
+    return {Status(int(values[i])).name: int(numbers[i]) for i in order}
+
+
 @dataclass(frozen=True, repr=False)
 class BatchResult:
     """The outcome of each sample, in the order of the input.
@@ -107,9 +118,7 @@ class BatchResult:
 
     def counts(self) -> dict[str, int]:
         """Return how many samples ended in each status, most frequent first."""
-        values, numbers = np.unique(self.status, return_counts=True)
-        order = np.argsort(-numbers, kind="stable")
-        return {Status(int(values[i])).name: int(numbers[i]) for i in order}
+        return count_statuses(self.status)
 
     def undecided(self, choice: str) -> np.ndarray:
         """Return True where the margin of a choice is below `DECISIVE`; not where it is NaN.

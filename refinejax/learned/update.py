@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from refinejax._core import Params, Refiner, Scalar, State, Status, bounds_of
-from refinejax._trees import project, select
+from refinejax._trees import all_finite, project, select
 from refinejax.learned.units import Units, units_of
 from refinejax.networks.network import Network
 from refinejax.problems.normal import residual_of
@@ -112,7 +112,7 @@ class LearnedUpdate(Refiner):
         there = here + (move * 0.5**memory.refused).astype(here.dtype)
         ends: Any = project(units.decode(there), bounds_of(objective))
         loss, reading = self._read(objective, ends, units)
-        finite = jnp.isfinite(loss) & _all_finite(reading)
+        finite = jnp.isfinite(loss) & all_finite(reading)
         accepted = finite & (loss < state.loss) if self.guarded else finite
         old = (state.params, state.loss, memory.reading, memory.hidden)
         params, loss, reading, hidden = select(accepted, (ends, loss, reading, hidden), old)
@@ -172,8 +172,3 @@ def unguarded(refiner: Refiner) -> Refiner:
         refiner: any refiner.
     """
     return refiner.replace(guarded=False) if isinstance(refiner, LearnedUpdate) else refiner
-
-
-def _all_finite(tree: PyTree) -> Array:
-    """Whether no number is NaN or infinite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

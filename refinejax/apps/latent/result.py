@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from refinejax._core import Status
 from refinejax.apps.latent.choice import pareto_front, spread_out
 from refinejax.apps.latent.constraints import TOLERANCE
+from refinejax.batch.result import count_statuses
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,7 @@ class LatentResult:
 
     def counts(self) -> dict[str, int]:
         """Return how many starts ended in each status, most frequent first."""
-        values, numbers = np.unique(self.status, return_counts=True)
-        order = np.argsort(-numbers, kind="stable")
-        return {Status(int(values[i])).name: int(numbers[i]) for i in order}
+        return count_statuses(self.status)
 
     def summary(self) -> str:
         """Return a few lines: what was asked about before and after, and what to know of it."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from refinejax._checks import check_count
 from refinejax._core import Evaluations, Params, Refiner, Scalar, State, Status, Stop, as_problem
-from refinejax._lane import UNLIMITED, Lane, advance, start
+from refinejax._lane import UNLIMITED, Lane, advance, rules_for, start
 from refinejax._trees import as_pytree, select
 
 
@@ -153,8 +153,7 @@ class Continuation(Refiner):
 
     def _rules(self, stage: Array, params: Any) -> Stop:
         """Return the rules by which a stage ends: none for the last, that is the driver's."""
-        dtype = jnp.result_type(*jax.tree.leaves(params))
-        early, never = (self.stop or Stop()).resolve(dtype), Stop.never().resolve(dtype)
+        early, never = rules_for(self.stop, params), rules_for(Stop.never(), params)
         return select(self._last(stage), never, early)
 
     def with_stop(self, stop: Stop) -> "Continuation":

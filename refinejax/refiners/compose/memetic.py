@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from refinejax._core import Evaluations, Params, Refiner, State, Status, Stop
-from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
+from refinejax._lane import UNLIMITED, Lane, advance, rules_for, start, total_evaluations
 from refinejax._trees import select
 from refinejax.refiners.population.evolution import Evolution
 
@@ -136,7 +136,7 @@ class Memetic(Refiner):
         )
 
     def _rules(self, params: Any) -> Stop:
-        return (self.evolution.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+        return rules_for(self.evolution.stop, params)
 
     def with_stop(self, stop: Stop) -> "Memetic":
         """Let learners and population end by the driver's rules too."""

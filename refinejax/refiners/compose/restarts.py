@@ -21,7 +21,7 @@ from refinejax._core import (
     as_problem,
     bounds_of,
 )
-from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
+from refinejax._lane import UNLIMITED, Lane, advance, rules_for, start, total_evaluations
 from refinejax._trees import as_pytree, project
 
 
@@ -160,7 +160,7 @@ class Restarts(Refiner):
         return _state(lanes, _best(lanes))
 
     def _rules(self, params: Any) -> Stop:
-        return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+        return rules_for(self.stop, params)
 
     def with_stop(self, stop: Stop) -> "Restarts":
         """Let the starts end by the driver's rules, if there are none of their own."""

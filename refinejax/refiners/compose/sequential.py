@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from refinejax._checks import check_count
 from refinejax._core import Evaluations, Params, Refiner, Scalar, Stage, State, Status, Stop
-from refinejax._lane import UNLIMITED, Lane, advance, start, total_evaluations
+from refinejax._lane import UNLIMITED, Lane, advance, rules_for, start, total_evaluations
 from refinejax._trees import is_key
 
 
@@ -144,7 +144,7 @@ class Sequential(Refiner, init=False):
         Args:
             params: for their dtype.
         """
-        return (self.stop or Stop()).resolve(jnp.result_type(*jax.tree.leaves(params)))
+        return rules_for(self.stop, params)
 
     def with_stop(self, stop: Stop) -> "Sequential":
         """Let stages end by the driver's rules, if there are none of their own."""

@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from refinejax._core import Evaluations, Params, Refiner, Scalar, State, bounds_of
-from refinejax._trees import Bounds, pressing, project, select
+from refinejax._trees import Bounds, all_finite, pressing, project, select
 from refinejax.refiners.convergence import (
     count_nonfinite,
     nonfinite_status,
@@ -177,7 +177,7 @@ class Gradient(Refiner):
         """Reject a step into NaN; reset the memory where it no longer fits."""
         memory: GradientMemory = after.memory
         fresh = self.optimizer().init(before.params)
-        finite = jnp.isfinite(after.loss) & _all_finite(memory.grad)
+        finite = jnp.isfinite(after.loss) & all_finite(memory.grad)
         reset = ~finite if restart is None else ~finite | restart
         stuck = memory.stuck
         if _line_search(memory.optimizer) is not None:
@@ -278,10 +278,6 @@ def _finite(objective: Any) -> Callable[[Any], Scalar]:
 def _differ(a: PyTree, b: PyTree) -> Bool[Array, ""]:
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return jnp.any(jnp.stack([jnp.any(x != y) for x, y in pairs]))
-
-
-def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _cast_like(tree: Any, like: Any) -> Any:

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from refinejax._core import Refiner, Scalar, State, bounds_of
-from refinejax._trees import broadcast_like
+from refinejax._trees import all_finite, broadcast_like
 from refinejax.problems.normal import Normal, normal_equations
 from refinejax.refiners.convergence import nonfinite_status
 from refinejax.refiners.least_squares.linear_algebra import (
@@ -337,8 +337,7 @@ def compare(
 
     The progress of a step without a predicted decrease is infinite: unknown.
     """
-    leaves = [leaf for leaf in (model.loss, model.gradient, model.matrix) if leaf is not None]
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    finite = all_finite((model.loss, model.gradient, model.matrix))
     actual = state.loss - model.loss
     whole = jnp.abs(state.loss)
     decrease = jnp.maximum(predicted * (1 + damping), actual) / jnp.where(whole > 0, whole, 1)
