@@ -46,7 +46,8 @@ class Case(NamedTuple):
         differentiable: whether `run` can be differentiated in reverse.
         tolerance: share of the initial excess of the loss over the optimum that may remain.
         skip: names of problems it is not made for.
-        quick: names of problems on which it is tested without ``-m slow`` too.
+        quick: names of problems on which all laws are tested without ``-m slow`` too.
+        brief: name of the problem on which those laws are that one compiled program can tell.
     """
 
     refiner: Refiner
@@ -54,7 +55,8 @@ class Case(NamedTuple):
     differentiable: bool = False
     tolerance: float = 1e-5
     skip: tuple[str, ...] = ()
-    quick: tuple[str, ...] = ("face",)
+    quick: tuple[str, ...] = ()
+    brief: str = "corner"
 
 
 class Problem(NamedTuple):
@@ -105,51 +107,47 @@ def eased(objective, t=0.0):
 
 REFINERS = {
     "sgd": Case(SGD, 40_000, differentiable=True, quick=("corner",)),
-    "momentum": Case(MOMENTUM, 10_000, differentiable=True, quick=()),
+    "momentum": Case(MOMENTUM, 10_000, differentiable=True),
     "adam": Case(ADAM, 5_000, differentiable=True, quick=("nested",)),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock",)),
     "bfgs": Case(BFGS(), 200, quick=("rosenbrock", "corner")),
-    "lm": Case(LM, 100, differentiable=True, skip=SQUARES),
+    "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face",)),
     "lm-geodesic": Case(
-        LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES, quick=()
+        LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES
     ),
-    "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES, quick=()),
-    "gauss-newton": Case(GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES, quick=()),
+    "lm-free": Case(LevenbergMarquardt(largest=0), 200, skip=SQUARES),
+    "gauss-newton": Case(GaussNewton(share=0.3), 100, differentiable=True, skip=SQUARES),
     "learned-damping": Case(
-        DampingConfig()(jax.random.key(0)), 200, differentiable=True, skip=SQUARES, quick=()
+        DampingConfig()(jax.random.key(0)), 200, differentiable=True, skip=SQUARES
     ),
     "learned-update": Case(
         LearnedUpdate(Network.of(Descent())), 40_000, differentiable=True, quick=("face",)
     ),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("corner",)),
     "cma": Case(CMA, 1_000, quick=("corner",)),
-    "bipop": Case(
-        Evolution("cma_es", population_size=6, std=0.3, regrow=BIPOP(2)), 4_000, quick=()
+    "bipop": Case(Evolution("cma_es", population_size=6, std=0.3, regrow=BIPOP(2)), 4_000),
+    "de": Case(Evolution("de", std=0.5), 1_000),
+    "ga": Case(Evolution("ga", std=0.5), 5_000, tolerance=1e-3, skip=FLOORS),
+    "memetic": Case(Memetic(CMA, LBFGS, period=5), 1_000),
+    "cma-lbfgs": Case(Sequential(CMA, LBFGS, steps=10), 100),
+    "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100),
+    "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100),
+    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, std=0.2), 100),
+    "restarts-adam": Case(
+        Restarts(ADAM, n=3, std=0.2), 5_000, differentiable=True, quick=("corner",)
     ),
-    "de": Case(Evolution("de", std=0.5), 1_000, quick=()),
-    "ga": Case(Evolution("ga", std=0.5), 5_000, tolerance=1e-3, skip=FLOORS, quick=()),
-    "memetic": Case(Memetic(CMA, LBFGS, period=5), 1_000, quick=()),
-    "cma-lbfgs": Case(Sequential(CMA, LBFGS, steps=10), 100, quick=()),
-    "adam-lbfgs": Case(Sequential(ADAM, LBFGS, steps=10), 100, quick=()),
-    "random-lbfgs": Case(Sequential(RandomSearch(), LBFGS, steps=10), 100, quick=()),
-    "restarts-lbfgs": Case(Restarts(LBFGS, n=3, std=0.2), 100, quick=()),
-    "restarts-adam": Case(Restarts(ADAM, n=3, std=0.2), 5_000, differentiable=True, quick=()),
     "screened-adam": Case(
         Restarts(ADAM, n=7, std=0.2, keep=2, coarse=eased, screen=2),
         5_000,
         differentiable=True,
         skip=FLOORS,
-        quick=(),
     ),
-    "continuation-lbfgs": Case(
-        Continuation(LBFGS, eased, steps=8), 200, skip=("valley",), quick=()
-    ),
+    "continuation-lbfgs": Case(Continuation(LBFGS, eased, steps=8), 200, skip=("valley",)),
     "continuation-lm": Case(
         Continuation(LM, eased, steps=6),
         200,
         differentiable=True,
         skip=(*SQUARES, "valley"),
-        quick=(),
     ),
 }
 
@@ -167,7 +165,6 @@ REFINERS |= {
         steps=4_000,
         tolerance=TOLERANCES.get(name, 1e-5),
         skip=OTHERS,
-        quick=(),
     )
     for name in NAMES
     if name not in ("CMA_ES", "DifferentialEvolution", "de", "ga")  # they are above

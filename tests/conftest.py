@@ -6,9 +6,6 @@ import tempfile
 import jax
 import pytest
 
-# Most of the time goes into compiling programs that run once; this emitter compiles a third faster.
-os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
-
 
 def pytest_configure(config):
     """Keep compiled programs for the other worker, later modules and processes that are started.

@@ -1,4 +1,10 @@
-"""The laws of the design, for every refiner and every problem (`cases.py`)."""
+"""The laws of the design, for every refiner and every problem (`cases.py`).
+
+Compiling takes the time, so that `make test` divides the pairs in three (`make test-slow` runs all
+laws for all pairs): law 1 is checked for every pair, by tracing alone; on `Case.brief`, one problem
+for every refiner, the laws of which one compiled `run_until` can tell; on `Case.quick`, for at
+least one refiner of each family, all.
+"""
 
 import functools
 import io
@@ -18,13 +24,34 @@ from refinejax._trees import project
 NUM_STEPS = 8  # of short runs
 
 
-def pairs():
-    """Every pair; most are marked slow, as compiling takes long (see `Case.quick`)."""
+def pairs(quick):
+    """Every pair, as parameters of tests; those are marked slow for which ``quick`` is false."""
     for refiner, case in REFINERS.items():
         for problem in PROBLEMS:
             if problem not in case.skip:
-                marks = () if problem in case.quick else pytest.mark.slow
+                marks = () if quick(case, problem) else pytest.mark.slow
                 yield pytest.param((refiner, problem), id=f"{refiner}-{problem}", marks=marks)
+
+
+def brief(law):
+    """Mark a law that a compiled `run_until` can tell: `make test` checks it for every refiner."""
+    law.brief = True
+    return law
+
+
+def pytest_generate_tests(metafunc):
+    """Give each law its pairs."""
+    if "pair" in metafunc.fixturenames:
+        told = by_one_program if hasattr(metafunc.function, "brief") else by_several
+        metafunc.parametrize("pair", [*pairs(told)], indirect=True, scope="module")
+
+
+def by_several(case, problem):
+    return problem in case.quick
+
+
+def by_one_program(case, problem):
+    return problem in (*case.quick, case.brief)
 
 
 def record(state):
@@ -91,7 +118,7 @@ class Pair:
         return states
 
 
-@pytest.fixture(scope="module", params=[*pairs()])
+@pytest.fixture(scope="module")
 def pair(request):
     yield Pair(*request.param)
     jax.clear_caches()  # as after each module: all pairs together are too many
@@ -145,11 +172,8 @@ def assert_close(a, b, rtol=1e-4, atol=1e-5):
         np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize(
-    "names", [(r, p) for r, case in REFINERS.items() for p in PROBLEMS if p not in case.skip]
-)
+@pytest.mark.parametrize("names", [*pairs(lambda case, problem: True)])
 def test_1_by_tracing_step_returns_the_structure_shapes_and_dtypes_of_init(names):
-    """Nothing is compiled, so that this is quick for every pair."""
     pair = Pair(*names)
     first = jax.eval_shape(pair.refiner.init, pair.objective, pair.start, jax.random.key(0))
     second = jax.eval_shape(pair.refiner.step, pair.objective, first, jax.random.key(0))
@@ -178,6 +202,14 @@ def test_2_the_loss_of_every_state_is_the_objective_there(pair):
     np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=pair.tolerance)
 
 
+@brief
+def test_2_the_losses_of_a_result_are_the_objective_there(pair):
+    for result in (pair.until(), pair.full):
+        for found in (result, result.state):
+            loss = pair.loss(found.params)
+            np.testing.assert_allclose(found.loss, loss, rtol=1e-4, atol=pair.tolerance)
+
+
 def test_3_the_result_is_the_best_of_the_trace_and_not_above_the_start(pair):
     params, losses = pair.short.trace
     best = int(np.argmin(losses))
@@ -185,7 +217,12 @@ def test_3_the_result_is_the_best_of_the_trace_and_not_above_the_start(pair):
     assert pair.short.loss == losses[best]
     assert_same_bits(pair.short.params, lane(params, best))
     assert pair.short.loss <= pair.short.initial_loss
+
+
+@brief
+def test_3_the_result_is_not_above_the_start(pair):
     assert pair.full.loss <= pair.full.initial_loss
+    assert pair.full.loss <= pair.full.state.loss
 
 
 def test_4_vmap_equals_a_loop(pair):
@@ -204,6 +241,7 @@ def test_5_jit_equals_no_jit(pair):
     np.testing.assert_allclose(state.loss, pair.states[1].loss, rtol=1e-4, atol=10 * pair.tolerance)
 
 
+@brief
 def test_6_new_starts_keys_numbers_data_and_limits_do_not_compile(pair):
     pair.until()
     before = _run_until._cache_size()
@@ -222,7 +260,11 @@ def is_float(leaf):
 
 def test_7_the_same_key_gives_the_same_bits(pair):
     assert_same_bits(pair.run(key=3), pair.run(key=jax.random.key(3)))
-    assert_same_bits(pair.until(key=3), pair.until(key=3))
+
+
+@brief
+def test_7_the_same_key_gives_the_same_bits_where_a_run_stops_early(pair):
+    assert_same_bits(pair.until(key=3), pair.until(key=jax.random.key(3)))
 
 
 def test_8_a_nan_lane_ends_alone(pair):
@@ -264,6 +306,7 @@ def test_10_save_load_and_go_on_reproduces_the_uninterrupted_run(pair):
     assert_close(state, pair.states[-1])
 
 
+@brief
 def test_12_the_known_optimum_is_reached(pair):
     least, start = float(pair.loss(pair.problem.optimum)), float(pair.loss(pair.start))
     assert float(pair.full.loss) - least <= pair.case.tolerance * (start - least)
@@ -276,12 +319,19 @@ def test_12_the_known_optimum_is_reached(pair):
     np.testing.assert_allclose(found, known, rtol=0, atol=0.1 * distance + 1e-3)
 
 
+@brief
+def test_14_no_result_lies_outside_the_bounds(pair):
+    outside = pair.until(jax.tree.map(lambda x: x - 100, pair.start))
+    assert_inside(pair, [pair.full.params, outside.params, outside.state.params])
+
+
 def test_14_no_point_lies_outside_the_bounds(pair):
+    assert_inside(pair, [lane(pair.short.trace[0], i) for i in range(NUM_STEPS + 1)])
+
+
+def assert_inside(pair, points):
     if pair.bounds is None:
         pytest.skip("no bounds")
-    outside = jax.tree.map(lambda x: x - 100, pair.start)
-    points = [pair.full.params, pair.until(outside).params]
-    points += [lane(pair.short.trace[0], i) for i in range(NUM_STEPS + 1)]
     for point in points:
         assert_same_bits(project(point, pair.bounds), point)
 

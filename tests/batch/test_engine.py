@@ -35,14 +35,6 @@ REFINERS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are small: to compile them takes far longer than to run them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def decay(params):
     return params[0] * jnp.exp(-params[1] * TIMES)
 

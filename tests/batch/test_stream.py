@@ -2,7 +2,6 @@
 
 import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -27,14 +26,6 @@ class Bowl(struct.PyTreeNode):
 
     def __call__(self, params):
         return self.steepness * jnp.sum((params - self.center) ** 2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are small: to compile them takes far longer than to run them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def samples(count=23, seed=0):

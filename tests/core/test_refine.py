@@ -19,14 +19,6 @@ SGD = rj.Gradient(optax.sgd, {"learning_rate": 0.3})
 RANDOM = rj.RandomSearch(population_size=4)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are small: to compile them takes far longer than to run them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def decay(params):
     return params[0] * jnp.exp(-params[1] * TIMES)
 

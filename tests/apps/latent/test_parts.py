@@ -45,13 +45,6 @@ ZERO = jnp.zeros(3)
 Y = jnp.array([1.0, 2.0, 4.0])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize(
     ("target", "loss", "wary"),
     [

@@ -42,13 +42,6 @@ SAMPLES = rng.standard_normal((6, 4)).astype(np.float32)
 EIGHT = Execution(lanes=8)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class Curved(struct.PyTreeNode):
     """Heads of a nonlinear latent; counts how often it is traced."""
 
