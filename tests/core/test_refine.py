@@ -451,7 +451,8 @@ def flaky(params):
     return np.full(3, params[0])
 
 
-def test_a_simulator_that_fails_kills_a_candidate_and_not_the_run():
+@pytest.mark.parametrize("key", [0, 2, 9])  # in some generations a single candidate is left
+def test_a_simulator_that_fails_kills_a_candidate_and_not_the_run(key):
     with pytest.warns(RuntimeWarning, match="OSError: the simulator has crashed"):
         result = refine(
             flaky,
@@ -460,6 +461,7 @@ def test_a_simulator_that_fails_kills_a_candidate_and_not_the_run():
             differentiable=False,
             max_steps=150,
             method="cma_es",
+            key=key,
         )
     np.testing.assert_allclose(result.params[:, 0], PIXELS.mean(1), atol=0.02)
     assert np.all(np.isfinite(result.loss))

@@ -76,7 +76,8 @@ class EvolutionMemory(struct.PyTreeNode):
 def rank(losses: Array, where: Any = True) -> tuple[Array, Bool[Array, ""]]:
     """Return losses that are finite and rank as these, and whether any was finite.
 
-    A non-finite loss is replaced by worst + (worst − best).
+    A non-finite loss is replaced by worst + (worst − best), or by worst + √ε·|worst| if that is
+    more: where a single loss is finite, the others must not look as good, and the generation flat.
 
     Args:
         losses: of the candidates, shape (p,).
@@ -86,7 +87,8 @@ def rank(losses: Array, where: Any = True) -> tuple[Array, Bool[Array, ""]]:
     worst = jnp.max(jnp.where(finite, losses, -jnp.inf))
     least = jnp.min(jnp.where(finite, losses, jnp.inf))
     usable = jnp.any(finite)
-    poor = jnp.where(usable, worst + jnp.maximum(worst - least, 0), 0)
+    gap = jnp.maximum(worst - least, jnp.sqrt(jnp.finfo(losses.dtype).eps) * jnp.abs(worst))
+    poor = jnp.where(usable, worst + gap, 0)
     return jnp.where(where, jnp.where(finite, losses, poor), jnp.inf), usable
 
 

@@ -39,7 +39,7 @@ def test_the_certified_values_explain_the_data():
         )
 
 
-@pytest.mark.parametrize("name", ["Misra1a", "BoxBOD", "Eckerle4", "Thurber"])
+@pytest.mark.parametrize("name", ["Misra1a", "BoxBOD", "Eckerle4", "MGH09", "Thurber"])
 def test_float64_to_six_digits(name):
     assert min(correct(name, "float64")) >= 6
 

@@ -22,6 +22,7 @@ from refinejax import (
 )
 from refinejax.refiners import BIPOP, IPOP, Evolution, Halting, Memetic
 from refinejax.refiners.population.bound_transform import BoundTransform
+from refinejax.refiners.population.generations import rank
 from refinejax.refiners.population.ranks import Order
 from refinejax.refiners.population.regrowth import CMAParameters, RegrowthPlan
 from refinejax.refiners.population.strategies import build, default_size
@@ -528,3 +529,14 @@ def test_ranks_and_order_statistics_are_those_of_a_sort(count):
     np.testing.assert_array_equal(order.ranks(), scipy.stats.rankdata(losses) - 1)
     found = [float(order.at(i)) for i in range(count)]
     np.testing.assert_array_equal(found, np.sort(losses))
+
+
+@pytest.mark.parametrize("losses", [[3.0, np.nan, np.inf, np.nan], [2.0, 5.0, np.nan, 3.0]])
+def test_a_loss_that_is_not_finite_ranks_behind_all_that_are(losses):
+    losses = np.array(losses, np.float32)
+    ranked, usable = rank(jnp.asarray(losses))
+    finite = np.isfinite(losses)
+    assert usable
+    assert np.all(np.isfinite(ranked))
+    np.testing.assert_array_equal(ranked[finite], losses[finite])
+    assert np.min(ranked[~finite]) > np.max(losses[finite]) * (1 + 1e-5)
