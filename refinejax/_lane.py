@@ -173,7 +173,9 @@ def total_evaluations(lanes: tuple[Lane, ...]) -> Evaluations:
     Args:
         lanes: lanes, with leading axes or without.
     """
-    counts = [jax.tree.map(jnp.sum, lane.evaluations) for lane in lanes]
+    # jnp.sum makes 64-bit numbers of them where those are the default.
+    add = functools.partial(jnp.sum, dtype=jnp.int32)
+    counts = [jax.tree.map(add, lane.evaluations) for lane in lanes]
     return functools.reduce(Evaluations.plus, counts)
 
 

@@ -204,10 +204,14 @@ def test_2_the_loss_of_every_state_is_the_objective_there(pair):
 
 @brief
 def test_2_the_losses_of_a_result_are_the_objective_there(pair):
+    decode = pair.objective.coordinates().decode  # states are in the coordinates of refinement
     for result in (pair.until(), pair.full):
-        for found in (result, result.state):
-            loss = pair.loss(found.params)
-            np.testing.assert_allclose(found.loss, loss, rtol=1e-4, atol=pair.tolerance)
+        for params, loss in (
+            (result.params, result.loss),
+            (decode(result.state.params), result.state.loss),
+        ):
+            there = pair.loss(params)
+            np.testing.assert_allclose(loss, there, rtol=1e-4, atol=pair.tolerance)
 
 
 def test_3_the_result_is_the_best_of_the_trace_and_not_above_the_start(pair):

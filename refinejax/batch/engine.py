@@ -142,8 +142,8 @@ class Engine:
                 return
             rows = self._rows(queue.pull(int(counts.sum())), counts)
             lanes = self._empty(rows) if lanes is None else lanes
-            filling = np.any(free >= group) and not queue.exhausted
-            quota = plan.lanes if queue.exhausted else group
+            filling = np.any(free >= group) and not queue.empty
+            quota = plan.lanes if queue.empty else group
             begun, used = time.monotonic(), time.process_time()
             lanes, outcome = self._cycle(lanes, rows, quota, 0 if filling else self.cap)
             queue.prefetch(plan.group)  # while the devices work
@@ -157,7 +157,7 @@ class Engine:
             self._record(lanes, outcome)
             if np.any(ids >= 0):
                 yield _finished(outcome, ids >= 0)
-            if queue.exhausted and np.all(free == plan.lanes // plan.devices):
+            if queue.empty and np.all(free == plan.lanes // plan.devices):
                 return
             if (status := end.status()) is not None:
                 yield self._unfinished(lanes, status)
@@ -248,6 +248,11 @@ class Queue:
         self.parts: list[Samples] = []
         self.ready = 0
         self.exhausted = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether all samples of the source have been pulled."""
+        return self.exhausted and not self.ready
 
     def prefetch(self, count: int) -> None:
         """Read until ``count`` samples are ready, or there are no more.
