@@ -17,8 +17,12 @@ demo: $(READY)  ## simulate noisy phase maps, refine them, report
 test: $(READY)  ## everything but the tests marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not notebook"
 
-test-slow: $(READY)  ## the tests marked slow
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+PART ?= tests
+
+# Nightly: about two hours on two cores, most of it the laws of every pair of refiner and problem.
+# In parts: make test-slow PART=tests/batch
+test-slow: $(READY)  ## the tests marked slow, of PART
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PART)
 
 lint: $(READY)  ## style, format, types, layers, fresh tables, docstrings of public names
 	$(BIN)/ruff check
