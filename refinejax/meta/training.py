@@ -219,7 +219,7 @@ def meta_train(
     """Train meta-params by an estimator of their gradient: `train` on tasks drawn on the way.
 
     Training and validation draw from parts of the distribution that share no task (see
-    `problems.tasks.Split`). Validation notes how fast and how far held-out tasks converge
+    `tasks.Split`). Validation notes how fast and how far held-out tasks converge
     (`convergence`), in the log as ``validation_steps``, ``validation_final`` … The meta-params
     with the lowest validation loss are returned. Early stopping, checkpoints and exact resume work
     as in `train`.

@@ -1,6 +1,7 @@
 """Training a `MultiTaskModel` on a table of descriptors and labels, some of which are missing."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -155,6 +156,8 @@ def fit(
     held_out: float = 0.15,
     batch: int = 64,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    time_limit: float | None = None,
 ) -> Fitted:
     """Train a model on a table.
 
@@ -172,6 +175,8 @@ def fit(
         held_out: share of the rows that are kept for validation.
         batch: rows of a step.
         progress: draw a progress bar on stderr.
+        checkpoint: as for `refinejax.training.train`.
+        time_limit: as for `refinejax.training.train` [s].
 
     Returns:
         The model, its training and its configuration.
@@ -187,7 +192,7 @@ def fit(
         seed=0 if training is None else training.seed,
     )  # fmt: skip
     settings = training or TrainingConfig(steps=2000, learning_rate=3e-3, weight_decay=1e-3)
-    trained = train(task, settings, progress=progress)
+    trained = train(task, settings, checkpoint, progress=progress, time_limit=time_limit)
     return Fitted(task.model(trained.weights), trained, config)
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.neighbors import NearestNeighbors
 
-from refinejax import Execution, cli
+from refinejax import Execution, Status, cli
 from refinejax.apps.latent import (
     AtLeast,
     AtMost,
@@ -253,6 +253,22 @@ def test_a_model_learns_from_what_labels_there_are(fitted):
     assert np.corrcoef(outputs["y"][seen], y[seen])[0, 1] > 0.9
     named = np.array(["a", "b"])[np.argmax(outputs["kind"], 1)]
     assert np.mean(named[kind != ""] == kind[kind != ""]) > 0.9
+
+
+def test_a_fit_that_a_time_limit_ends_goes_on_from_its_folder(tmp_path):
+    x, y, kind = table()
+    labels, options = {"y": y, "kind": kind}, {"network": NETWORK, "training": TRAINING}
+    early = fit(x, labels, **options, checkpoint=tmp_path / "model", time_limit=0.0)
+    assert early.trained.status is Status.TIME_LIMIT
+    resumed = fit(x, labels, **options, checkpoint=tmp_path / "model")
+    whole = fit(x, labels, **options)
+    assert resumed.trained.step == whole.trained.step == TRAINING.steps
+    for one, other in zip(
+        jax.tree.leaves(resumed.model), jax.tree.leaves(whole.model), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="checkpoint"):
+        fit(x, labels, **options, noise=0.1, checkpoint=tmp_path / "model")
 
 
 def test_missing_labels_have_no_weight():
