@@ -65,16 +65,35 @@ TRAININGS = {"refiner": "refinejax.meta.plans:plan_refiner"}  # what the kernel 
 
 
 def trainings() -> dict[str, str]:
-    """Return the kinds of ``refinejax train KIND``: first the kernel's, then the applications'.
+    """Return the kinds of ``refinejax train KIND``: those of this package, then of applications.
 
     Returns:
         Kind → reference to a function from a configuration to a `TrainingPlan` of
         `refinejax.training.plans`.
 
     Raises:
-        ValueError: if two applications register the same kind.
+        ValueError: if two register the same kind.
     """
-    return {**registered("trainings"), **TRAININGS}
+    return with_registered("trainings", TRAININGS)
+
+
+def with_registered(what: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries of this package, then what applications register.
+
+    Args:
+        what: the field of `Application`, such as "commands".
+        own: entries of this package by name, which no application may use.
+
+    Raises:
+        ValueError: if an application uses the name of an entry of this package or of another one.
+    """
+    others = registered(what)
+    for name in others:
+        if name in own:
+            raise ValueError(
+                f"{what}: an application registers {name!r}, a name of refinejax; rename it"
+            )
+    return {**own, **others}
 
 
 def resolve(reference: str) -> Any:

@@ -58,6 +58,7 @@ def start(
     params: Params,
     key: PRNGKeyArray,
     max_steps: Any,
+    *,
     steps: Any = 0,
 ) -> Lane[Params]:
     """Return a lane at its start, evaluated.

@@ -139,7 +139,10 @@ def as_problem(objective: Any) -> Problem:
     return FunctionProblem(as_pytree(objective))
 
 
-_ABILITIES = ("residual", "normal", "curvature", "bounds", "map_problem", "batch_axes", "draw")
+_ABILITIES = (
+    "residual", "normal", "curvature", "bounds", "coordinates", "map_problem", "reorder",
+    "batch_axes", "key_ids", "draw",
+)  # fmt: skip
 
 
 def bounds_of(objective: Any) -> Bounds | None:

@@ -54,7 +54,7 @@ def run(
 
     Returns:
         `Result` with ``trace`` of leading length ``num_steps + 1``. ``status`` is ``MAX_STEPS``
-        unless the refiner came to a verdict of its own. ``state`` is the last one.
+        unless the refiner gave a status of its own. ``state`` is the last one.
 
     Raises:
         ValueError: for ``num_steps`` below 0, non-floating params, an objective that is not

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from refinejax import learned, networks
-from refinejax._applications import applications, registered, resolve
+from refinejax._applications import applications, resolve, with_registered
 from refinejax._files import canonical_json
 from refinejax.checkpoint import load_card, load_tree, save_tree
 from refinejax.checkpoint.leaves import compare, describe
@@ -161,10 +161,11 @@ def known_architectures() -> Architectures:
     """Return the builders of models by name: of networks, learned refiners and applications.
 
     Raises:
-        ValueError: if two applications use the same name.
+        ValueError: if an application uses a name that is taken.
     """
-    own = {name: resolve(reference) for name, reference in registered("architectures").items()}
-    return {**networks.ARCHITECTURES, **learned.ARCHITECTURES, **own}
+    own = {**networks.ARCHITECTURES, **learned.ARCHITECTURES}
+    known = with_registered("architectures", own)
+    return {name: build if name in own else resolve(build) for name, build in known.items()}
 
 
 def _build(name: Any, config: dict[str, Any], architectures: Architectures | None) -> Any:

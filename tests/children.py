@@ -10,10 +10,13 @@ from pathlib import Path
 
 PATIENCE = 900  # seconds after which a process is taken to hang; no test waits for them to pass
 CALL = """
-import importlib, sys
-tests, folder, module, function, *arguments = sys.argv[1:]
-sys.path[:0] = [folder, tests]
-getattr(importlib.import_module(module), function)(*arguments)
+import importlib.util, sys
+tests, path, name, function, *arguments = sys.argv[1:]
+sys.path.insert(0, tests)
+spec = importlib.util.spec_from_file_location(name, path)
+sys.modules[name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+getattr(module, function)(*arguments)
 """
 OPERATIONS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree"}
 
@@ -31,7 +34,7 @@ def start(
     """
     path = Path(inspect.getfile(function))
     flags = f"--xla_force_host_platform_device_count={devices} {os.environ.get('XLA_FLAGS', '')}"
-    places = [Path(__file__).parent, path.parent, path.stem, function.__name__]
+    places = [Path(__file__).parent, path, function.__module__, function.__name__]
     command = [sys.executable, "-W", warnings, "-c", CALL, *places, *arguments]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

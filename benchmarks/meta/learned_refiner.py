@@ -1,7 +1,7 @@
 """What does a learned refiner gain over Adam, L-BFGS and Levenberg–Marquardt, at equal cost?
 
 *Damped sines*: five params, 64 observations with noise 0.05, starts off by 0.6 σ (see
-`problems.damped_sine`). Solved: the loss is within 5 % of what Levenberg–Marquardt reaches from the
+`tasks.damped_sine`). Solved: the loss is within 5 % of what Levenberg–Marquardt reaches from the
 truth. Beside it the same with three times the noise, with starts off twice as far, and with params
 and starts 1.6 times as wide; and ten times the steps of the training.
 

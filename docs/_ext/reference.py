@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = "refinejax"
-INTERNAL = {"cli", "commands", "doctor"}  # the command line, not for import
+INTERNAL = {"cli"}  # the command line, not for import
 
 
 def modules(name: str) -> Iterator[ModuleType]:

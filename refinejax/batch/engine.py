@@ -179,7 +179,7 @@ class Engine:
         if self.traces is not None:
             for rows in (outcome, snapshot(self.rules, lanes, layout=self.layout)):
                 ids = np.asarray(rows.ids)
-                self.traces.note(ids, np.zeros_like(ids), np.asarray(rows.initial_loss))
+                self.traces.begin(ids, np.asarray(rows.initial_loss))
                 self.traces.note(ids, np.asarray(rows.steps), np.asarray(rows.loss))
 
     def _cycle(self, lanes: Lanes, rows: Rows, quota: int, cap: int) -> tuple[Lanes, Outcome]:

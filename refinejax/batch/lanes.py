@@ -129,7 +129,7 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
             steps + jnp.minimum(rules.stage_steps, rules.max_steps),
             rules.max_steps,
         )
-        lane = start(rules.refiner, space.objective, rules.stop, inner, key, end, steps)
+        lane = start(rules.refiner, space.objective, rules.stop, inner, key, end, steps=steps)
         if rules.stage == "last":  # `Sequential` takes a step before it checks its last stage
             optimal = lane.status == Status.CONVERGED_GRAD
             lane = lane.replace(

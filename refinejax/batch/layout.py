@@ -45,6 +45,11 @@ class Layout(NamedTuple):
         """Return the layout without ``classes``, a hash that differs between processes."""
         return self._replace(classes=0)
 
+    @property
+    def calls_host(self) -> bool:
+        """Whether a part of the problem is a function of the user's that runs on the host."""
+        return _calls_host(self.structure)
+
     def split(self, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
         """Take the leaves of a problem apart: (batched, shared).
 
@@ -56,6 +61,12 @@ class Layout(NamedTuple):
         """
         pairs = list(zip(leaves, self.batched, strict=True))
         return [x for x, mine in pairs if mine], [x for x, mine in pairs if not mine]
+
+
+def _calls_host(structure: Any) -> bool:
+    node = structure.node_data()
+    own = node is not None and getattr(node[0], "called_on_host", False)
+    return own or any(_calls_host(child) for child in structure.children())
 
 
 class Packed(struct.PyTreeNode):

@@ -55,6 +55,7 @@ class Ledger:
     def begin(self, stage: str) -> Iterator[list[np.ndarray]]:
         """Begin a stage of the job; yield what earlier runs have finished of it, as `load`."""
         self.flush()
+        self.pending = []  # if it could not be written: these rows are not of this stage
         self.stage = stage
         return self.load()
 

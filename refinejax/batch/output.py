@@ -43,6 +43,7 @@ class Output:
         first: number of the first one.
         margins: names of the margins of discrete choices, see `BatchResult`.
         traces: losses that are recorded step by step.
+        steps_traced: whether they count the steps of the samples; else an application's stages.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Output:
         *,
         margins: Iterable[str] = (),
         traces: LossTraces | None = None,
+        steps_traced: bool = True,
     ) -> None:
         self.first = first
         self.margins = {name: np.full(count, np.nan) for name in margins}
         self.traces = LossTraces(0) if traces is None else traces
+        self.steps_traced = steps_traced
         self.params = [np.array(leaf) for leaf in starts]
         dtype = np.result_type(*starts)
         self.loss = np.full(count, np.nan, dtype)
@@ -95,8 +98,9 @@ class Output:
         """
         self._store(rows, rows.evaluations)
         ids = rows.ids - self.first
-        self.traces.note(rows.ids, np.zeros_like(ids), rows.initial_loss)
-        self.traces.note(rows.ids, rows.steps, rows.loss)
+        self.traces.begin(rows.ids, rows.initial_loss)
+        if self.steps_traced:
+            self.traces.note(rows.ids, rows.steps, rows.loss)
         self.initial_loss[ids] = rows.initial_loss
         self.begun[ids] = self.ended[ids] = True
 

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._checks import as_key, as_stop, check_seconds
+from refinejax._checks import as_key, as_stop, check_count, check_seconds
 from refinejax._core import Refiner, Status, Stop, as_problem
 from refinejax._deadline import Deadline
 from refinejax._marks import door, mark, session
@@ -132,6 +132,7 @@ class Pipeline:
         self.bar = Bar(None, shown=progress)
         self.ledger: Ledger | None = None
         self.early: Status | None = None
+        self.later = False  # whether a stage has begun: the first one always does
 
     def __enter__(self) -> "Pipeline":
         """Take over Ctrl-C, begin to draw."""
@@ -180,13 +181,20 @@ class Pipeline:
         Raises:
             ValueError: as `run_batch`.
         """
+        check_count("trace", trace)
         begun, ready = time.monotonic(), _Prepared(job)
         share = Share.of(self.execution.mesh, ready.count)
+        if trace and share.processes > 1:
+            raise ValueError(
+                "trace: expected 0 where the mesh spans several processes, which do not exchange "
+                f"losses step by step, got {trace}"
+            )
         output = Output(ready.starts, ready.count, traces=LossTraces(min(trace, ready.count)))
         output.ended |= ~share.mine
         if recorded:
             self.open(output, name, ready.identity(), share=share)
-        if self.early is None:
+        if self.early is None and not (self.later and self.deadline.status() is not None):
+            self.later = True
             for finished, over in self._stages(ready, share, output):
                 self.keep(output, finished, over, recorded=recorded)
         if (status := self.status()) is not None:
@@ -210,10 +218,14 @@ class Pipeline:
             make = functools.partial(Engine, common, ready.layout, ready.structure, plan)
             traced = todo < len(output.traces)
             for rows, traces in ((todo[traced], output.traces), (todo[~traced], None)):
+                if traces is None and traced.any() and self.deadline.status() is not None:
+                    return
                 source = ArraySource(
                     ready.data, output.params, rows, output.steps, output.initial_loss
                 )
-                for finished in self._drive(make, source, len(rows), plan, traces):
+                for finished in self._drive(
+                    make, source, len(rows), plan, traces, ready.layout.calls_host
+                ):
                     if stage.place == "early":
                         yield after_early_stage(finished, ready.rules, ready.max_steps)
                     else:
@@ -222,7 +234,13 @@ class Pipeline:
                 return
 
     def _drive(
-        self, make: Any, source: ArraySource, count: int, plan: LanePlan, traces: LossTraces | None
+        self,
+        make: Any,
+        source: ArraySource,
+        count: int,
+        plan: LanePlan,
+        traces: LossTraces | None,
+        host: bool,
     ) -> Iterator[Finished]:
         """Refine the samples of a source, on one engine where their losses are recorded."""
         if not count:
@@ -230,8 +248,9 @@ class Pipeline:
         if traces is not None:
             yield from make(traces=traces).drive(source, self.deadline)
             return
-        engines = engines_for(make, self.execution, plan, count)
         always = self.execution.threads is not None
+        # A function on the host may not be safe to call from several threads: only if asked to.
+        engines = engines_for(make, self.execution, plan, count if always or not host else 1)
         yield from drive_engines(engines, source, self.deadline, always=always)
 
     def open(

@@ -105,6 +105,7 @@ def run_stream(
         finally:  # also where the consumer asks for no more
             for chunk in reader.opened:
                 chunk.flush()
+            reader.job.marks.settle()
 
 
 def _drive(
@@ -118,6 +119,7 @@ def _drive(
     if execution.memory_limit is not None:
         program = Program(common, reader.layout, reader.structure, *reader.first)
         plan = fit_lanes(program, plan, execution.memory_limit, None)
+    del reader.first  # a chunk is not kept longer than it is refined
     make = functools.partial(Engine, common, reader.layout, reader.structure, plan)
     threads = execution.threads or 1
     engines = engines_for(make, execution, plan, threads * plan.lanes if threads > 1 else 1)
@@ -138,8 +140,9 @@ class _Job(NamedTuple):
         """Return the ledger of a chunk, or None without a checkpoint."""
         if self.checkpoint is None:
             return None
-        numbers = jax.tree.leaves((self.refiner, self.stop, self.key, self.max_steps))
-        statics = self.marks.job((statics, jax.tree.structure(self.refiner)))
+        numbers = (self.refiner, self.stop, self.key, self.max_steps)
+        statics = self.marks.job((statics, jax.tree.structure(numbers)))
+        numbers = jax.tree.leaves(numbers)
         job = fingerprint(statics, [*numbers, *arrays], data)
         return Ledger(Path(self.checkpoint) / f"chunk-{number:06d}", job)
 

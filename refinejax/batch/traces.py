@@ -28,6 +28,16 @@ class LossTraces:
         for i in np.flatnonzero((ids >= 0) & (ids < len(self.known))):
             self.known[ids[i]][int(steps[i])] = float(losses[i])
 
+    def begin(self, ids: np.ndarray, losses: np.ndarray) -> None:
+        """Record the losses at the start; a later stage does not change them.
+
+        Args:
+            ids: numbers of the samples, shape (n,).
+            losses: at the start, shape (n,).
+        """
+        for i in np.flatnonzero((ids >= 0) & (ids < len(self.known))):
+            self.known[ids[i]].setdefault(0, float(losses[i]))
+
     def array(self) -> np.ndarray:
         """Return losses of shape (K, T + 1), T the most steps of any of these samples.
 

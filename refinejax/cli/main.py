@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refinejax import __version__
-from refinejax._applications import Command, applications, registered, resolve
+from refinejax._applications import Command, applications, resolve, with_registered
 from refinejax.commands.files import InputError
 from refinejax.commands.options import EXIT_CODES, INTERRUPTED, Parser
 
@@ -87,7 +87,7 @@ def _explain_memory(error: Exception) -> str:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the arguments, with the options of the command that they name."""
-    commands = registered("commands") | COMMANDS
+    commands = with_registered("commands", COMMANDS)
     parser = Parser(prog="refinejax", description=_describe(commands), epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"refinejax {__version__}")
     _add_commands(parser, commands, list(arguments), "COMMAND")

@@ -10,10 +10,10 @@ from refinejax.commands.options import INTERRUPTED, add_shared
 from refinejax.commands.running import begin
 
 _TRAIN = """\
-Train a model on problems that are simulated on the way; multitask: on a CSV table.
+Train a model: on problems that are simulated on the way, or on a table.
 
 FILE.toml has the tables [training] (steps, learning_rate, ...), [task] (the problems, or the
-table and its columns) and one for the model: [network] of a predictor or a multitask model, else
+table and its columns) and one for the model: [network] or
 [refiner]. DIR will hold checkpoints, metrics.jsonl (a line of numbers every few steps), and at the
 end model: the weights that were best by validation, for load_model. The same command goes on with
 a training that was interrupted.
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("kind", choices=kinds, metavar="KIND", help=f"one of {', '.join(kinds)}")
     option("--config", metavar="FILE.toml", type=Path, required=True, help="what to train, and how")
     option("--output", metavar="DIR", type=Path, required=True, help="where to keep it")
-    add_shared(parser, "cache", "progress", "json")
+    add_shared(parser, "cache", "progress", "json", "time_limit")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
         read_toml(options.config, "--config"),
         options.output,
         progress=progress,
+        time_limit=options.time_limit,
     )
     model = options.output / "model"
     loss = trained.loss if trained.loss < float("inf") else None

@@ -37,7 +37,7 @@ class Imitation(struct.PyTreeNode):
     optimum count as much as those far off.
 
     Attributes:
-        tasks: distribution of tasks (see `problems.tasks`).
+        tasks: distribution of tasks (see `tasks.distribution`).
         teacher: the refiner whose way is followed, say Adam.
         finish: the refiner that goes on from there to the optimum, say Levenberg–Marquardt.
         build: makes the student from a key; static.

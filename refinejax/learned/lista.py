@@ -52,6 +52,11 @@ class Shrinkage(Refiner):
         if self.kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
 
+    @property
+    def uses_derivatives(self) -> bool:
+        """A layer needs the matrix, and no derivative."""
+        return False
+
     def init(self, objective: Any, params: Any, key: PRNGKeyArray) -> State:
         """Evaluate the loss."""
         del key

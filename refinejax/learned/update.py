@@ -118,6 +118,11 @@ class LearnedUpdate(Refiner):
         params, loss, reading, hidden = select(accepted, (ends, loss, reading, hidden), old)
         return State(params, loss, self._remember(state, accepted, finite, reading, hidden, loss))
 
+    @property
+    def uses_derivatives(self) -> bool:
+        """Whether the network reads the gradient."""
+        return self.slope
+
     def _remember(
         self, state: State, accepted: Array, finite: Array, reading: Reading, hidden: Any, loss: Any
     ) -> LearnedUpdateMemory:

@@ -40,7 +40,7 @@ class Trajectory(struct.PyTreeNode):
     guard of a `LearnedUpdate` is off: a refused step teaches nothing.
 
     Attributes:
-        tasks: distribution of tasks (see `problems.tasks`).
+        tasks: distribution of tasks (see `tasks.distribution`).
         build: makes the refiner from a key; static.
         penalty: on the squared length of steps, in coordinates of refinement.
         horizon: steps; static.

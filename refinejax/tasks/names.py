@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from refinejax._applications import registered, resolve
+from refinejax._applications import resolve, with_registered
 from refinejax._config import read_config
 from refinejax.tasks.damped_sine import DampedSines
 from refinejax.tasks.diffusion import Diffusions
@@ -28,11 +28,8 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 
 def _registered() -> dict[str, str]:
     """Return the references of applications, none of which may take a name of this package."""
-    others = registered("tasks")
-    for name in others:
-        if name in TASKS:
-            raise ValueError(f"tasks: an application registers {name!r}, a name of refinejax.tasks")
-    return others
+    every = with_registered("tasks", TASKS)
+    return {name: reference for name, reference in every.items() if name not in TASKS}
 
 
 def task_names() -> tuple[str, ...]:

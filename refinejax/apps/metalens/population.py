@@ -11,7 +11,6 @@ from refinejax.apps.metalens.lenses import space
 from refinejax.apps.metalens.problem import exact_problem, losses
 from refinejax.batch import BatchResult
 from refinejax.batch.pipeline import BatchJob
-from refinejax.batch.traces import join_traces
 from refinejax.problems import thinned
 from refinejax.refiners import LevenbergMarquardt
 
@@ -57,5 +56,23 @@ def solve(task: Inversion, refiner: Refiner, max_steps: int) -> BatchResult:
             initial_loss=first,
             steps=rough.steps + fine.steps,
             seconds=pipeline.seconds,
-            trace=join_traces(rough.trace, fine.trace),
+            trace=_trace(first, losses(problem, rough.params), fine, np.where(better, loss, first)),
         )
+
+
+def _trace(
+    first: np.ndarray, rough: np.ndarray, fine: BatchResult, loss: np.ndarray
+) -> np.ndarray | None:
+    """Return losses on all pixels: at the start, after the population, and step by step.
+
+    Args:
+        first: losses at the start, shape (B,).
+        rough: after the population, shape (B,).
+        fine: of the second stage, with its trace (K, T + 1) or without.
+        loss: of the answers, shape (B,).
+    """
+    if fine.trace is None:
+        return None
+    count = len(fine.trace)
+    steps = [first[:count, None], rough[:count, None], fine.trace[:, 1:], loss[:count, None]]
+    return np.fmin.accumulate(np.concatenate(steps, axis=1), axis=1)

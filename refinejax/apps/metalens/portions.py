@@ -56,8 +56,10 @@ def solve(
     portions = _Portions(maps, wavelength, start, space, options)
     pipeline.execution = portions.execution(pipeline.execution)
     traces = LossTraces(min(trace, len(maps)))
-    output = Output([start], len(maps), margins=("rung",), traces=traces)
+    output = Output([start], len(maps), margins=("rung",), traces=traces, steps_traced=False)
     pipeline.open(output, name, portions.identity())
+    restored = np.flatnonzero(output.ended)
+    traces.note(restored, np.full(len(restored), 2), output.loss[restored])
     todo = np.flatnonzero(~output.ended)
     for first in range(0, len(todo), _PORTION):
         if pipeline.status() is not None:
@@ -87,9 +89,9 @@ class _Portions:
         """Return what the answers depend on."""
         options = self.options
         learned = None if options.slopes is fit_slopes else options.slopes
-        numbers = jax.tree.leaves((options.max_steps, options.stop, self.space, learned))
-        statics = ("cascade with margins", options.given, learned is not None)
-        return statics, [*numbers, self.start, self.wavelength], [self.maps]
+        numbers = (options.max_steps, options.stop, self.space, learned)
+        statics = ("cascade with margins", options.given, jax.tree.structure(numbers))
+        return statics, [*jax.tree.leaves(numbers), self.start, self.wavelength], [self.maps]
 
     def problem(self, rows: slice | np.ndarray) -> InverseProblem:
         """Return the problem of some maps."""
@@ -102,7 +104,8 @@ class _Portions:
         few = slice(0, min(len(self.maps), _PORTION))
         task = self.problem(few)
         lanes = lanes_within(given.memory_limit, LevenbergMarquardt(), task, self.start[few])
-        return Execution(lanes=lanes, threads=1, mesh=given.mesh)
+        devices = 1 if given.mesh is None else given.mesh.size
+        return Execution(lanes=lanes * devices, threads=1, mesh=given.mesh)
 
     def solve(self, pipeline: Pipeline, rows: np.ndarray, traces: LossTraces) -> Iterator[Finished]:
         """Solve some maps: the short way those that it solves, the others by all stages."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from refinejax._checks import as_key, as_stop, check_seconds
 from refinejax._core import Refiner, Stop
+from refinejax._marks import door
 from refinejax._methods import METHODS
 from refinejax.apps.metalens.by_cascade import by_cascade
 from refinejax.apps.metalens.cascade.scale import OTHERS
@@ -31,6 +32,7 @@ from refinejax.networks.predictor import Prediction, Predictor
 PREDICTOR, UPDATE = "metalens_predictor", "metalens_update"  # pretrained
 
 
+@door
 def invert(
     phase: Any,
     *,
@@ -133,6 +135,7 @@ def invert(
     return result.squeeze() if single else result
 
 
+@door
 def predict_lenses(
     phase: Any, *, wavelength: Any = None, predictor: Predictor | None = None
 ) -> Prediction:

@@ -38,11 +38,11 @@ class LensTask(struct.PyTreeNode):
 class LensTasks(struct.PyTreeNode):
     """Lenses drawn uniformly from the ranges, each to be fitted to the slopes of its map.
 
-    A task distribution (see `problems.tasks`). Slopes have no fringes: a start a few per cent off
-    is in their basin, but in none of the phase itself. As a lens times c at a wavelength times c
-    has the same map, all are scaled to one wavelength, which a network then need not be told. A
-    start is the truth plus normal numbers times a share of each range, which is drawn
-    log-uniformly, as one does not know how good a prediction is.
+    A task distribution (see `tasks.distribution`). Slopes have no fringes: a start a few per cent
+    off is in their basin, but in none of the phase itself. As a lens times c at a wavelength times
+    c has the same map, all are scaled to one wavelength, which a network then need not be told. A
+    start is the truth plus normal numbers times a share of each range, which is drawn log-
+    uniformly, as one does not know how good a prediction is.
 
     Attributes:
         noise: of measurement and fabrication; each map has it at a level drawn from 0 to 1.

@@ -127,7 +127,7 @@ class Continuation(Refiner):
     def _start(self, objective: Any, stage: Array, params: Any, key: Any, steps: Any) -> Lane:
         rules = self._rules(stage, params)
         end = jnp.where(self._last(stage), UNLIMITED, steps + self.steps)
-        return start(self.refiner, self._at(objective, stage), rules, params, key, end, steps)
+        return start(self.refiner, self._at(objective, stage), rules, params, key, end, steps=steps)
 
     def _state(self, objective: Any, memory: ContinuationMemory) -> State:
         """Return the state, with the loss of the objective itself."""

@@ -1,5 +1,6 @@
 """The same refiner from several starts."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -150,7 +151,7 @@ class Restarts(Refiner):
         moved, losses, counts = jax.lax.map(look, (others, keys), batch_size=keep)
         best = jnp.argsort(jnp.where(jnp.isnan(losses), jnp.inf, losses))[: keep - 1]
         chosen = jax.tree.map(lambda s, m: jnp.concatenate([s[:1], m[best]]), starts, moved)
-        return chosen, jax.tree.map(jnp.sum, counts)
+        return chosen, jax.tree.map(functools.partial(jnp.sum, dtype=jnp.int32), counts)
 
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one step from every start that is still running."""

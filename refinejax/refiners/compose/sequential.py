@@ -127,7 +127,7 @@ class Sequential(Refiner, init=False):
         rules = _never(rules) if k == len(self.chain) - 1 else rules
         end = self.end(k, lane.steps)
         params, steps = lane.best_params, lane.steps
-        return start(self.chain[k], objective, rules, params, lane.key, end, steps)
+        return start(self.chain[k], objective, rules, params, lane.key, end, steps=steps)
 
     def end(self, k: int, steps: Any = 0) -> Any:
         """Return the number of the step at which stage k, begun at ``steps``, ends.
