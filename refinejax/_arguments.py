@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._trees import broadcast_like
+from refinejax._trees import as_pytree, broadcast_like
 from refinejax.physics.phase import wrapped_difference
 from refinejax.problems import ParameterSpace
 
@@ -45,16 +45,17 @@ class ForwardModel(NamedTuple):
             context: of all samples, or None.
         """
         first = () if context is None else (jax.tree.map(lambda leaf: leaf[0], context),)
-        params = jax.tree.map(jnp.asarray, params)
-
-        def push(p: Any) -> Any:
-            return jax.jvp(lambda q: self.forward(q, *first), (p,), (p,))
-
         try:  # abstract evaluation alone does not notice
-            jax.jit(push).lower(params)
+            _push.lower(as_pytree(self.forward), jax.tree.map(jnp.asarray, params), first)
         except TypeError:
             return False
         return True
+
+
+@jax.jit
+def _push(forward: Any, params: Any, context: tuple[Any, ...]) -> Any:
+    """Push a tangent through a forward model; a program only to see whether it can be made."""
+    return jax.jvp(lambda q: forward(q, *context), (params,), (params,))
 
 
 class Arrays(NamedTuple):
@@ -90,6 +91,27 @@ def is_single(model: ForwardModel, arrays: Arrays, batched: bool | None) -> bool
     Raises:
         ValueError: if no reading fits, or both do and ``batched`` does not say which.
     """
+    if not model.differentiable:
+        return _is_single(model, arrays, batched)
+    known = _signature(model, arrays, batched)
+    if known not in _readings:
+        _readings[known] = _is_single(model, arrays, batched)
+        while len(_readings) > _MOST_READINGS:
+            _readings.pop(next(iter(_readings)))
+    return _readings[known]
+
+
+_readings: dict[Any, bool] = {}  # by what decides: the model's content and shapes
+_MOST_READINGS = 256
+
+
+def _signature(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Any:
+    leaves, structure = jax.tree.flatten((as_pytree(model.forward), arrays))
+    described = tuple((np.shape(leaf), str(np.asarray(leaf).dtype)) for leaf in leaves)
+    return structure, described, batched
+
+
+def _is_single(model: ForwardModel, arrays: Arrays, batched: bool | None) -> bool:
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
     divisible = len(lengths) == 1 and () not in lengths
     if divisible and batched is not False and 0 in next(iter(lengths)):

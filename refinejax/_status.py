@@ -1,6 +1,7 @@
 """How the refinement of a sample ended: statuses and their explanations."""
 
 import enum
+from typing import Any
 
 
 class Status(enum.IntEnum):
@@ -23,11 +24,20 @@ class Status(enum.IntEnum):
     @property
     def converged(self) -> bool:
         """Whether a stopping rule was met (one of the three tolerances, or the target loss)."""
-        return Status.CONVERGED_GRAD <= self <= Status.TARGET_REACHED
+        return bool(have_converged(self))
 
     def explain(self) -> str:
         """Meaning, likely cause and remedy, in a sentence or two."""
         return _EXPLANATIONS[self]
+
+
+def have_converged(status: Any) -> Any:
+    """Return where a stopping rule was met, see `Status.converged`.
+
+    Args:
+        status: a status or an array of statuses, of NumPy or JAX.
+    """
+    return (status >= Status.CONVERGED_GRAD) & (status <= Status.TARGET_REACHED)
 
 
 _EXPLANATIONS = {

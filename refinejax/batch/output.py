@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from refinejax._core import Status, Stop
+from refinejax._status import have_converged
 from refinejax._trees import broadcast_like
 from refinejax.batch.engine import Finished
 from refinejax.batch.result import BatchResult
@@ -144,7 +145,7 @@ class Output:
         Args:
             ids: numbers of the samples, shape (n,).
         """
-        return sum(Status(int(value)).converged for value in self.status[ids - self.first])
+        return int(np.sum(have_converged(self.status[ids - self.first])))
 
     def abandon(self, status: Status) -> None:
         """Set the status of samples that have not ended.

@@ -12,6 +12,7 @@ rule (see `refinejax.training.train`).
 """
 
 import functools
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.execution import Execution, as_execution
 from refinejax.batch.ledger import Ledger, fingerprint
 from refinejax.batch.output import Output, after_early_stage
-from refinejax.batch.plan import LanePlan, make_plan
+from refinejax.batch.plan import LanePlan, make_plan, working_set
 from refinejax.batch.processes import Share
 from refinejax.batch.result import BatchResult
 from refinejax.batch.sizing import Program, fit_lanes
@@ -207,7 +208,8 @@ class Pipeline:
         self, ready: _Prepared, share: Share, output: Output
     ) -> Iterator[tuple[Finished, np.ndarray | None]]:
         """Run the stages of the job's refiner; yield samples, and which are done with (all)."""
-        plan = make_plan(self.execution.lanes, share.size, share.mesh)
+        sample = math.inf if ready.layout.calls_host else working_set(ready.data, ready.starts)
+        plan = make_plan(self.execution.lanes, share.size, share.mesh, sample)
         self.execution = replace(self.execution, lanes=plan.lanes)  # one program for all stages
         for stage in stages_of(ready.refiner, ready.rules):
             todo = np.flatnonzero(~output.ended)

@@ -3,7 +3,7 @@
 import math
 import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,9 @@ from jax.sharding import PartitionSpec as P
 from refinejax._checks import check_positive
 
 _LANES = {"cpu": 64}  # measured by benchmarks.core.continuous_batching
+_LANES_SMALL = 1024  # on a CPU, of samples so small that the host's work between chunks counts
+_CACHE = 2**21  # bytes that such lanes may work on
+_ROUNDS = 8  # samples for a lane, so that long fits do not run in lanes mostly empty
 _LANES_ACCELERATOR = 1024
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -60,13 +63,33 @@ def check_lanes(lanes: Any) -> None:
     check_positive("lanes", lanes)
 
 
-def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> LanePlan:
+def working_set(data: Sequence[Any], starts: Sequence[Any]) -> float:
+    """Return the bytes that one step of one sample works on, about.
+
+    Args:
+        data: leaves of the problem that belong to samples, with a leading sample axis.
+        starts: leaves of the params, with a leading sample axis.
+
+    Returns:
+        The bytes of the sample times a few arrays of its size, one for each param up to 8.
+    """
+    one = sum(leaf.nbytes / max(len(leaf), 1) for leaf in (*data, *starts))
+    params = sum(leaf.size / max(len(leaf), 1) for leaf in starts)
+    return one * (min(params, 8) + 4)
+
+
+def make_plan(
+    lanes: int | None, count: int | None, mesh: Mesh | None, sample: float = math.inf
+) -> LanePlan:
     """Choose the number of lanes: the one given, or one for the hardware, but no more than needed.
+
+    On a CPU small samples get more lanes, as many as fit the cache, eight samples each.
 
     Args:
         lanes: over all devices; None to choose.
         count: of samples; None if it is not known.
         mesh: the devices, or None for the default one.
+        sample: bytes that a step of one sample works on, see `working_set`.
 
     Returns:
         The number of lanes, and the devices.
@@ -77,7 +100,11 @@ def make_plan(lanes: int | None, count: int | None, mesh: Mesh | None) -> LanePl
     devices = 1 if mesh is None else mesh.size
     if lanes is None:
         platform = (jax.devices() if mesh is None else mesh.devices.flat)[0].platform
-        lanes = _LANES.get(platform, _LANES_ACCELERATOR) * devices
+        each = _LANES.get(platform, _LANES_ACCELERATOR)
+        if platform in _LANES and count is not None:
+            room = min(_CACHE / max(sample, 1.0), count / devices / _ROUNDS, _LANES_SMALL)
+            each = max(each, 2 ** int(math.log2(max(room, 1.0))))
+        lanes = each * devices
         if count is not None:  # a power of two, so that other counts can use the same program
             lanes = min(lanes, 2 ** (count - 1).bit_length())
     check_lanes(lanes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from refinejax._core import Status
 from refinejax._files import write_npz
+from refinejax._status import have_converged
 
 if TYPE_CHECKING:
     from refinejax.diagnostics import Covariance, Fit, GoodnessOfFit, Identifiability
@@ -78,8 +79,7 @@ class BatchResult:
     @property
     def converged(self) -> np.ndarray:
         """True where a stopping rule was met."""
-        low, high = Status.CONVERGED_GRAD, Status.TARGET_REACHED
-        return (self.status >= low) & (self.status <= high)
+        return have_converged(self.status)
 
     def counted(self) -> np.ndarray:
         """Return the evaluations of values and of derivatives, shape (B, 2).

@@ -86,44 +86,51 @@ def drive_engines(
     shared, ending, first = SharedSource(source), SharedEnd(end), engines[0]
     begin = first.compiled if always else first.measured
     # Bounded, so that a slow consumer of a stream holds the engines back.
-    ended: queue.Queue[Finished | BaseException | None] = queue.Queue(2 * len(engines))
+    ended: queue.Queue[Finished | BaseException | None] = queue.Queue(16 * len(engines))
 
     def follow(engine: Engine) -> None:
         try:
-            if engine is not first:
-                begin.wait()
-            if engine is first or always or first.cores_used() < _ONE_CORE:
+            begin.wait()
+            if not ending.over and (always or first.cores_used() < _ONE_CORE):
                 for finished in engine.drive(shared, ending):
                     ended.put(finished)
             ended.put(None)
         except BaseException as error:
             ended.put(error)
-        finally:
-            begin.set()
 
-    threads = [threading.Thread(target=follow, args=(e,), daemon=True) for e in engines]
+    others = [threading.Thread(target=follow, args=(e,), daemon=True) for e in engines[1:]]
+    running = len(others)
     try:
-        for thread in threads:
+        for thread in others:
             thread.start()
-        yield from _collected(ended, len(threads))
+        # The first engine stays on this thread: its samples are handed over at no cost.
+        for finished in first.drive(shared, ending):
+            yield finished
+            while not ended.empty():
+                found = _checked(ended.get())
+                running -= found is None
+                if found is not None:
+                    yield found
+        begin.set()
+        while running:
+            found = _checked(ended.get())
+            running -= found is None
+            if found is not None:
+                yield found
     finally:
         ending.over = True
-        while any(thread.is_alive() for thread in threads):
+        begin.set()
+        while any(thread.is_alive() for thread in others):
             _discard(ended)
-            for thread in threads:
+            for thread in others:
                 thread.join(0.01)
 
 
-def _collected(ended: queue.Queue[Any], running: int) -> Iterator[Finished]:
-    """Yield finished samples until every thread has said that it is done; raise its error."""
-    while running:
-        found = ended.get()
-        if isinstance(found, BaseException):
-            raise found
-        if found is None:
-            running -= 1
-        else:
-            yield found
+def _checked(found: Finished | BaseException | None) -> Finished | None:
+    """Return finished samples, or None where a thread is done; raise its error."""
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _discard(ended: queue.Queue[Any]) -> None:

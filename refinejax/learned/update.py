@@ -13,7 +13,7 @@ from refinejax._trees import all_finite, project, select
 from refinejax.learned.units import Units, units_of
 from refinejax.networks.network import Network
 from refinejax.problems.normal import residual_of
-from refinejax.refiners.convergence import MAX_NONFINITE, count_nonfinite
+from refinejax.refiners.convergence import count_nonfinite, nonfinite_status
 
 _PATIENT = 60  # refusals in a row after which nothing is left of a step
 
@@ -165,9 +165,8 @@ class LearnedUpdate(Refiner):
         """``NONFINITE`` after 30 trials in a row that end in NaN, ``STALLED`` after 60 refusals."""
         memory: LearnedUpdateMemory = state.memory
         stalled = jnp.where(memory.refused >= _PATIENT, Status.STALLED, Status.RUNNING)
-        return jnp.where(memory.nonfinite >= MAX_NONFINITE, Status.NONFINITE, stalled).astype(
-            jnp.int32
-        )
+        failed = nonfinite_status(memory.nonfinite)
+        return jnp.where(failed == Status.RUNNING, stalled, failed).astype(jnp.int32)
 
 
 def unguarded(refiner: Refiner) -> Refiner:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from refinejax._trees import structure_hash
 from refinejax.training.config import TrainingConfig
 
 
@@ -39,7 +40,7 @@ class Recipe(NamedTuple):
         Returns:
             The recipe.
         """
-        structure = hash(jax.tree.structure(task))
+        structure = structure_hash(task)
         return cls(config.optimizer, config.schedule, config.average > 0, structure)
 
 

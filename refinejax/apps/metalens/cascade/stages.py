@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from refinejax._core import Status, Stop
+from refinejax._status import have_converged
 from refinejax.apps.metalens.cascade.climb import CLEAN, MOVES, climb
 from refinejax.apps.metalens.cascade.slopes import SlopeFit, fit_slopes
 from refinejax.apps.metalens.problem import losses, pistons, take
@@ -112,8 +113,7 @@ class Cascade:
         self._solve()
         status = self.pipeline.status()
         if status is not None:
-            converged = (self.status >= 1) & (self.status <= int(Status.TARGET_REACHED))
-            self.status[~converged & (self.status > 0)] = int(status)
+            self.status[~have_converged(self.status) & (self.status > 0)] = int(status)
 
     def finished(self, ids: np.ndarray) -> Finished:
         """Return the best so far, of maps of these numbers.
