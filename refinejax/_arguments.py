@@ -251,9 +251,9 @@ def as_noise(noise: Any, observations: Any) -> tuple[Any, Any]:
         return np.asarray(1.0), None
     noise = numbers(noise)
     leaves = jax.tree.leaves(noise)
-    if not all(np.all(np.asarray(leaf) > 0) for leaf in leaves):
-        raise ValueError("noise: expected standard deviations above 0")
     if all(np.ndim(leaf) == 0 for leaf in leaves):
+        if not all(leaf > 0 for leaf in leaves):
+            raise ValueError(_NO_NOISE)
         return noise, None
     noise = broadcast_like(noise, observations)
     if jax.tree.structure(noise) != jax.tree.structure(observations):
@@ -266,6 +266,9 @@ def as_noise(noise: Any, observations: Any) -> tuple[Any, Any]:
     )
 
 
+_NO_NOISE = "noise: expected standard deviations above 0 where something was observed"
+
+
 class _Pair:
     """A noise and its sample axis; a pytree leaf."""
 
@@ -274,6 +277,14 @@ class _Pair:
 
 
 def _noise_leaf(noise: Any, observation: Any) -> _Pair:
+    pair = _placed(noise, observation)
+    bad = ~(pair.noise > 0)
+    if np.any(bad) and np.any(bad & ~np.isnan(observation)):
+        raise ValueError(_NO_NOISE)
+    return pair
+
+
+def _placed(noise: Any, observation: Any) -> _Pair:
     noise, shape = np.asarray(noise), np.shape(observation)
     each, shared = noise.shape == shape[:1], noise.shape == shape[1:]
     if each and shared and shape[0] > 1:

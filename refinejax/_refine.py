@@ -65,7 +65,8 @@ def refine(
             a `ParameterSpace`. Starts outside are moved onto them. Finite bounds also set the
             scale on which each param is moved.
         noise: standard deviation of the observations: a number, or an array of the shape of one
-            observation, of all, or of the sample axis. Default 1.
+            observation, of all, or of the sample axis. Infinite: no weight. Where nothing was
+            observed it may be anything. Default 1, which is not taken for the standard deviation.
         difference: how prediction and observation differ: "subtract", "wrapped" for phases in
             radians, or a function. "auto": the forward model's own attribute ``difference``, else
             subtract.
@@ -112,6 +113,7 @@ def refine(
         size=count_params(first),
         forward_mode=differentiable and model.has_forward_mode(first, arrays.context),
     )
+    noise_given = noise is not None
     noise, noise_axis = as_noise(noise, arrays.observations)
     if not differentiable:
         forward = BlackBox.wrap(forward, arrays.observations, vectorized=vectorized)
@@ -139,7 +141,8 @@ def refine(
         result = replace(pipeline.run(job, trace=trace), method=chosen.reason)
         if chosen.local and pipeline.early is None:
             result = _globally_if_needed(pipeline, job, result, max_steps)
-    result = replace(result, fit=Fit(problem, axes) if differentiable else None)
+    fit = Fit(problem, axes, noise_given=noise_given) if differentiable else None
+    result = replace(result, fit=fit)
     return result.squeeze() if single else result
 
 

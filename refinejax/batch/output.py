@@ -183,7 +183,7 @@ class Output:
 
 
 def at_bound(params: Any, bounds: Any) -> Any:
-    """Return True where a param lies on one of its bounds.
+    """Return True where a param lies on one of its bounds; not where these leave it no choice.
 
     Args:
         params: each leaf with a leading sample axis.
@@ -196,6 +196,7 @@ def at_bound(params: Any, bounds: Any) -> Any:
 
     def touch(p: Any, low: Any, high: Any) -> np.ndarray:
         p = np.asarray(p)
-        return (p <= np.asarray(low, p.dtype)) | (p >= np.asarray(high, p.dtype))
+        low, high = np.asarray(low, p.dtype), np.asarray(high, p.dtype)
+        return ((p <= low) | (p >= high)) & (low < high)
 
     return jax.tree.map(touch, params, lower, upper)

@@ -191,7 +191,8 @@ class BatchResult:
             noise: "white", "known" or "correlated": see `refinejax.diagnostics.covariance`.
 
         Raises:
-            ValueError: if the result does not hold its problem, as after `load`; and as there.
+            ValueError: if the result does not hold its problem, as after `load`; for "known" if
+                no noise was given to `refine`; and as there.
         """
         return self._ask("covariance", noise)
 
@@ -208,8 +209,8 @@ class BatchResult:
         """Return chi-square and p-value for noise of the size that was given.
 
         Raises:
-            ValueError: if the result does not hold its problem, as after `load`; and as
-                `refinejax.diagnostics.goodness_of_fit`.
+            ValueError: if the result does not hold its problem, as after `load`; if no noise was
+                given to `refine`; and as `refinejax.diagnostics.goodness_of_fit`.
         """
         return self._ask("goodness_of_fit")
 

@@ -15,12 +15,16 @@ class Solution(NamedTuple):
         determined: True for params that the data determine, (B, n).
         freedom: degrees of freedom, (B,).
         shift: the Gauss–Newton step from the fit to the optimum, (B, n); NaN where not determined.
+        variance: s², of a number observed, in units of the problem's noise, (B,).
+        rounded: True where s² is the variance of rounding, (B,).
     """
 
     covariance: np.ndarray
     determined: np.ndarray
     freedom: np.ndarray
     shift: np.ndarray
+    variance: np.ndarray
+    rounded: np.ndarray
 
 
 class Factors(NamedTuple):
@@ -68,6 +72,8 @@ def solve(linear: Linear, *, known: bool = False) -> Solution:
 
         cov = VS⁻¹ (U₁ᵀMU₁ + s²·U₂ᵀU₂) S⁻¹Vᵀ,   shift = −VS⁻¹ (U₁ᵀQᵀr + S⁻¹Vᵀ·½m∇prior)
 
+    The numbers observed are known to their rounding at best: s² is at least its variance.
+
     Args:
         linear: the linearized fits.
         known: whether the noise has variance 1, in place of the variance s² of the residual.
@@ -81,9 +87,13 @@ def solve(linear: Linear, *, known: bool = False) -> Solution:
     found = decompose(np.where(safe[:, None, None], stack, 0), linear.eps)
     freedom = linear.weight - found.kept.sum(axis=1)
     scatter = np.ones_like(freedom) if known else _ratio(linear.squares, freedom)
+    rounded = scatter < linear.rounding
+    scatter = np.where(rounded, linear.rounding, scatter)
     top, rest = found.u[:, :k], found.u[:, k:]
     inner = scatter[:, None, None] * (rest.swapaxes(1, 2) @ rest)
-    middle = scatter[:, None, None] * np.eye(k) if linear.middle is None else linear.middle
+    middle = scatter[:, None, None] * np.eye(k)
+    if linear.middle is not None:
+        middle = np.where(rounded[:, None, None], middle, linear.middle)
     inner = inner + top.swapaxes(1, 2) @ middle @ top
     inverse = np.divide(1, found.values, out=np.zeros_like(found.values), where=found.kept)
     half = found.vectors.swapaxes(1, 2) * inverse[:, None, :] / size[:, :, None]
@@ -99,6 +109,8 @@ def solve(linear: Linear, *, known: bool = False) -> Solution:
         determined,
         freedom,
         np.where(determined, shift, np.nan),
+        scatter,
+        rounded,
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from refinejax.diagnostics.algebra import solve
 from refinejax.diagnostics.linear import linearize
-from refinejax.diagnostics.params import flatten, names_of, numbers_of, touches_bound
+from refinejax.diagnostics.params import flatten, is_fixed, names_of, numbers_of, touches_bound
 from refinejax.diagnostics.quantiles import t_quantile
 from refinejax.problems import Robust
 
@@ -26,13 +26,17 @@ class Covariance:
         params: the fits, (B, n).
         matrix: covariances of the errors, (B, n, n), in the units of the params. NaN in rows and
             columns of params that the data do not determine or that lie on a bound; 0 for fixed
-            params.
+            params (also by equal bounds).
         determined: False where the linearization gives no error, (B, n).
         at_bound: True where a param lies on a bound; the errors of the others hold it there.
         freedom: numbers observed minus params determined, (B,).
         shift: the Gauss–Newton step to the optimum, (B, n): 0 but for rounding at an optimum. If it
             is not small beside the standard errors, the fit was not finished.
         noise: the assumption about the noise: "white", "known" or "correlated".
+        variance: s², of a number observed, in units of ``problem.noise`` squared, (B,); 1 for known
+            noise, NaN without degrees of freedom.
+        rounded: True where s² is the variance of rounding in the dtype of the fit, (B,): the
+            residual, or the known noise, is smaller.
     """
 
     names: tuple[str, ...]
@@ -43,6 +47,8 @@ class Covariance:
     freedom: np.ndarray
     shift: np.ndarray
     noise: str
+    variance: np.ndarray
+    rounded: np.ndarray
 
     @property
     def std(self) -> np.ndarray:
@@ -100,6 +106,12 @@ class Covariance:
                 f"{int(short.sum())} of {len(short)} samples: not more observations than params, "
                 "so the size of the noise is unknown"
             )
+        if (coarse := np.atleast_1d(self.rounded)).any():
+            found.append(
+                f"{int(coarse.sum())} of {len(coarse)} samples: the noise is smaller than the "
+                "rounding of the observation in the dtype of the fit, from which the standard "
+                "errors are computed; subtract an offset, or refine in float64"
+            )
         if (short_of := self._unfinished()).any():
             found.append(
                 f"{self._where(short_of)} not at the optimum, which is more than "
@@ -136,6 +148,7 @@ class Covariance:
     def squeeze(self) -> "Covariance":
         """Drop the sample axis of a batch of one."""
         arrays = ("params", "matrix", "determined", "at_bound", "freedom", "shift")
+        arrays += ("variance", "rounded")
         return replace(self, **{name: getattr(self, name)[0] for name in arrays})
 
 
@@ -152,12 +165,15 @@ def covariance(
     With J the Jacobian of the residual r over the m numbers observed,
 
         white:       s²·(JᵀJ)⁻¹,  s² = Σr²/(m − rank J)
-        known:       (JᵀJ)⁻¹
+        known:       (JᵀJ)⁻¹, s² = 1
         correlated:  (JᵀJ)⁻¹ JᵀCJ (JᵀJ)⁻¹
 
     (Seber and Wild 2003, *Nonlinear Regression*, eq. 2.21, 5.10; the last is the sandwich of White
     1980 and Conley 1999.) White: independent noise of equal size; ``problem.noise`` is a relative
-    weight. Known: ``problem.noise`` is the standard deviation. Correlated: C is estimated from the
+    weight. Known: ``problem.noise`` is the standard deviation, also where it is the default of 1.
+    Infinite noise is no weight: such pixels are not counted in m. In all three the numbers observed
+    are uncertain by their rounding at least: s² is at least the mean of (ε·|y|)², y the observation
+    or prediction in units of its noise, ε of the dtype of the fit. Correlated: C is estimated from the
     residual, as noise that is stationary and isotropic over the last two axes of the observation
     (the last axis of a signal), with correlation lengths up to a quarter of it: see
     `diagnostics.spectrum`. Longer correlations cannot be told from the model.
@@ -187,16 +203,33 @@ def covariance(
         raise ValueError("noise: with a robust loss it is not known; use 'white' or 'correlated'")
     flat, names = flatten(params), names_of(problem, params)
     vary = numbers_of(names, fixed)
-    held = touches_bound(problem, params)[:, vary]
+    held, given = (of(problem, params)[:, vary] for of in (touches_bound, is_fixed))
+    free = ~(held | given)
     linear = linearize(
-        problem, params, axes=axes, vary=vary, free=~held, correlated=noise == "correlated"
+        problem, params, axes=axes, vary=vary, free=free, correlated=noise == "correlated"
     )
     found = solve(linear, known=noise == "known")
     matrix = np.zeros((*flat.shape, flat.shape[1]))
-    matrix[:, np.array(vary)[:, None], np.array(vary)] = found.covariance
-    parts = ((True, found.determined), (False, held), (0.0, found.shift))
+    either = given[:, :, None] | given[:, None, :]
+    matrix[:, np.array(vary)[:, None], np.array(vary)] = np.where(either, 0, found.covariance)
+    parts = (
+        (True, found.determined | given),
+        (False, held),
+        (0.0, np.where(given, 0, found.shift)),
+    )
     determined, bound, shift = (_widen(flat.shape, vary, *part) for part in parts)
-    return Covariance(names, flat, matrix, determined, bound, found.freedom, shift, noise)
+    return Covariance(
+        names=names,
+        params=flat,
+        matrix=matrix,
+        determined=determined,
+        at_bound=bound,
+        freedom=found.freedom,
+        shift=shift,
+        noise=noise,
+        variance=found.variance,
+        rounded=found.rounded,
+    )
 
 
 def _widen(shape: Any, vary: list[int], fixed: Any, values: np.ndarray) -> np.ndarray:

@@ -17,11 +17,14 @@ class Fit(NamedTuple):
         problem: with a leading sample axis.
         axes: as for `run_batch`.
         fixed: names or numbers of params that were given and not fitted.
+        noise_given: whether ``problem.noise`` was stated; else it is 1 for want of another number,
+            and nothing is computed that takes it for the standard deviation.
     """
 
     problem: Any
     axes: Any = None
     fixed: tuple[str | int, ...] = ()
+    noise_given: bool = True
 
     def covariance(self, params: PyTree, noise: str = "white") -> Covariance:
         """Return `covariance` of the fits.
@@ -29,7 +32,16 @@ class Fit(NamedTuple):
         Args:
             params: the fits, each leaf with a leading sample axis.
             noise: "white", "known" or "correlated".
+
+        Raises:
+            ValueError: for "known" if no noise was given; and as `covariance`.
         """
+        if noise == "known" and not self.noise_given:
+            raise ValueError(
+                'noise: "known" needs the standard deviation of the observations, and none was '
+                'given; refine with noise=…, or ask for covariance(noise="white"), which '
+                "estimates it from the residual"
+            )
         check_unchanged(self.problem)
         return covariance(self.problem, params, noise=noise, axes=self.axes, fixed=self.fixed)
 
@@ -47,6 +59,14 @@ class Fit(NamedTuple):
 
         Args:
             params: the fits, each leaf with a leading sample axis.
+
+        Raises:
+            ValueError: if no noise was given; and as `goodness_of_fit`.
         """
+        if not self.noise_given:
+            raise ValueError(
+                "goodness_of_fit: chi-square compares the residual with the standard deviation of "
+                "the observations, and none was given; refine with noise=…"
+            )
         check_unchanged(self.problem)
         return goodness_of_fit(self.problem, params, axes=self.axes, fixed=self.fixed)

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from refinejax.diagnostics.algebra import solve
 from refinejax.diagnostics.linear import linearize
-from refinejax.diagnostics.params import names_of, numbers_of, touches_bound
+from refinejax.diagnostics.params import is_fixed, names_of, numbers_of, touches_bound
 from refinejax.diagnostics.quantiles import chi_square_tail
 from refinejax.problems import Robust
 
@@ -70,8 +70,9 @@ def goodness_of_fit(
         χ² = Σr²,   p = P(χ²_ν > χ²) = Q(ν/2, χ²/2),   ν = m − rank J
 
     where r is the difference divided by ``problem.noise``, the standard deviation of independent
-    Gaussian noise. Meaningless if ``problem.noise`` is not that (it is 1 by default). Params at a
-    bound do not count as fitted.
+    Gaussian noise. Meaningless if ``problem.noise`` is not that (it is 1 by default). Pixels of
+    infinite noise are not counted. Params at a bound, or fixed by equal bounds, do not count as
+    fitted.
 
     Args:
         problem: with a leading sample axis, as for `run_batch`.
@@ -88,7 +89,7 @@ def goodness_of_fit(
     if isinstance(problem, Robust):
         raise ValueError("problem: a robust loss has no chi-square; pass the problem inside it")
     vary = numbers_of(names_of(problem, params), fixed)
-    free = ~touches_bound(problem, params)[:, vary]
+    free = ~(touches_bound(problem, params) | is_fixed(problem, params))[:, vary]
     linear = linearize(problem, params, axes=axes, vary=vary, free=free)
     chi_square, freedom = linear.squares, solve(linear).freedom
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -14,7 +14,7 @@ from refinejax._core import as_problem
 from refinejax._marks import door
 from refinejax.batch.sources import count_samples, describe
 from refinejax.diagnostics.spectrum import check_shape, middle
-from refinejax.problems import Robust
+from refinejax.problems import InverseProblem, Robust
 from refinejax.problems.normal import residual_of
 
 _BYTES = 1 << 28  # of data sent to the device at once
@@ -33,6 +33,8 @@ class Linear(NamedTuple):
         size: lengths of the columns of J, (B, n); the column of a held param is 0.
         squares: Σψ², (B,). ψ is the residual, or for a robust loss its score ρ′·r over mean ψ′.
         weight: how many numbers were observed, (B,).
+        rounding: the mean of (ε·|y|)² over the numbers observed, (B,), in units of ψ²: the variance
+            of their rounding, y being observation or prediction, whichever is greater.
         prior: ½·m·∇²prior, (B, n, n); or None.
         slope: ½·m·∇prior, (B, n); or None.
         middle: QᵀCQ, with C the covariance of ψ between pixels, (B, k, k); or None.
@@ -45,6 +47,7 @@ class Linear(NamedTuple):
     size: np.ndarray
     squares: np.ndarray
     weight: np.ndarray
+    rounding: np.ndarray
     prior: np.ndarray | None
     slope: np.ndarray | None
     middle: np.ndarray | None
@@ -94,7 +97,11 @@ def linearize(
         found.append(jax.tree.map(lambda x, s=start - begin: np.asarray(x)[s:], parts))
     whole: Any = jax.tree.map(lambda *x: np.concatenate(x), *found)
     eps = float(jnp.finfo(whole[0].dtype).eps)
-    return Linear(free, *jax.tree.map(lambda x: np.asarray(x, float), whole), eps=eps)
+    linear = Linear(free, *jax.tree.map(lambda x: np.asarray(x, float), whole), eps=eps)
+    # Squared here, in float64: in the dtype of the fit the squares may over- or underflow.
+    squares, rounding = linear.squares**2, linear.rounding**2
+    sandwich = None if linear.middle is None else linear.middle * squares[:, None, None]
+    return linear._replace(squares=squares, rounding=rounding, middle=sandwich)
 
 
 @functools.partial(jax.jit, static_argnames=("layout", "vary", "correlated"))
@@ -122,6 +129,7 @@ def _linearize_one(
     seen = _seen(inner, residual, params)
     weight = jnp.sum(seen)
     score = _score(problem, value, seen)
+    length = _lengths(score[None])[0]
     # the last column of the triangle of (J, ψ) is Qᵀψ, then the length of the rest of ψ
     whole = jnp.linalg.qr(jnp.concatenate([scaled, score[None]]).T, mode="r")
     triangle, along = whole[: len(rows), :-1], whole[: len(rows), -1]
@@ -132,9 +140,15 @@ def _linearize_one(
         along = jnp.matmul(basis.T, score, precision="highest")
         # where a column depends on earlier ones, the column of Q is normalized rounding error
         real = jnp.abs(jnp.diagonal(triangle)) > 2 * len(rows) * jnp.finfo(scaled.dtype).eps
-        sandwich = middle(score, jnp.where(real[:, None], basis.T, 0), seen, shape)
+        unit = score / jnp.where(length > 0, length, 1)
+        sandwich = middle(unit, jnp.where(real[:, None], basis.T, 0), seen, shape)
     prior, slope = _prior(inner, flat, unravel, chosen, weight)
-    return triangle, along, size, jnp.sum(score**2), weight, prior, slope, sandwich
+    terms = jnp.sum(jnp.abs(rows * flat[chosen][:, None]), axis=0)
+    limits = jnp.finfo(value.dtype)
+    rounded = jnp.maximum(limits.eps * _rounding(inner, params, terms), limits.tiny)
+    seen_only = jnp.where(seen, rounded, 0)[None]
+    rounding = _lengths(seen_only)[0] / jnp.sqrt(weight.astype(value.dtype))
+    return triangle, along, size, length, weight, rounding, prior, slope, sandwich
 
 
 def _inner(problem: Any) -> Any:
@@ -160,18 +174,49 @@ def _parts(x: Array) -> tuple[Array, ...]:
 
 
 def _seen(problem: Any, residual: Any, params: Any) -> Array:
-    """Return True for each number of `_real` that was observed."""
+    """Return True for each number of `_real` that was observed and has weight."""
     shapes = jax.eval_shape(residual, params)
-    observation = getattr(problem, "observation", None)
-    if observation is None:
-        observation = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
-    pairs = zip(jax.tree.leaves(observation), jax.tree.leaves(shapes), strict=True)
+    seen = problem.seen() if isinstance(problem, InverseProblem) else _known(problem, shapes)
+    pairs = zip(jax.tree.leaves(seen), jax.tree.leaves(shapes), strict=True)
     masks = [
-        jnp.ravel(~jnp.isnan(x))
+        jnp.ravel(x)
         for x, s in pairs
         for _ in range(2 if jnp.issubdtype(s.dtype, jnp.complexfloating) else 1)
     ]
     return jnp.concatenate(masks)
+
+
+def _known(problem: Any, shapes: Any) -> Any:
+    """Return where the observation of another least-squares problem is not NaN."""
+    observation = getattr(problem, "observation", None)
+    if observation is None:
+        return jax.tree.map(lambda s: jnp.ones(s.shape, bool), shapes)
+    return jax.tree.map(lambda x: ~jnp.isnan(x), observation)
+
+
+def _rounding(problem: Any, params: Any, terms: Array) -> Array:
+    """Return by how much each number of `_real` changes if y changes by |y|.
+
+    Args:
+        problem: of one sample.
+        params: the fit.
+        terms: Σⱼ|∂r/∂pⱼ·pⱼ|, which stands for |y| where a problem has no observation, (m,).
+    """
+    if not isinstance(problem, InverseProblem):
+        return terms
+
+    def widen(prediction: Any, observation: Any) -> Array:
+        dtype = jnp.promote_types(jnp.result_type(prediction), jnp.result_type(observation))
+        return jnp.broadcast_to(prediction, jnp.shape(observation)).astype(dtype)
+
+    def size(prediction: Array, observation: Any) -> Array:
+        length = jnp.fmax(jnp.abs(prediction), jnp.abs(observation))
+        both = 1 + 1j if jnp.iscomplexobj(prediction) else 1
+        return length.astype(prediction.dtype) * both
+
+    prediction = jax.tree.map(widen, problem.predict(params), problem.observation)
+    sizes = jax.tree.map(size, prediction, problem.observation)
+    return jnp.abs(_real(jax.jvp(problem.compare, (prediction,), (sizes,))[1]))
 
 
 def _score(problem: Any, value: Array, seen: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from refinejax._core import bounds_of
+from refinejax._trees import broadcast_like
 from refinejax.batch.output import at_bound
 from refinejax.batch.sources import count_samples
 from refinejax.problems import Robust
@@ -35,6 +36,26 @@ def touches_bound(problem: Any, params: PyTree) -> np.ndarray:
     if bounds is None:
         return np.zeros(flatten(params).shape, bool)
     return flatten(at_bound(params, bounds)) > 0
+
+
+def is_fixed(problem: Any, params: PyTree) -> np.ndarray:
+    """Return True where the bounds of a param are equal, so that it was not fitted, shape (B, n).
+
+    Args:
+        problem: with a leading sample axis.
+        params: each leaf with a leading sample axis.
+    """
+    bounds = bounds_of(problem)
+    if bounds is None:
+        return np.zeros(flatten(params).shape, bool)
+    lower, upper = (broadcast_like(bound, params) for bound in bounds)
+
+    def equal(p: Any, low: Any, high: Any) -> np.ndarray:
+        p = np.asarray(p)
+        same = np.asarray(low, p.dtype) >= np.asarray(high, p.dtype)
+        return np.broadcast_to(same, p.shape)
+
+    return flatten(jax.tree.map(equal, params, lower, upper)) > 0
 
 
 def names_of(problem: Any, params: PyTree) -> tuple[str, ...]:

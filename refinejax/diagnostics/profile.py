@@ -143,7 +143,7 @@ def profile_intervals(
     found = covariance(*batch, noise=noise, axes=axes).squeeze()
     flat, n = found.params, len(found.names)
     reach = t_quantile((1 + level) / 2, found.freedom if noise == "white" else np.asarray(np.inf))
-    rise = float(reach) ** 2 * _scatter(problem, params, found.freedom, noise) / problem.weight()
+    rise = float(reach) ** 2 * float(found.variance) / problem.weight()
     most = problem(params) + rise
     side, index = np.repeat([-1.0, 1.0], n), np.tile(np.arange(n), 2)
     std = found.std[index]
@@ -160,14 +160,6 @@ def profile_intervals(
     distance = _search(inside, float(reach) * std, limit)
     ends = np.where(np.isnan(std), np.nan, flat[index] + side * distance)
     return ends[:n], ends[n:]
-
-
-def _scatter(problem: Any, params: PyTree, freedom: np.ndarray, noise: str) -> float:
-    """Return s²."""
-    if noise == "known":
-        return 1.0
-    squares = [jnp.sum(jnp.abs(r) ** 2) for r in jax.tree.leaves(residual_of(problem)(params))]
-    return float(sum(squares)) / float(freedom)
 
 
 @functools.partial(jax.jit, static_argnames="max_steps")

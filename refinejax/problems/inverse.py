@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from refinejax._core import Coordinates, Problem, Scalar, as_problem
 from refinejax._trees import Bounds, as_pytree, broadcast_like
@@ -37,6 +37,8 @@ class InverseProblem(Problem):
             `Pointwise`, where each pixel is predicted from its coordinates.
         observation: pytree of arrays like the prediction. NaN means missing: no weight.
         noise: standard deviation; a number or arrays that broadcast against the observation.
+            Infinite means no weight, as if nothing was observed there; where nothing was observed
+            it may be anything.
         difference: (prediction, observation) → residual; static. For phases `wrapped_difference`.
         prior: params → a penalty added to the loss; or None.
         space: names, bounds and units of params; or None. With a space the problem is refined
@@ -73,21 +75,36 @@ class InverseProblem(Problem):
         Raises:
             ValueError: if the prediction does not have the shape of the observation.
         """
+        return self.compare(self.predict(params))
+
+    def compare(self, prediction: PyTree) -> PyTree:
+        """Return the residual of a prediction: difference / noise; 0 at missing pixels.
+
+        Args:
+            prediction: like the observation.
+
+        Raises:
+            ValueError: if it does not have the shape of the observation.
+        """
         noise = broadcast_like(self.noise, self.observation)
-        return jax.tree.map(self._residual, self.predict(params), self.observation, noise)
+        return jax.tree.map(self._residual, prediction, self.observation, noise)
 
     def _residual(self, prediction: Array, observation: Array, noise: Array) -> Array:
         _check_shapes(jnp.shape(prediction), jnp.shape(observation))
-        seen = ~jnp.isnan(observation)
+        seen = _was_seen(observation, noise)
         # The inner `where` keeps NaN out of the derivative as well.
         difference = self.difference(prediction, jnp.where(seen, observation, prediction))
-        noise = jnp.where(seen, noise, 1)  # a dead pixel may have noise 0 or NaN
+        noise = jnp.where(seen, noise, 1)  # a dead pixel may have noise 0, NaN or infinity
         return jnp.where(seen, difference / noise.astype(difference.dtype), 0)
 
+    def seen(self) -> PyTree:
+        """Return a pytree like the observation, True where a pixel was observed and has weight."""
+        noise = broadcast_like(self.noise, self.observation)
+        return jax.tree.map(_was_seen, self.observation, noise)
+
     def weight(self) -> Scalar:
-        """Return the number of pixels that were observed."""
-        seen = [jnp.sum(~jnp.isnan(leaf)) for leaf in jax.tree.leaves(self.observation)]
-        return jnp.sum(jnp.stack(seen))
+        """Return the number of pixels that were observed and have weight."""
+        return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(self.seen())]))
 
     def __call__(self, params: PyTree) -> Scalar:
         """Return the mean squared residual plus the prior."""
@@ -183,6 +200,11 @@ class InverseProblem(Problem):
         return self.replace(
             forward=none[0], observation=0, noise=noise, prior=none[1], space=none[2], context=0
         )
+
+
+def _was_seen(observation: Any, noise: Any) -> Bool[Array, "..."]:
+    """Return False where an observation is missing (NaN) or has no weight (infinite noise)."""
+    return jnp.broadcast_to(~jnp.isnan(observation) & (noise != jnp.inf), jnp.shape(observation))
 
 
 def _check_shapes(prediction: tuple[int, ...], observation: tuple[int, ...]) -> None:

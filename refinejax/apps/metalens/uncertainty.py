@@ -23,7 +23,7 @@ def lens_fit(maps: np.ndarray, *, known: bool) -> Fit:
     problem = InverseProblem(
         lens_map(maps.shape[-1], False), maps, difference=wrapped_difference, space=space()
     )
-    return Fit(problem, fixed=("wavelength",) if known else ())
+    return Fit(problem, fixed=("wavelength",) if known else (), noise_given=False)
 
 
 def standard_errors(maps: np.ndarray, result: BatchResult, fit: Fit) -> np.ndarray:
