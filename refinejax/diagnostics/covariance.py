@@ -171,12 +171,13 @@ def covariance(
     (Seber and Wild 2003, *Nonlinear Regression*, eq. 2.21, 5.10; the last is the sandwich of White
     1980 and Conley 1999.) White: independent noise of equal size; ``problem.noise`` is a relative
     weight. Known: ``problem.noise`` is the standard deviation, also where it is the default of 1.
+    Correlated: C is estimated from the residual, as noise that is stationary and isotropic over the
+    last two axes of the observation (the last axis of a signal), with correlation lengths up to a
+    quarter of it: see `diagnostics.spectrum`. Longer correlations cannot be told from the model.
+
     Infinite noise is no weight: such pixels are not counted in m. In all three the numbers observed
-    are uncertain by their rounding at least: s² is at least the mean of (ε·|y|)², y the observation
-    or prediction in units of its noise, ε of the dtype of the fit. Correlated: C is estimated from the
-    residual, as noise that is stationary and isotropic over the last two axes of the observation
-    (the last axis of a signal), with correlation lengths up to a quarter of it: see
-    `diagnostics.spectrum`. Longer correlations cannot be told from the model.
+    are uncertain by their rounding at least: s² is at least the mean of (ε·|y|)², with y the
+    observation or prediction in units of its noise and ε of the dtype of the fit.
 
     A prior counts as information: ½·m·∇²prior is added to JᵀJ. With a robust loss the covariance is
     the one of the M-estimator. Params on a bound are held there.

@@ -135,7 +135,8 @@ def test_units_bounds_ranks_and_fits_without_residual():
     np.testing.assert_allclose(scaled * 1e12, expected, rtol=1e-3)
     perfect = four.replace(observation=np.zeros_like(noise))
     found = covariance(perfect, zero, noise="correlated")
-    assert found.rounded.all() and np.all((found.std > 0) & (found.std < 1e-30))
+    assert found.rounded.all()
+    assert np.all((found.std > 0) & (found.std < 1e-30))
     robust = covariance(Robust(four, scale=1e3), zero, noise="correlated").std
     np.testing.assert_allclose(robust, expected, rtol=1e-4)
 

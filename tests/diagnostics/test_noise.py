@@ -57,7 +57,7 @@ def test_noise_that_was_not_given_is_not_known():
     result = fit(line, observe())
     with pytest.raises(ValueError, match=r'noise: "known" needs .* noise=….*noise="white"'):
         result.covariance(noise="known")
-    with pytest.raises(ValueError, match="goodness_of_fit: .* noise=…"):
+    with pytest.raises(ValueError, match=r"goodness_of_fit: .* noise=…"):
         result.goodness_of_fit()
     assert np.all(result.covariance().std > 0)
     given = fit(line, observe(), noise=1.0)
@@ -72,7 +72,8 @@ def test_errors_are_at_least_those_of_rounding():
     problem = InverseProblem(decay, observed[None].astype(np.float32))
     for noise in ("white", "known"):
         found = covariance(problem, np.ones((1, 2), np.float32), noise=noise)
-        assert found.rounded.all() and np.all(np.abs(steep - 1) < 5 * found.std)
+        assert found.rounded.all()
+        assert np.all(np.abs(steep - 1) < 5 * found.std)
         assert "refine in float64" in found.notes[-1] or "refine in float64" in found.notes[0]
     rounding = np.finfo(np.float32).eps * 1e8
     np.testing.assert_allclose(found.variance, rounding**2, rtol=1e-3)
@@ -80,7 +81,8 @@ def test_errors_are_at_least_those_of_rounding():
         fine = covariance(InverseProblem(decay, observed[None]), steep[None].astype(float))
     assert np.all(fine.std < 1e-6)
     clean = covariance(InverseProblem(line, line(START)[None]), START[None])
-    assert clean.rounded.all() and np.all((clean.std > 0) & (clean.std < 1e-6))
+    assert clean.rounded.all()
+    assert np.all((clean.std > 0) & (clean.std < 1e-6))
     low, high = profile_intervals(InverseProblem(line, line(START)), START)
     assert np.all((low < START) & (high > START))
     assert not covariance(InverseProblem(line, observe()[None]), START[None]).rounded.any()
@@ -101,11 +103,13 @@ def test_params_without_effect_have_no_error_and_say_so():
     steps = fit(lambda p: jnp.round(p[0]) + 0 * p[1] * X, observe())
     for noise in ("white", "correlated"):
         found = steps.covariance(noise=noise)
-        assert np.isnan(found.std).all() and not found.determined.any()
+        assert np.isnan(found.std).all()
+        assert not found.determined.any()
         assert "not determined by the data" in found.notes[0]
     assert steps.identifiability().rank == 0
     half = covariance(InverseProblem(lambda p: p[0] + 0 * p[1] * X, observe()[None]), START[None])
-    assert half.std[0, 0] > 0 and np.isnan(half.std[0, 1])
+    assert half.std[0, 0] > 0
+    assert np.isnan(half.std[0, 1])
 
 
 def test_a_param_with_equal_bounds_is_fixed_and_not_at_a_bound():
@@ -116,7 +120,11 @@ def test_a_param_with_equal_bounds_is_fixed_and_not_at_a_bound():
     found = covariance(problem, params)
     named = covariance(problem.replace(space=None), params, fixed=[1])
     np.testing.assert_allclose(found.matrix, named.matrix, rtol=1e-6)
-    assert found.std[0, 1] == 0 and found.determined.all() and not found.at_bound.any()
+    assert found.std[0, 1] == 0
+    assert found.determined.all()
+    assert not found.at_bound.any()
     assert found.freedom == goodness_of_fit(problem, params).freedom == 29
     edge = covariance(problem, np.float32([[5.0, 1.5]]))
-    assert edge.at_bound[0, 0] and np.isnan(edge.std[0, 0]) and edge.std[0, 1] == 0
+    assert edge.at_bound[0, 0]
+    assert np.isnan(edge.std[0, 0])
+    assert edge.std[0, 1] == 0
