@@ -111,7 +111,7 @@ REFINERS = {
     "adam": Case(ADAM, 5_000, differentiable=True, quick=("nested",)),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock",)),
     "bfgs": Case(BFGS(), 200, quick=("rosenbrock", "corner")),
-    "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face",)),
+    "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face",), brief="face"),
     "lm-geodesic": Case(
         LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES
     ),
@@ -121,7 +121,11 @@ REFINERS = {
         DampingConfig()(jax.random.key(0)), 200, differentiable=True, skip=SQUARES
     ),
     "learned-update": Case(
-        LearnedUpdate(Network.of(Descent())), 40_000, differentiable=True, quick=("face",)
+        LearnedUpdate(Network.of(Descent())),
+        40_000,
+        differentiable=True,
+        quick=("face",),
+        brief="face",
     ),
     "random": Case(RandomSearch(std=0.2), 5_000, differentiable=True, quick=("corner",)),
     "cma": Case(CMA, 1_000, quick=("corner",)),

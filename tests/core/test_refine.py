@@ -144,7 +144,7 @@ def test_arrays_that_are_one_sample_or_many_need_a_word(context):
 
 
 def test_a_black_box_that_fits_both_readings_needs_a_word_too():
-    options = {"differentiable": False, "max_steps": 2}
+    options = {"differentiable": False, "max_steps": 2, "method": "random"}
     for vectorized in (False, True):
         with pytest.raises(ValueError, match=r"batched: .*two ways"):
             refine(doubled, SQUARE, SQUARE, vectorized=vectorized, **options)
@@ -169,13 +169,12 @@ def test_losses_are_recorded_step_by_step():
     assert np.all(np.diff(traced.trace, axis=1) <= 0)
     np.testing.assert_array_equal(traced.trace[:, 0], traced.initial_loss[:4].astype(float))
     np.testing.assert_array_equal(traced.trace[:, -1], traced.loss[:4].astype(float))
+    most = int(traced.steps[:4].max())  # of all: another number compiles another program
     for i in range(4):
         problem = rj.InverseProblem(decay, observed[i])
         key = jax.random.fold_in(jax.random.key(0), i)
-        known = rj.run(
-            rj.Gradient(optax.lbfgs), problem, initial[i], key, num_steps=int(traced.steps[i])
-        )
-        expected = np.fmin.accumulate(known.trace)
+        known = rj.run(rj.Gradient(optax.lbfgs), problem, initial[i], key, num_steps=most)
+        expected = np.fmin.accumulate(known.trace[: 1 + int(traced.steps[i])])
         np.testing.assert_allclose(traced.trace[i, : len(expected)], expected, rtol=1e-2, atol=1e-6)
 
 
@@ -503,7 +502,7 @@ def test_vectorized_is_for_black_boxes():
         ("adam", ["adam", "as asked"]),
         ("random", ["random", "as asked"]),
         ("cma_es", ["cma_es", "as asked"]),
-        ("ga", ["ga", "as asked"]),
+        pytest.param("ga", ["ga", "as asked"], marks=pytest.mark.slow),
         (SGD, ["Gradient", "as asked"]),
         (rj.Sequential(RANDOM, SGD), ["Sequential", "as asked"]),
     ],
