@@ -10,6 +10,7 @@ import numpy as np
 from refinejax._trees import as_pytree, broadcast_like
 from refinejax.physics.phase import wrapped_difference
 from refinejax.problems import ParameterSpace
+from refinejax.problems.black_box import copied
 
 _DIFFERENCES = {"subtract": jnp.subtract, "wrapped": wrapped_difference}
 
@@ -33,8 +34,8 @@ class ForwardModel(NamedTuple):
         if self.differentiable:
             return shapes(jax.eval_shape(self.forward, *args))
         if not self.vectorized:
-            return shapes(numbers(self.forward(*args)))
-        one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], args)
+            return shapes(numbers(self.forward(*copied(args))))
+        one = jax.tree.map(lambda leaf: np.array(leaf)[None], args)
         return jax.tree.map(lambda leaf: np.shape(leaf)[1:], numbers(self.forward(*one)))
 
     def has_forward_mode(self, params: Any, context: Any) -> bool:
@@ -118,7 +119,7 @@ def _is_single(model: ForwardModel, arrays: Arrays, batched: bool | None) -> boo
         raise ValueError("initial: empty batch; there is nothing to refine")
     many = one = "not tried"
     if batched is not False:
-        many = _misfit(model, arrays.first()) if divisible else _NOT_DIVISIBLE
+        many = _misfit_many(model, arrays) if divisible else _NOT_DIVISIBLE
     if batched is not True:
         one = _misfit(model, arrays)
     if not many and not one:
@@ -141,6 +142,21 @@ def _misfit(model: ForwardModel, sample: Arrays) -> str | Exception:
     return (
         "" if predicted == observed else f"it gives {predicted} where the observation is {observed}"
     )
+
+
+def _misfit_many(model: ForwardModel, arrays: Arrays) -> str | Exception:
+    """Return why the arrays are not samples along the leading axis; nothing if they are.
+
+    A black box may fail at the start of some: the first for which it does not decides.
+    """
+    first = why = _misfit(model, arrays.first())
+    if model.differentiable:
+        return why
+    for index in range(1, len(jax.tree.leaves(arrays)[0])):
+        if not isinstance(why, Exception):
+            return why
+        why = _misfit(model, jax.tree.map(lambda leaf, at=index: leaf[at], arrays))
+    return first if isinstance(why, Exception) else why
 
 
 def _both_fit(arrays: Arrays) -> str:

@@ -1,5 +1,6 @@
 """Forward models outside JAX: NumPy, a subprocess, a compiled library."""
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ class BlackBox(struct.PyTreeNode):
     One callback serves all candidates of all samples that are under way; it asks the function for
     one after the other, or with ``vectorized`` for all at once. A candidate for which the function
     raises an exception or returns something else than a prediction is NaN, with a warning; the
-    others are untouched, also with ``vectorized``, where the call is then repeated one by one.
+    others are untouched, also with ``vectorized``, where the call is then repeated one by one, and
+    where warnings are errors. Each call gets arrays of its own, which the function may change.
 
     Attributes:
         function: (params, *context) → prediction, on NumPy arrays; static.
@@ -80,8 +82,7 @@ class BlackBox(struct.PyTreeNode):
         for index, one in enumerate(_each(args, count, keep=self.vectorized)):
             parts = self._try(one, lead)
             if isinstance(parts, Exception):
-                message = f"{type(parts).__name__}: {parts}; the candidate counts as NaN"
-                warnings.warn(f"forward: {message}", RuntimeWarning, stacklevel=2)
+                _warn(f"forward: {type(parts).__name__}: {parts}; the candidate counts as NaN")
                 continue
             for output, part in zip(outputs, parts, strict=True):
                 output[index] = part.reshape(output.shape[1:])
@@ -91,7 +92,7 @@ class BlackBox(struct.PyTreeNode):
         """Call the function; return what it raises, if it does."""
         structure, shapes = self.shapes
         try:
-            prediction = self.function(*args)
+            prediction = self.function(*copied(args))
             leaves = structure.flatten_up_to(prediction)
             return [
                 _as(leaf, (*lead, *shape), dtype)
@@ -99,6 +100,21 @@ class BlackBox(struct.PyTreeNode):
             ]
         except Exception as error:
             return error
+
+
+def copied(args: Any) -> Any:
+    """Return the arguments of a call as arrays of its own, which a function may change in place.
+
+    Args:
+        args: a pytree of NumPy arrays and numbers.
+    """
+    return jax.tree.map(lambda leaf: leaf.copy() if hasattr(leaf, "copy") else leaf, args)
+
+
+def _warn(message: str) -> None:
+    """Warn; where warnings are errors, this one is not, since it would end all candidates."""
+    with contextlib.suppress(RuntimeWarning):
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _each(args: Any, count: int, *, keep: bool) -> Iterator[Any]:
