@@ -1,4 +1,4 @@
-"""What `refine` is given: arrays of one sample or of many, differences, bounds, noise."""
+"""What `refine` is given: a forward model, arrays, differences, noise."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from refinejax._gate import read_tree
+from refinejax._narrowing import check_integers, narrowing_notes, roundings
 from refinejax._trees import as_pytree, broadcast_like
 from refinejax.physics.phase import wrapped_difference
-from refinejax.problems import ParameterSpace
 from refinejax.problems.black_box import copied
 
 _DIFFERENCES = {"subtract": jnp.subtract, "wrapped": wrapped_difference}
@@ -34,9 +35,9 @@ class ForwardModel(NamedTuple):
         if self.differentiable:
             return shapes(jax.eval_shape(self.forward, *args))
         if not self.vectorized:
-            return shapes(numbers(self.forward(*copied(args))))
+            return shapes(_predicted(self.forward(*copied(args))))
         one = jax.tree.map(lambda leaf: np.array(leaf)[None], args)
-        return jax.tree.map(lambda leaf: np.shape(leaf)[1:], numbers(self.forward(*one)))
+        return jax.tree.map(lambda leaf: np.shape(leaf)[1:], _predicted(self.forward(*one)))
 
     def has_forward_mode(self, params: Any, context: Any) -> bool:
         """Whether JAX can push derivatives through the model (not through a ``custom_vjp``).
@@ -51,6 +52,10 @@ class ForwardModel(NamedTuple):
         except TypeError:
             return False
         return True
+
+
+def _predicted(prediction: Any) -> Any:
+    return read_tree(prediction, "prediction", missing=True)
 
 
 @jax.jit
@@ -68,9 +73,16 @@ class Arrays(NamedTuple):
 
     @classmethod
     def read(cls, observations: Any, initial: Any, context: Any) -> "Arrays":
-        """Make lists and integers floating arrays; in the context, lists of numbers arrays."""
-        context = jax.tree.map(_array_if_list, context, is_leaf=_is_list_of_numbers)
-        return cls(numbers(observations), numbers(initial), context)
+        """Read arrays of any kind."""
+        context = read_tree(context, "context", lists=False)
+        check_integers(context, "context")
+        observed, begun = _numbers(observations, "observations"), _numbers(initial, "initial")
+        return cls(observed, begun, context)
+
+    def floating(self) -> "Arrays":
+        """Return observations and starts as floating arrays."""
+        begun = _floating(self.initial)
+        return self._replace(observations=_floating(self.observations), initial=begun)
 
     def with_axis(self) -> "Arrays":
         """Return arrays of one sample with a leading sample axis."""
@@ -79,111 +91,6 @@ class Arrays(NamedTuple):
     def first(self) -> "Arrays":
         """Return those of the first sample."""
         return jax.tree.map(lambda leaf: leaf[0], self)
-
-
-def is_single(model: ForwardModel, arrays: Arrays, batched: bool | None) -> bool:
-    """Say whether the arrays are those of one sample, by what the forward model makes of them.
-
-    Args:
-        model: is asked for the shapes of its prediction, once for each reading in question.
-        arrays: as they came.
-        batched: which reading to take; None where only one of them fits.
-
-    Raises:
-        ValueError: if no reading fits, or both do and ``batched`` does not say which.
-    """
-    if not model.differentiable:
-        return _is_single(model, arrays, batched)
-    known = _signature(model, arrays, batched)
-    if known not in _readings:
-        _readings[known] = _is_single(model, arrays, batched)
-        while len(_readings) > _MOST_READINGS:
-            _readings.pop(next(iter(_readings)))
-    return _readings[known]
-
-
-_readings: dict[Any, bool] = {}  # by what decides: the model's content and shapes
-_MOST_READINGS = 256
-
-
-def _signature(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Any:
-    leaves, structure = jax.tree.flatten((as_pytree(model.forward), arrays))
-    described = tuple((np.shape(leaf), str(np.asarray(leaf).dtype)) for leaf in leaves)
-    return structure, described, batched
-
-
-def _is_single(model: ForwardModel, arrays: Arrays, batched: bool | None) -> bool:
-    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
-    divisible = len(lengths) == 1 and () not in lengths
-    if divisible and batched is not False and 0 in next(iter(lengths)):
-        raise ValueError("initial: empty batch; there is nothing to refine")
-    many = one = "not tried"
-    if batched is not False:
-        many = _misfit_many(model, arrays) if divisible else _NOT_DIVISIBLE
-    if batched is not True:
-        one = _misfit(model, arrays)
-    if not many and not one:
-        raise ValueError(_both_fit(arrays))
-    if many and one:
-        raise _no_fit(arrays, many, one, batched)
-    return not one
-
-
-_NOT_DIVISIBLE = "the leading axes differ, or there are none"
-
-
-def _misfit(model: ForwardModel, sample: Arrays) -> str | Exception:
-    """Return why the arrays are not those of a sample; nothing if they are."""
-    try:
-        predicted = model.shapes(sample.initial, sample.context)
-    except Exception as why:  # anything that a forward model may raise
-        return why
-    observed = shapes(sample.observations)
-    return (
-        "" if predicted == observed else f"it gives {predicted} where the observation is {observed}"
-    )
-
-
-def _misfit_many(model: ForwardModel, arrays: Arrays) -> str | Exception:
-    """Return why the arrays are not samples along the leading axis; nothing if they are.
-
-    A black box may fail at the start of some: the first for which it does not decides.
-    """
-    first = why = _misfit(model, arrays.first())
-    if model.differentiable:
-        return why
-    for index in range(1, len(jax.tree.leaves(arrays)[0])):
-        if not isinstance(why, Exception):
-            return why
-        why = _misfit(model, jax.tree.map(lambda leaf, at=index: leaf[at], arrays))
-    return first if isinstance(why, Exception) else why
-
-
-def _both_fit(arrays: Arrays) -> str:
-    observed, begun = shapes(arrays.observations), shapes(arrays.initial)
-    count = len(jax.tree.leaves(arrays.initial)[0])
-    return (
-        f"batched: observations of shape {observed} and initial of shape {begun} can be read in "
-        f"two ways: as {count} samples along the leading axis (batched=True; params of shape "
-        f"{shapes(arrays.first().initial)} each), or as one sample with params of shape {begun} "
-        "(batched=False); say which"
-    )
-
-
-def _no_fit(arrays: Arrays, many: Any, one: Any, batched: bool | None) -> ValueError:
-    why = many if batched or (batched is None and many is not _NOT_DIVISIBLE) else one
-    reading = {
-        None: "taken as samples along the leading axis (which must be the same) or as one sample",
-        True: "taken as samples along the leading axis, as batched=True says",
-        False: "taken as one sample, as batched=False says",
-    }[batched]
-    said = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
-    error = ValueError(
-        f"forward: does not fit the arrays. Params of shape {shapes(arrays.initial)} and "
-        f"observations of shape {shapes(arrays.observations)}, {reading}: {said}"
-    )
-    error.__cause__ = why if isinstance(why, Exception) else None
-    return error
 
 
 def shapes(tree: Any) -> Any:
@@ -196,27 +103,69 @@ def count_params(params: Any) -> int:
     return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
 
 
-def numbers(tree: Any) -> Any:
-    """Make lists and integers floating arrays; leave floating arrays (also mapped ones) alone."""
+def _numbers(tree: Any, name: str) -> Any:
+    """Read arrays; a masked number is a missing one. An argument without a number is refused."""
+    arrays = read_tree(tree, name, missing=name != "initial")
+    if not any(np.size(leaf) for leaf in jax.tree.leaves(arrays)):
+        raise ValueError(f"{name}: empty, without a number; there is nothing to refine")
+    return arrays
 
-    def convert(leaf: Any) -> Any:
-        array = leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+
+def _floating(tree: Any) -> Any:
+    """Make integers floating; leave floating arrays (also mapped ones) alone."""
+
+    def convert(array: Any) -> Any:
         whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
-        return array.astype(jax.dtypes.canonicalize_dtype(float)) if whole else array
+        return np.asarray(array, jax.dtypes.canonicalize_dtype(float)) if whole else array
 
-    return jax.tree.map(convert, tree, is_leaf=_is_list)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+    return jax.tree.map(convert, tree)
 
 
-def _is_list_of_numbers(value: Any) -> bool:
-    return _is_list(value) and all(np.isscalar(leaf) for leaf in jax.tree.leaves(value))
+def lost_notes(given: Arrays, noise: Any, initial_loss: np.ndarray) -> tuple[str, ...]:
+    """Say where cutting float64 to float32 loses what matters.
+
+    Args:
+        given: arrays as they came, with a sample axis.
+        noise: as it was given; None where it was not.
+        initial_loss: the mean squared residual at the start, shape (B,).
+    """
+    count, notes = len(initial_loss), []
+    size = None if noise is None else _typical(noise)
+    for rounding in roundings(given.observations, "observations", count):
+        note = rounding.note(size)
+        if note is None and size is None:
+            with np.errstate(invalid="ignore"):
+                note = rounding.note_start(np.sqrt(initial_loss))
+        notes += [note] if note else []
+    data, params = {"context": given.context}, {"initial": given.initial}
+    return (*notes, *narrowing_notes(count, data=data, params=params))
 
 
-def _array_if_list(value: Any) -> Any:
-    return np.asarray(value) if _is_list(value) else value
+def _typical(noise: Any) -> float:
+    """Return a median of the noise, over no more numbers than needed."""
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(noise)]
+    some = np.concatenate([leaf[:: len(leaf) // 10_000 + 1] for leaf in leaves]).astype(float)
+    return float(np.median(some[np.isfinite(some)])) if np.isfinite(some).any() else 0.0
+
+
+def check_prior(prior: Any, params: Any) -> None:
+    """Raise `ValueError` unless a prior gives a real number.
+
+    Args:
+        prior: params → a penalty; or None.
+        params: of one sample.
+    """
+    if prior is None:
+        return
+    if not callable(prior):
+        raise ValueError(f"prior: expected a function of the params, got {prior!r}")
+    penalty = jax.eval_shape(prior, params)
+    shape = getattr(penalty, "shape", None)
+    if shape != () or jnp.issubdtype(penalty.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"prior: expected a function that returns a number, got {penalty}; add up its terms, "
+            "as by jnp.sum"
+        )
 
 
 def as_difference(difference: Any, forward: Any) -> Callable[[Any, Any], Any]:
@@ -231,41 +180,11 @@ def as_difference(difference: Any, forward: Any) -> Callable[[Any, Any], Any]:
     return _DIFFERENCES[difference]
 
 
-def as_space(bounds: Any, first: Any) -> ParameterSpace | None:
-    """Make a space of bounds, each broadcast to the params of a sample."""
-    if bounds is None:
-        return None
-    space = bounds if isinstance(bounds, ParameterSpace) else None
-    bounds = space.bounds if space is not None else bounds
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise ValueError(f"bounds: expected (lower, upper) or a ParameterSpace, got {bounds!r}")
-
-    def like(name: str, bound: Any) -> Any:
-        def broadcast(b: Any, p: Any) -> np.ndarray:
-            try:
-                return np.broadcast_to(np.asarray(b, p.dtype), np.shape(p))
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"bounds: {name} of shape {np.shape(b)} does not fit params of shape "
-                    f"{np.shape(p)}"
-                ) from None
-
-        if isinstance(first, np.ndarray | np.generic):
-            return broadcast(bound, first)
-        try:
-            return jax.tree.map(lambda p, b: broadcast(b, p), first, broadcast_like(bound, first))
-        except TypeError:
-            raise ValueError(f"bounds: {name} is not a pytree like the params: {bound!r}") from None
-
-    lower, upper = like("lower", bounds[0]), like("upper", bounds[1])
-    return ParameterSpace.create((), lower, upper) if space is None else space
-
-
 def as_noise(noise: Any, observations: Any) -> tuple[Any, Any]:
     """Return the noise and the axis of samples in it (a pytree of 0 and None)."""
     if noise is None:
         return np.asarray(1.0), None
-    noise = numbers(noise)
+    noise = _floating(_numbers(noise, "noise"))
     leaves = jax.tree.leaves(noise)
     if all(np.ndim(leaf) == 0 for leaf in leaves):
         if not all(leaf > 0 for leaf in leaves):

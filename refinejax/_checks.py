@@ -3,32 +3,59 @@
 They raise `ValueError` before anything is traced.
 """
 
+import dataclasses
 import numbers
+import typing
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
 from refinejax._core import Refiner, Stop
+from refinejax._gate import read_array
 from refinejax._trees import is_key
 
 
 def check_refiner(refiner: Any) -> None:
-    """Raise `ValueError` unless ``refiner`` is a `Refiner`.
+    """Raise `ValueError` unless ``refiner`` is a `Refiner`, and all within, with right numbers.
 
     Args:
         refiner: the argument of that name.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, or a number that must be above 0 and is not.
     """
+    _check_refiner(refiner, "refiner")
+
+
+def _check_refiner(refiner: Any, name: str) -> None:
     if not isinstance(refiner, Refiner):
+        given = f"the class {refiner.__name__}" if isinstance(refiner, type) else repr(refiner)
         raise ValueError(
-            f"refiner: expected a Refiner, got {refiner!r}; an optax optimizer goes in as "
-            'Gradient(optax.adam, {"learning_rate": 1e-2})'
+            f"{name}: expected a Refiner such as LevenbergMarquardt(), got {given}; an optax "
+            'optimizer goes in as Gradient(optax.adam, {"learning_rate": 1e-2}), and a name in '
+            "refine(method=...)"
         )
+    kind = type(refiner).__name__
+    for setting in refiner.positive:
+        for value in jax.tree.leaves(getattr(refiner, setting)):
+            if isinstance(value, str) or (_is_plain(value) and not np.all(np.asarray(value) > 0)):
+                raise ValueError(f"{setting}: {kind} expected a number above 0, got {value!r}")
+    for field in dataclasses.fields(refiner):
+        kinds = field.type if isinstance(field.type, type) else typing.get_args(field.type)
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        if any(isinstance(k, type) and issubclass(k, Refiner) for k in kinds):
+            inside = getattr(refiner, field.name)
+            for one in inside if isinstance(inside, tuple) else (inside,):
+                _check_refiner(one, f"{name}.{field.name}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number of Python or NumPy, which can be looked at without a device."""
+    return isinstance(value, int | float | np.ndarray | np.number)
 
 
 def check_scalar(objective: Any, params: Any) -> None:
@@ -67,9 +94,9 @@ def check_params(params: Any, name: str = "params") -> Any:
 
 
 def _floating(leaf: Any, path: Any, name: str) -> Array:
-    array = jnp.asarray(leaf)
+    where = name + jax.tree_util.keystr(path)
+    array = jnp.asarray(read_array(leaf, where))
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        where = name + jax.tree_util.keystr(path)
         raise ValueError(
             f"{where}: expected floating-point numbers, got dtype {array.dtype}; "
             "convert with .astype(float) (complex params: refine real and imaginary parts)"
@@ -86,16 +113,25 @@ def as_key(key: Any) -> PRNGKeyArray:
     Raises:
         ValueError: for anything else.
     """
-    if key is None or isinstance(key, int):
-        return jax.random.key(0 if key is None else key)
+    if key is None or isinstance(key, int | np.integer):
+        return jax.random.key(0 if key is None else int(key))
     if not hasattr(key, "dtype"):
         raise ValueError(_NO_KEY.format(repr(key)))
     if is_key(key):
-        return key
+        return _one(key)
     if not jnp.issubdtype(key.dtype, jnp.integer):
         raise ValueError(_NO_KEY.format(f"an array of dtype {key.dtype}"))
     key = jnp.asarray(key)
-    return jax.random.wrap_key_data(key) if key.ndim else jax.random.key(key)
+    return _one(jax.random.wrap_key_data(key) if key.ndim else jax.random.key(key))
+
+
+def _one(key: PRNGKeyArray) -> PRNGKeyArray:
+    if key.ndim:
+        raise ValueError(
+            f"key: expected a single PRNG key, got {key.shape} of them; every sample gets one of "
+            "its own from it, by its number"
+        )
+    return key
 
 
 _NO_KEY = "key: expected a seed (an integer) or a PRNG key, such as jax.random.key(0), got {}"
@@ -129,6 +165,21 @@ def check_count(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 0:
         raise ValueError(f"{name}: expected an integer of 0 or more, got {value!r}")
+
+
+def check_some(name: str, value: Any, what: str) -> None:
+    """Raise `ValueError` unless ``value`` is a whole number ≥ 1 of something.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        what: the things, for the message, such as "candidates".
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ValueError(f"{name}: expected 1 or more {what}, a whole number, got {value!r}")
 
 
 def check_positive(name: str, value: Any, what: str = "a whole number of 1") -> None:

@@ -5,7 +5,7 @@ them, decreases. Everything here is written for one sample; a batch is ``jax.vma
 """
 
 import abc
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from flax import struct
@@ -56,7 +56,12 @@ class Refiner(struct.PyTreeNode, abc.ABC):
     ``init`` and ``step`` are pure, can be jitted, vmapped and (for most refiners) differentiated.
     The other methods tell the drivers what only the refiner knows; their defaults suit a refiner
     that knows nothing of the kind. ``uses_derivatives`` is False for methods that work without.
+
+    Attributes:
+        positive: names of the attributes that must be above 0, which the drivers check.
     """
+
+    positive: ClassVar[tuple[str, ...]] = ()
 
     @property
     def uses_derivatives(self) -> bool:

@@ -13,14 +13,18 @@ from refinejax._arguments import (
     ForwardModel,
     as_difference,
     as_noise,
-    as_space,
+    check_prior,
     count_params,
-    is_single,
+    lost_notes,
 )
+from refinejax._boxes import as_space
 from refinejax._core import Refiner, Stop
+from refinejax._gate import check_outside_traces
 from refinejax._marks import door, mark, mark_function
 from refinejax._methods import beyond, choose
+from refinejax._narrowing import range_notes
 from refinejax._probe import probe
+from refinejax._readings import read_samples
 from refinejax.batch import BatchResult, Execution
 from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.batch.traces import join_traces
@@ -103,9 +107,11 @@ def refine(
     model = ForwardModel(forward, differentiable, vectorized)
     if vectorized and differentiable:
         raise ValueError("vectorized: expected with differentiable=False; JAX vectorizes by itself")
-    arrays = Arrays.read(observations, initial, context)
-    single = is_single(model, arrays, batched)
-    arrays = arrays.with_axis() if single else arrays
+    check_outside_traces("refine", observations, initial, context, bounds, noise)
+    given = Arrays.read(observations, initial, context)
+    reading = read_samples(model, given.floating(), batched)
+    given = reading.apply(given)
+    arrays = given.floating()
     first = jax.tree.map(lambda leaf: leaf[0], arrays.initial)
     chosen = choose(
         method,
@@ -113,7 +119,8 @@ def refine(
         size=count_params(first),
         forward_mode=differentiable and model.has_forward_mode(first, arrays.context),
     )
-    noise_given = noise is not None
+    check_prior(prior, first)
+    space, given_noise = as_space(bounds, first), noise
     noise, noise_axis = as_noise(noise, arrays.observations)
     if not differentiable:
         forward = BlackBox.wrap(forward, arrays.observations, vectorized=vectorized)
@@ -124,7 +131,7 @@ def refine(
             noise=noise,
             difference=as_difference(difference, model.forward),
             prior=prior,
-            space=as_space(bounds, first),
+            space=space,
             context=arrays.context,
         )
     )
@@ -141,9 +148,11 @@ def refine(
         result = replace(pipeline.run(job, trace=trace), method=chosen.reason)
         if chosen.local and pipeline.early is None:
             result = _globally_if_needed(pipeline, job, result, max_steps)
-    fit = Fit(problem, axes, noise_given=noise_given) if differentiable else None
-    result = replace(result, fit=fit)
-    return result.squeeze() if single else result
+    notes = lost_notes(given, given_noise, result.initial_loss)
+    notes += () if space is None else range_notes(*space.bounds)
+    fit = Fit(problem, axes, noise_given=given_noise is not None) if differentiable else None
+    result = replace(result, notes=(*result.notes, *notes), fit=fit)
+    return result.squeeze() if reading.single else result
 
 
 def _globally_if_needed(

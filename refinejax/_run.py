@@ -26,6 +26,7 @@ from refinejax._core import (
     Stop,
     as_problem,
 )
+from refinejax._gate import read_problem
 from refinejax._lane import Lane, first_status, rules_for, start, step
 from refinejax._marks import door, mark, mark_function
 from refinejax._trees import structure_hash
@@ -62,7 +63,7 @@ def run(
     """
     check_refiner(refiner)
     check_count("num_steps", num_steps)
-    refiner, objective = mark(refiner), mark(as_problem(objective))
+    refiner, objective = mark(refiner), mark(read_problem(as_problem(objective)))
     return _run(
         refiner,
         objective,
@@ -105,7 +106,7 @@ def run_until(
     check_count("max_steps", max_steps)
     params = check_params(params)
     rules = rules_for(as_stop(stop), params)
-    refiner, objective, key = mark(refiner), mark(as_problem(objective)), as_key(key)
+    refiner, objective, key = mark(refiner), mark(read_problem(as_problem(objective))), as_key(key)
     classes = structure_hash(refiner, objective)
     return _run_until(refiner, objective, params, key, max_steps, rules, classes=classes)
 

@@ -1,10 +1,14 @@
 """`run_batch`: refine every sample of arrays."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
+from refinejax._checks import check_refiner
 from refinejax._core import Refiner, Stop
+from refinejax._gate import check_outside_traces, read_tree
 from refinejax._marks import door
+from refinejax._narrowing import narrowing_notes
 from refinejax.batch.execution import Execution
 from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.batch.result import BatchResult
@@ -35,7 +39,8 @@ def run_batch(
     Args:
         refiner: the method.
         problem: the objective; its data leaves have a leading sample axis (see ``axes``). NumPy
-            arrays, also memory-mapped ones, are read as they are needed.
+            arrays, also memory-mapped ones, are read as they are needed; lists, masked
+            observations and arrays of any byte order are converted, as in `refine`.
         params: where to start; every leaf with a leading sample axis.
         key: a PRNG key or seed.
         max_steps: the most steps for one sample.
@@ -52,15 +57,22 @@ def run_batch(
             these are refined one step a chunk, which takes longer.
 
     Returns:
-        `BatchResult` in the order of the samples.
+        `BatchResult` in the order of the samples. Its notes say where float64 that is cut to
+        float32 loses what matters.
 
     Raises:
-        ValueError: for an empty batch, leading axes that differ, params that are not floating, a
+        ValueError: for something else than a refiner, or a setting of it that cannot be right; for
+            an empty batch, leading axes that differ, params that are not floating, a
             ``checkpoint`` of another job, a ``memory_limit`` too small for a single lane; for a
             ``key``, ``stop``, ``execution`` or ``time_limit`` of another type.
     """
+    check_refiner(refiner)
+    check_outside_traces("run_batch", problem, params)
+    params = read_tree(params, "params", lists=False)
     job = BatchJob(refiner, problem, params, max_steps, key=key, stop=stop, axes=axes)
     with Pipeline(
         execution, progress=progress, checkpoint=checkpoint, time_limit=time_limit
     ) as pipeline:
-        return pipeline.run(job, trace=trace)
+        result = pipeline.run(job, trace=trace)
+    notes = narrowing_notes(len(result), data={"problem": problem}, params={"params": params})
+    return replace(result, notes=notes)

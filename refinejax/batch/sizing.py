@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._checks import as_key
+from refinejax._checks import as_key, check_refiner
 from refinejax._core import Refiner, Stop, as_problem
+from refinejax._gate import check_outside_traces
 from refinejax._marks import door, mark
 from refinejax.batch.lanes import Rows, Rules, cycle, cycle_reordered, empty
 from refinejax.batch.layout import Layout
@@ -33,6 +34,8 @@ def lanes_within(
     Raises:
         ValueError: if it is too small for a single lane.
     """
+    check_refiner(refiner)
+    check_outside_traces("lanes_within", problem, params)
     problem, params = as_problem(problem), host(params)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)

@@ -9,8 +9,10 @@ import numpy as np
 
 from refinejax._checks import check_count, check_params
 from refinejax._core import Problem
+from refinejax._gate import read_problem, read_tree
 from refinejax._lane import UNLIMITED
 from refinejax._marks import Session, mark
+from refinejax._narrowing import check_integers
 from refinejax._problem import FunctionProblem
 from refinejax._trees import structure_hash
 from refinejax.batch.layout import Layout
@@ -133,7 +135,8 @@ def describe(
     Raises:
         ValueError: names a leaf whose leading axis is not ``count``.
     """
-    problem, axes = mark(problem, marks), mark(axes, marks)
+    check_integers(problem, "problem")
+    problem, axes = mark(read_problem(problem), marks), mark(axes, marks)
     paths, structure = jax.tree_util.tree_flatten_with_path(problem)
     if axes is None:
         axes = problem.batch_axes()
@@ -190,10 +193,13 @@ def host(params: Any) -> Any:
     """Make every leaf a floating NumPy array of a dtype that JAX uses.
 
     Args:
-        params: a pytree of arrays or lists.
+        params: a pytree of arrays, of lists of numbers, or of what can be made an array.
 
     Returns:
         The params as NumPy arrays.
+
+    Raises:
+        ValueError: names a leaf that is no array of real numbers.
     """
 
     def convert(path: Any, leaf: Any) -> np.ndarray:
@@ -202,7 +208,7 @@ def host(params: Any) -> Any:
             check_params(leaf, "params" + jax.tree_util.keystr(path))
         return np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
-    return jax.tree_util.tree_map_with_path(convert, params)
+    return jax.tree_util.tree_map_with_path(convert, read_tree(params, "params", lists=False))
 
 
 def check_steps(max_steps: Any) -> int:

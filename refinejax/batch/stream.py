@@ -4,6 +4,7 @@ import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._checks import as_key, as_stop, check_seconds
+from refinejax._checks import as_key, as_stop, check_refiner, check_seconds
 from refinejax._core import Refiner, Stop, as_problem
 from refinejax._deadline import Deadline
 from refinejax._fork import check_process
+from refinejax._gate import check_outside_traces, read_tree
 from refinejax._lane import UNLIMITED
 from refinejax._marks import Session, mark
+from refinejax._narrowing import narrowing_notes
 from refinejax._progress import Bar
 from refinejax.batch.engine import Engine, Finished
 from refinejax.batch.execution import Execution, as_execution
@@ -77,6 +80,7 @@ def run_stream(
         ValueError: as `run_batch`; also if a chunk is of another structure than the first.
     """
     check_process()
+    check_refiner(refiner)
     begun, max_steps = time.monotonic(), check_steps(max_steps)
     execution, key, stop = as_execution(execution), as_key(key), as_stop(stop)
     check_seconds("time_limit", time_limit)
@@ -153,6 +157,7 @@ class _Chunk(NamedTuple):
     output: Output
     bounds: Any
     ledger: Ledger | None
+    notes: tuple[str, ...]
 
     def put(self, finished: Finished, bar: Bar) -> None:
         """Store the samples that belong to this chunk."""
@@ -175,7 +180,8 @@ class _Chunk(NamedTuple):
     def result(self, structure: Any, begun: float) -> BatchResult:
         """Put the result together."""
         self.flush()
-        return self.output.result(structure, self.bounds, time.monotonic() - begun)
+        result = self.output.result(structure, self.bounds, time.monotonic() - begun)
+        return replace(result, notes=self.notes)
 
 
 class _Reader:
@@ -204,7 +210,9 @@ class _Reader:
         problem, params = next(self.chunks)
         marks = self.job.marks
         marks.settle()
-        problem, params = as_problem(problem), host(params)
+        check_outside_traces("run_stream", problem, params)
+        given = read_tree(params, "params", lists=False)
+        problem, params = as_problem(problem), host(given)
         layout, leaves = describe(problem, self.axes, count_samples(params), marks)
         starts, structure = jax.tree.flatten(params)
         data, shared = layout.split(leaves)
@@ -215,7 +223,8 @@ class _Reader:
         )
         for columns in [] if ledger is None else ledger.load():
             output.restore(Finished.from_columns(columns))
-        self.opened.append(_Chunk(output, problem.bounds, ledger))
+        notes = narrowing_notes(len(starts[0]), data={"problem": problem}, params={"params": given})
+        self.opened.append(_Chunk(output, problem.bounds, ledger, notes))
         self.next_id, self.number = self.next_id + len(starts[0]), self.number + 1
         return StreamChunk(data, starts, np.flatnonzero(~output.ended), output.first)
 

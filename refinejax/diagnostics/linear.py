@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from refinejax._core import as_problem
 from refinejax._marks import door
-from refinejax.batch.sources import count_samples, describe
+from refinejax.batch.sources import count_samples, describe, host
 from refinejax.diagnostics.spectrum import check_shape, middle
 from refinejax.problems import InverseProblem, Robust
 from refinejax.problems.normal import residual_of
@@ -81,6 +81,7 @@ def linearize(
         ValueError: for a problem without a residual.
     """
     problem = as_problem(problem)
+    params = host(params)
     count = count_samples(params)
     layout, leaves = describe(problem, axes, count)
     data, shared = layout.split(leaves)

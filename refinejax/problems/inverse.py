@@ -122,7 +122,16 @@ class InverseProblem(Problem):
         """
         if self.prior is None:
             return penalty / self.weight()
-        return penalty / jnp.maximum(self.weight(), 1) + self.prior(params)
+        return penalty / jnp.maximum(self.weight(), 1) + self._prior(params)
+
+    def _prior(self, params: PyTree) -> Scalar:
+        penalty = self.prior(params)
+        if jnp.shape(penalty):
+            raise ValueError(
+                "prior: expected a function that returns a number, got one of shape "
+                f"{jnp.shape(penalty)}; add up its terms, as by jnp.sum"
+            )
+        return penalty
 
     def normal(self, params: PyTree, basis: Array | None = None) -> Normal:
         """Return the quadratic model of the loss, in flat params (see `problems.normal`).
@@ -150,7 +159,7 @@ class InverseProblem(Problem):
         count = jnp.maximum(self.weight(), 1)
 
         def prior(x: Array) -> Scalar:
-            return self.prior(unravel(x))
+            return self._prior(unravel(x))
 
         known = Normal(prior(flat), jax.grad(prior)(flat), jax.hessian(prior)(flat), 0)
         known = known if basis is None else known.along(basis)
@@ -172,7 +181,7 @@ class InverseProblem(Problem):
         if self.prior is None:
             return lambda v: 2 / self.weight() * apply(v)
         count = jnp.maximum(self.weight(), 1)
-        slope = jax.linearize(jax.grad(lambda x: self.prior(unravel(x))), flat)[1]
+        slope = jax.linearize(jax.grad(lambda x: self._prior(unravel(x))), flat)[1]
         return lambda v: 2 / count * apply(v) + slope(v)
 
     @property
@@ -194,7 +203,11 @@ class InverseProblem(Problem):
 
         Observation and context differ from sample to sample, and noise that is not a single number;
         forward model, prior and space are shared.
+
+        Raises:
+            ValueError: for noise of shape (B,) where the last axis has B pixels too.
         """
+        _check_noise(broadcast_like(self.noise, self.observation), self.observation)
         noise = jax.tree.map(lambda n: 0 if jnp.ndim(n) else None, self.noise)
         none = jax.tree.map(lambda _: None, (self.forward, self.prior, self.space))
         return self.replace(
@@ -205,6 +218,17 @@ class InverseProblem(Problem):
 def _was_seen(observation: Any, noise: Any) -> Bool[Array, "..."]:
     """Return False where an observation is missing (NaN) or has no weight (infinite noise)."""
     return jnp.broadcast_to(~jnp.isnan(observation) & (noise != jnp.inf), jnp.shape(observation))
+
+
+def _check_noise(noise: PyTree, observation: PyTree) -> None:
+    """Refuse noise that may be one number a sample, or one a pixel."""
+    for one, seen in zip(jax.tree.leaves(noise), jax.tree.leaves(observation), strict=False):
+        shape, whole = jnp.shape(one), jnp.shape(seen)
+        if len(whole) > 1 and shape == whole[:1] == whole[-1:] != (1,):
+            raise ValueError(
+                f"noise: shape {shape} may mean samples or pixels, which are as many here; "
+                f"broadcast it to {whole}"
+            )
 
 
 def _check_shapes(prediction: tuple[int, ...], observation: tuple[int, ...]) -> None:

@@ -1,7 +1,6 @@
 """A box of parameters, with names and units."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from refinejax._checks import check_params
 from refinejax._trees import Bounds, project
+from refinejax.problems.bounds import read_bound, round_bounds
 
 
 class ParameterSpace(struct.PyTreeNode):
@@ -43,20 +43,27 @@ class ParameterSpace(struct.PyTreeNode):
 
         Args:
             names: one for each entry of the params, or none for params that are no array.
-            lower: lower bounds, a pytree like the params of one sample, in their units; −∞ for
-                none.
-            upper: upper bounds, alike; ∞ for none.
+            lower: lower bounds, a pytree like the params of one sample, in their units; −∞ or None
+                for none.
+            upper: upper bounds, alike; ∞ or None for none. A param whose bounds are equal is fixed.
             units: one for each name, such as "µm"; default none.
 
         Returns:
             The space.
 
         Raises:
-            ValueError: if lengths differ, or a lower bound is not below its upper bound.
+            ValueError: if lengths differ, two names are the same, a lower bound is above its upper
+                bound, or two that differ are one in float32.
         """
         names = tuple(names)
         units = ("",) * len(names) if units is None else tuple(units)
-        lower, upper = (jax.tree.map(_floats, bound, is_leaf=_is_list) for bound in (lower, upper))
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(
+                f"names: {twice!r} is there twice, in {names}; every param needs a name of its own "
+                "(what two params share is one param, which the forward model uses twice)"
+            )
+        lower, upper = read_bound(lower, "lower", -np.inf), read_bound(upper, "upper", np.inf)
         if names:
             sizes = {"lower": np.shape(lower), "upper": np.shape(upper), "units": (len(units),)}
             for name, shape in sizes.items():
@@ -65,9 +72,7 @@ class ParameterSpace(struct.PyTreeNode):
                         f"{name}: expected shape ({len(names)},), one for each of names {names}, "
                         f"got {shape}"
                     )
-        lower = jax.tree.map(lambda bound: _inward(bound, np.inf), lower)
-        upper = jax.tree.map(lambda bound: _inward(bound, -np.inf), upper)
-        _check_order(names, lower, upper)
+        lower, upper = round_bounds(lower, upper, names)
         return cls(names, check_params(lower, "lower"), check_params(upper, "upper"), units)
 
     @property
@@ -77,7 +82,7 @@ class ParameterSpace(struct.PyTreeNode):
 
     @property
     def scale(self) -> PyTree:
-        """The power of two nearest to each range; 1 where the range is infinite.
+        """The power of two nearest to each range; 1 where the range is infinite or 0.
 
         Powers of two make `to_scaled` and `from_scaled` exact in floating point: nothing is lost on
         the way, the bounds stay bounds, and the start comes back bit by bit.
@@ -85,7 +90,7 @@ class ParameterSpace(struct.PyTreeNode):
 
         def nearest(low: Array, high: Array) -> Array:
             width = high - low
-            finite = jnp.isfinite(width)
+            finite = jnp.isfinite(width) & (width > 0)
             exponent = jnp.round(jnp.log2(jnp.where(finite, width, 1))).astype(jnp.int32)
             return jnp.ldexp(jnp.ones_like(width), exponent)  # exp2 is off by some ulp
 
@@ -123,7 +128,9 @@ class ParameterSpace(struct.PyTreeNode):
             Numbers without unit, 0 at the lower and 1 at the upper bound.
         """
         return jax.tree.map(
-            lambda p, low, high: ((p - low) / (high - low)).astype(jnp.result_type(p)),
+            lambda p, low, high: ((p - low) / jnp.where(high > low, high - low, 1)).astype(
+                jnp.result_type(p)
+            ),
             params,
             self.lower,
             self.upper,
@@ -204,33 +211,3 @@ class ParameterSpace(struct.PyTreeNode):
                 f"got shape {params.shape}"
             )
         return {name: params[..., i] for i, name in enumerate(self.names)}
-
-
-def _floats(bound: Any) -> np.ndarray:
-    array = np.asarray(bound)
-    return array if np.issubdtype(array.dtype, np.floating) else array.astype(float)
-
-
-def _inward(bound: np.ndarray, toward: float) -> np.ndarray:
-    """Round to the dtype that JAX uses without leaving the box."""
-    rounded = bound.astype(jax.dtypes.canonicalize_dtype(bound.dtype))
-    outside = rounded < bound if toward > 0 else rounded > bound
-    return np.where(outside, np.nextafter(rounded, rounded.dtype.type(toward)), rounded)
-
-
-def _is_list(value: Any) -> bool:
-    """Whether it is numbers in brackets; a list of arrays or dicts is a pytree."""
-    if not isinstance(value, list | tuple):
-        return False
-    return not any(isinstance(v, dict) or getattr(v, "shape", ()) for v in value)
-
-
-def _check_order(names: tuple[str, ...], lower: PyTree, upper: PyTree) -> None:
-    def check(path: Any, low: np.ndarray, high: np.ndarray) -> None:
-        wrong = ~(low < high)
-        if np.any(wrong):
-            at = tuple(int(i) for i in np.argwhere(wrong)[0])
-            name = names[at[0]] if names else jax.tree_util.keystr(path) + str(list(at))
-            raise ValueError(f"bounds of {name}: lower {low[at]} is not below upper {high[at]}")
-
-    jax.tree_util.tree_map_with_path(check, lower, upper)

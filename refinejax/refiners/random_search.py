@@ -1,6 +1,6 @@
 """Random search: the honest baseline, and what works without derivatives."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from refinejax._checks import check_some
 from refinejax._core import Evaluations, Params, Refiner, Scalar, State, bounds_of
 from refinejax._trees import project
 
@@ -46,13 +47,11 @@ class RandomSearch(Refiner):
     std: float | Array = 0.1
     population_size: int = struct.field(pytree_node=False, default=16)
     adapt: bool = struct.field(pytree_node=False, default=True)
+    positive: ClassVar[tuple[str, ...]] = ("std",)
 
     def __post_init__(self) -> None:
         """Check the size."""
-        if self.population_size < 1:
-            raise ValueError(
-                f"population_size: expected 1 or more candidates, got {self.population_size}"
-            )
+        check_some("population_size", self.population_size, "candidates")
 
     @property
     def _aim(self) -> float:

@@ -307,7 +307,7 @@ def test_bad_spaces_are_named():
         create(("a", "b"), [0.0, 0.0], [1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="units"):
         create(("a", "b"), [0, 0], [1, 1], ("µm",))
-    for low, high in ((1, 1), (2, 1), (np.nan, 1), (0, np.nan)):
+    for low, high in ((np.inf, np.inf), (2, 1), (np.nan, 1), (0, np.nan)):
         with pytest.raises(ValueError, match="bounds of b"):
             create(("a", "b"), [0.0, low], [1.0, high])
     with pytest.raises(ValueError, match="'w'"):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from refinejax._checks import check_count
+from refinejax._checks import check_count, check_some
 from refinejax._core import Evaluations, Params, Refiner, Scalar, State, Status, Stop, as_problem
 from refinejax._lane import UNLIMITED, Lane, advance, rules_for, start
 from refinejax._trees import as_pytree, select
@@ -86,8 +86,7 @@ class Continuation(Refiner):
                 f"schedule: expected a function (objective, t) -> objective, got {self.schedule!r}"
             )
         object.__setattr__(self, "schedule", as_pytree(self.schedule))
-        if self.num_stages < 1:
-            raise ValueError(f"num_stages: expected 1 or more, got {self.num_stages}")
+        check_some("num_stages", self.num_stages, "stages")
         if isinstance(self.steps, int):
             check_count("steps", self.steps)
 

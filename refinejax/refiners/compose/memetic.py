@@ -1,6 +1,6 @@
 """A population whose best members learn."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from refinejax._checks import check_some
 from refinejax._core import Evaluations, Params, Refiner, State, Status, Stop
 from refinejax._lane import UNLIMITED, Lane, advance, rules_for, start, total_evaluations
 from refinejax._trees import select
@@ -58,11 +59,11 @@ class Memetic(Refiner):
     local: Refiner
     best: int = struct.field(pytree_node=False, default=2)
     period: Any = 10
+    positive: ClassVar[tuple[str, ...]] = ("period",)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.best < 1:
-            raise ValueError(f"best: expected 1 or more candidates, got {self.best}")
+        check_some("best", self.best, "candidates")
         if isinstance(self.evolution, Evolution) and self.evolution.regrow is not None:
             raise ValueError(
                 "evolution: expected a population of one size; leave out regrow, or put "

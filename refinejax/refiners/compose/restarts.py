@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from refinejax._checks import check_count
+from refinejax._checks import check_count, check_some
 from refinejax._core import (
     Evaluations,
     Params,
@@ -75,9 +76,11 @@ class Restarts(Refiner):
 
     def __post_init__(self) -> None:
         """Check the numbers; let a plain function stand for a pytree."""
-        if self.n < 1:
-            raise ValueError(f"n: expected 1 or more starts, got {self.n}")
-        if self.keep is not None and not 1 <= self.keep <= self.n:
+        check_some("n", self.n, "starts")
+        for std in jax.tree.leaves(self.std):
+            if isinstance(std, int | float | np.ndarray) and not np.all(np.asarray(std) >= 0):
+                raise ValueError(f"std: expected standard deviations of 0 or more, got {std}")
+        if self.keep is not None and self.keep not in range(1, self.n + 1):
             raise ValueError(f"keep: expected 1 to n = {self.n} starts, got {self.keep}")
         check_count("screen", self.screen)
         if self.coarse is not None and not callable(self.coarse):

@@ -1,6 +1,6 @@
 """BFGS without a line search within a step: every step costs one gradient, on every lane."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,7 @@ class BFGS(Refiner):
 
     first: Any = 1.0
     longest: Any = jnp.inf
+    positive: ClassVar[tuple[str, ...]] = ("first", "longest")
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate loss and gradient."""

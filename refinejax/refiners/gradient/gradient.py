@@ -80,6 +80,11 @@ class Gradient(Refiner):
                 f"factory: expected an optax factory such as optax.adam, got {self.factory!r}; "
                 "pass the function itself, its arguments as the second argument of Gradient"
             )
+        if not isinstance(self.numbers, Mapping):
+            raise ValueError(
+                "numbers: expected a dict of keyword arguments of the factory, such as "
+                f'{{"learning_rate": 1e-2}}, got {self.numbers!r}'
+            )
         static = {name: value for name, value in self.numbers.items() if _is_static(value)}
         numbers = {name: value for name, value in self.numbers.items() if name not in static}
         object.__setattr__(self, "numbers", numbers)

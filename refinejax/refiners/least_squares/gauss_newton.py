@@ -1,6 +1,6 @@
 """Gauss–Newton with step halving."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import struct
@@ -71,6 +71,7 @@ class GaussNewton(LeastSquares):
     """
 
     share: Any = 1.0
+    positive: ClassVar[tuple[str, ...]] = ("share",)
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Form the normal equations (one pass)."""

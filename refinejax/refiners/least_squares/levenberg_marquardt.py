@@ -1,7 +1,7 @@
 """Levenberg–Marquardt for many small least-squares problems at once."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,7 @@ class LevenbergMarquardt(LeastSquares):
     acceleration: bool = struct.field(pytree_node=False, default=False)
     largest: int = struct.field(pytree_node=False, default=100)
     iterations: int = struct.field(pytree_node=False, default=30)
+    positive: ClassVar[tuple[str, ...]] = ("damping", "iterations")
 
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Form the normal equations (one pass)."""

@@ -46,7 +46,8 @@ class BoundTransform(struct.PyTreeNode):
 
         lower, upper = end(-jnp.inf), end(jnp.inf)
         width = upper - lower
-        return cls(lower, upper, MARGIN * jnp.where(jnp.isfinite(width), width, std))
+        ranged = jnp.isfinite(width) & (width > 0)  # equal bounds: a fixed param
+        return cls(lower, upper, MARGIN * jnp.where(ranged, width, std))
 
     def enter(self, y: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
         """Return T(y).

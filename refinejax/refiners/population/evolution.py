@@ -1,7 +1,7 @@
 """Populations: CMA-ES and its relatives, genetic algorithms, differential evolution, swarms."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from refinejax._checks import check_some
 from refinejax._core import Evaluations, Params, Refiner, State, Status, Stop
 from refinejax._trees import select
 from refinejax.refiners.population.generations import (
@@ -86,14 +87,13 @@ class Evolution(Refiner):
     optimizer: Callable[..., Any] | None = struct.field(pytree_node=False, default=None)
     elite_ratio: float | None = struct.field(pytree_node=False, default=None)
     stop: Stop | None = None
+    positive: ClassVar[tuple[str, ...]] = ("std",)
 
     def __post_init__(self) -> None:
         """Check what can be checked before the number of params is known."""
         kind = resolve(self.strategy)
-        if self.population_size is not None and self.population_size < 1:
-            raise ValueError(
-                f"population_size: expected 1 or more candidates, got {self.population_size}"
-            )
+        if self.population_size is not None:
+            check_some("population_size", self.population_size, "candidates")
         for std in jax.tree.leaves(self.std):
             if isinstance(std, int | float | np.ndarray) and not np.all(np.asarray(std) > 0):
                 raise ValueError(f"std: expected standard deviations above 0, got {std}")
