@@ -63,11 +63,16 @@ def refine(
             → prediction. Written in JAX; or anything, with ``differentiable=False``. What it reads
             (globals, closure, attributes) counts: a change compiles anew.
         observations: what was observed; a pytree of arrays with a leading sample axis, or without
-            for a single sample. NaN means missing.
-        initial: where to start; params with a leading sample axis, or without.
-        bounds: (lower, upper), each like the params of a sample or a single number, ±∞ for none; or
-            a `ParameterSpace`. Starts outside are moved onto them. Finite bounds also set the
-            scale on which each param is moved.
+            for a single sample. NaN means missing, so does a mask. As everywhere here an array is
+            one of NumPy (mapped, read-only, of any byte order) or JAX, a list, or what NumPy makes
+            one of, such as a DataFrame; ragged, sparse and dated ones are refused.
+        initial: where to start; params with a leading sample axis, or without; also one start for
+            all samples.
+        bounds: (lower, upper), each like the params of a sample or a single number, ±∞ or None for
+            none; or a pair (low, high) for each param, in a list, in a dict by name or in
+            ``scipy.optimize.Bounds``; or a `ParameterSpace`. Equal bounds fix a param. Starts
+            outside are moved onto them. Finite bounds also set the scale on which each param is
+            moved. Two pairs for two params may mean either and are refused.
         noise: standard deviation of the observations: a number, or an array of the shape of one
             observation, of all, or of the sample axis. Infinite: no weight. Where nothing was
             observed it may be anything. Default 1, which is not taken for the standard deviation.
@@ -75,13 +80,15 @@ def refine(
             radians, or a function. "auto": the forward model's own attribute ``difference``, else
             subtract.
         prior: a penalty on the params of a sample, added to the mean squared residual.
-        context: what the forward model needs beside the params; leading sample axis.
+        context: what the forward model needs beside the params; with a leading sample axis, or the
+            same for all samples.
         differentiable: False for a black box: NumPy, a subprocess, a compiled library. Where it
             raises an exception, the params that it was asked for count as NaN, with a warning.
         vectorized: whether a black box takes params (and context) of many candidates, along a
             leading axis, and returns as many predictions.
         batched: whether the arrays have a leading sample axis. None: as the forward model shows;
-            where both readings fit it, it has to be said.
+            where both readings fit it, it has to be said, and where it fits only all samples at
+            once.
         method: "auto", "lm" (Levenberg–Marquardt), "lbfgs", "adam", "random"; a population:
             "cma_es", "ga", "de", "pso" or another strategy of `Evolution`; or a `Refiner`. "auto"
             takes a local method; with finite bounds it refines up to eight samples again from other
@@ -98,10 +105,12 @@ def refine(
     Returns:
         `BatchResult`; no sample is worse than it came in. ``method`` says what was used and why;
         ``covariance()``, ``identifiability()`` and ``goodness_of_fit()`` how far to trust it.
-        For a single sample the arrays have no sample axis.
+        For a single sample the arrays have no sample axis. ``notes`` say where float64 that is cut
+        to float32 loses what matters.
 
     Raises:
-        ValueError: names the argument that does not fit, what came and what was expected.
+        ValueError: names the argument that does not fit, what came and what was expected; inside
+            ``jit``, ``vmap`` or ``grad`` (`run` and `run_until` work there).
     """
     forward = mark_function(forward) if differentiable else forward
     model = ForwardModel(forward, differentiable, vectorized)
