@@ -14,6 +14,7 @@ import numbers
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -72,7 +73,7 @@ def read_array(value: Any, name: str, *, missing: bool = False) -> Any:
     if isinstance(value, list | tuple) and _has_masked(value):
         rows = [read_array(row, name, missing=missing) for row in value]
         return _convert(rows, name)
-    if type(value) in (np.ndarray, np.memmap):
+    if isinstance(value, np.ndarray) and type(value) in (np.ndarray, np.memmap):
         return _native(value, name)
     if isinstance(value, str | bytes | dict | set) or callable(value) or value is None:
         raise ValueError(f"{name}: expected an array of numbers, got {_shortly(value)}")
@@ -129,7 +130,7 @@ def check_outside_traces(door: str, *trees: Any) -> None:
         ValueError: names the functions that work there.
     """
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
-    if traced or isinstance(jax.numpy.zeros(()), Tracer):
+    if traced or isinstance(jnp.zeros(()), Tracer):
         raise ValueError(
             f"{door}: called inside jit, vmap or grad, where arrays have no values; there use "
             "refinejax.run (which can be differentiated) or refinejax.run_until, for one sample"
@@ -156,7 +157,7 @@ def _native(array: np.ndarray, name: str) -> np.ndarray:
     kind = array.dtype.kind
     if kind == "O":
         return _of_objects(array, name)
-    if kind in "USmMV" and not jax.dtypes.issubdtype(array.dtype, np.number):  # bfloat16 is a V
+    if kind in "USmMV" and not jnp.issubdtype(array.dtype, np.number):  # bfloat16 is a V
         remedy = {"m": "divide by np.timedelta64(1, 's')", "V": "pass its fields as a dict"}
         remedy["M"] = "subtract the first and divide by np.timedelta64(1, 's')"
         text = remedy.get(kind, "convert it to numbers")

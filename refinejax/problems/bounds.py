@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from refinejax._gate import read_array
@@ -26,7 +27,7 @@ def read_bound(bound: Any, name: str, none: float) -> Any:
             return np.asarray(none)
         where = name + jax.tree_util.keystr(path)
         array = np.asarray(read_array(_filled(leaf, none), where))
-        return array if jax.dtypes.issubdtype(array.dtype, np.floating) else array.astype(float)
+        return array if jnp.issubdtype(array.dtype, np.floating) else array.astype(float)
 
     return jax.tree_util.tree_map_with_path(read, bound, is_leaf=is_list_or_none)
 
