@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 _ROWS = 32  # samples looked at, spread evenly: arrays may be mapped files
+_NUMBERS = 1 << 20  # of them, at most
 _SHARE_OF_SPREAD = 1e-3  # rounding beyond it matters where the noise is not known
 _SHARE_OF_NOISE = 0.1
 _CONSTANT = 1e-14  # relative spread of numbers that are all the same but for rounding
@@ -50,8 +51,11 @@ class Rounding(NamedTuple):
             return None
         if not whole and value[0].ndim == 0:
             whole = True
-        rows = np.unique(np.linspace(0, 0 if whole else len(value) - 1, _ROWS).astype(int))
+        size = value.size if whole else value[0].size
+        count = 1 if whole else max(min(_ROWS, _NUMBERS // max(size, 1)), 1)
+        rows = np.unique(np.linspace(0, 0 if whole else len(value) - 1, count).astype(int))
         exact = np.asarray(value if whole else value[rows]).reshape(len(rows), -1)
+        exact = exact[:, :: size // _NUMBERS + 1]
         exact = exact.astype(np.result_type(exact, np.float64))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             cut = exact.astype(dtype)
@@ -87,7 +91,7 @@ class Rounding(NamedTuple):
         Args:
             residual: root mean square at the start, shape (B,).
         """
-        scale = np.broadcast_to(residual, (self.rows.max() + 1,))[self.rows]
+        scale = residual[self.rows]
         few = (scale > _FEW * self.error) & (scale < _MANY * self.error)
         return self._say(few, scale, "the residual at the start")
 

@@ -46,6 +46,13 @@ def test_what_is_lost_is_named(given, said):
         assert notes(**given) == ()
 
 
+def test_large_samples_and_single_numbers_are_looked_at_too():
+    for given in (np.full((2, 1 << 21), 0.1), np.full(3, 0.1)):
+        given = given + 1e8 + np.arange(given.shape[-1]) % 7
+        arrays = Arrays.read(given, np.ones((len(given), 1)), None)
+        assert len(lost_notes(arrays, None, np.full(len(given), 9.0))) == 1
+
+
 def test_numbers_beyond_float32_are_refused():
     with pytest.raises(ValueError, match=r"observations: .*beyond the greatest of float32"):
         notes(1e39 * TIMES)
