@@ -176,12 +176,13 @@ def offset(params):
 
 
 def test_a_note_says_where_rounding_matters():
-    observed = 1e8 + 2 * np.exp(-3.0 * TIMES)
+    observed = 1e8 + 2 * np.exp(-3.0 * TIMES.astype(float))
     problem = rj.InverseProblem(offset, observed[None])
     starts = np.ones((1, 2))
-    refined = rj.refine(offset, observed, starts[0], method="lm", max_steps=2)
-    batch = rj.run_batch(rj.LevenbergMarquardt(), problem, starts, max_steps=2)
-    (chunk,) = rj.run_stream(rj.LevenbergMarquardt(), iter([(problem, starts)]), max_steps=2)
+    random = rj.RandomSearch(population_size=4)
+    refined = rj.refine(offset, observed, starts[0], method=random, max_steps=2)
+    batch = rj.run_batch(random, problem, starts, max_steps=2)
+    (chunk,) = rj.run_stream(random, iter([(problem, starts)]), max_steps=2)
     for result, name in ((refined, "observations"), (batch, "problem.obs"), (chunk, "problem.obs")):
         (note,) = result.notes
         assert note.startswith(name)

@@ -311,7 +311,7 @@ def test_bad_spaces_are_named():
         with pytest.raises(ValueError, match="bounds of b"):
             create(("a", "b"), [0.0, low], [1.0, high])
     with pytest.raises(ValueError, match="'w'"):
-        create((), {"w": np.zeros(3)}, {"w": np.array([1.0, 0.0, 1.0])})
+        create((), {"w": np.zeros(3)}, {"w": np.array([1.0, -1.0, 1.0])})
 
 
 def test_integer_bounds_become_floats():

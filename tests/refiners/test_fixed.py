@@ -34,13 +34,12 @@ def test_equal_bounds_hold_a_param_exactly(name):
 
 
 def test_the_others_reach_their_optimum():
-    result = rj.refine(line, np.asarray(PROBLEM.observation), START, bounds=SPACE, method="lm")
-    np.testing.assert_allclose(result.params, [FIXED, 0.8], rtol=1e-5)
+    bounds = ([0.3, -np.inf], [0.3, 2.0])
+    result = rj.refine(line, np.asarray(PROBLEM.observation), START, bounds=bounds, method="lm")
+    np.testing.assert_allclose(result.params, [FIXED, 0.8], rtol=3e-4)
     assert result.converged
-    assert rj.refine(line, np.ones(4), START, bounds=([0.3, 1], [0.3, 1])).params.tolist() == [
-        FIXED,
-        1,
-    ]
+    held = rj.refine(line, np.ones(4), START, bounds=([0.3, 1], [0.3, 1]), method="lm")
+    np.testing.assert_array_equal(held.params, [FIXED, 1])
 
 
 def test_units_of_a_fixed_param_are_finite():
