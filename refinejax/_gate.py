@@ -73,7 +73,7 @@ def read_array(value: Any, name: str, *, missing: bool = False) -> Any:
     if isinstance(value, list | tuple) and _has_masked(value):
         rows = [read_array(row, name, missing=missing) for row in value]
         return _convert(rows, name)
-    if isinstance(value, np.ndarray) and type(value) in (np.ndarray, np.memmap):
+    if isinstance(value, np.ndarray) and not isinstance(value, np.matrix):
         return _native(value, name)
     if isinstance(value, str | bytes | dict | set) or callable(value) or value is None:
         raise ValueError(f"{name}: expected an array of numbers, got {_shortly(value)}")

@@ -177,7 +177,7 @@ def offset(params):
 
 def test_a_note_says_where_rounding_matters():
     observed = 1e8 + 2 * np.exp(-3.0 * TIMES.astype(float))
-    problem = rj.InverseProblem(offset, observed[None])
+    problem = rj.InverseProblem(offset, observed[None], noise=np.asarray(1.0))  # one program
     starts = np.ones((1, 2))
     random = rj.RandomSearch(population_size=4)
     refined = rj.refine(offset, observed, starts[0], method=random, max_steps=2)
