@@ -1,20 +1,21 @@
 """The outcome of a batch."""
 
+import copy
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from refinejax._core import Status
-from refinejax._files import write_npz
+from refinejax._equal import EqualByValue
 from refinejax._status import have_converged
+from refinejax.batch.saved import read_result, write_result
 
 if TYPE_CHECKING:
     from refinejax.diagnostics import Covariance, Fit, GoodnessOfFit, Identifiability
 
-_TREES = ("params", "at_bound", "std", "trace", "evaluations", "derivative_evaluations")  # or None
 DECISIVE = 3.0  # odds of 20 : 1, which Kass and Raftery (1995, JASA 90, 773) call strong
 
 
@@ -29,9 +30,12 @@ def count_statuses(status: np.ndarray) -> dict[str, int]:
     return {Status(int(values[i])).name: int(numbers[i]) for i in order}
 
 
-@dataclass(frozen=True, repr=False)
-class BatchResult:
+@dataclass(frozen=True, repr=False, eq=False)
+class BatchResult(EqualByValue):
     """The outcome of each sample, in the order of the input.
+
+    Two are equal (``==``) if all values are, NaN equal to NaN; wall time and problem do not count.
+    A pickle holds all but the problem.
 
     Attributes:
         params: the best params seen, each leaf with a leading sample axis (NumPy).
@@ -53,7 +57,8 @@ class BatchResult:
             nothing is known.
         trace: the best loss so far of the first K samples at the start and after each step, shape
             (K, T + 1); None unless asked for. NaN where an earlier run has finished the sample.
-        fit: the problem, for `covariance` and the like; `refine` puts it there. Not saved.
+        fit: the problem, for `covariance` and the like; `refine` puts it there. Neither saved nor
+            pickled.
     """
 
     params: Any
@@ -65,7 +70,7 @@ class BatchResult:
     derivative_evaluations: np.ndarray | None = None
     at_bound: Any = None
     std: Any = None
-    seconds: float = float("nan")
+    seconds: float = field(default=float("nan"), compare=False)
     method: str = ""
     notes: tuple[str, ...] = ()
     margins: dict[str, np.ndarray] = field(default_factory=dict)
@@ -218,7 +223,7 @@ class BatchResult:
         if self.fit is None:
             raise ValueError(
                 f"{question}: this result does not hold the problem that it answers (only those of "
-                "`refine` do, until saved, and not for a black box); use "
+                "`refine` do, until saved or pickled, and not for a black box); use "
                 f"refinejax.diagnostics.{question}(problem, result.params)"
             )
         single = self.status.ndim == 0
@@ -229,19 +234,15 @@ class BatchResult:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file: ``params`` (or ``params[...]`` for each leaf) and the rest.
 
-        Margins are ``margin_NAME``.
+        Margins are ``margin_NAME``. Numbers of a dtype that NumPy does not know, such as bfloat16,
+        are written as float32; ``dtypes`` says which. The problem is not written.
 
         Written under a temporary name and renamed, so that a file that exists is whole.
 
         Args:
             path: of the file.
         """
-        arrays = {
-            field + name: leaf for field in _TREES for name, leaf in _named(getattr(self, field))
-        }
-        arrays |= {f"margin_{name}": margin for name, margin in self.margins.items()}
-        fields = ("loss", "initial_loss", "steps", "status", "seconds", "method", "notes")
-        write_npz(path, **arrays, **{name: np.asarray(getattr(self, name)) for name in fields})
+        write_result(path, {field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "BatchResult":
@@ -252,15 +253,25 @@ class BatchResult:
 
         Returns:
             The result, without its problem.
+
+        Raises:
+            OSError: if there is no such file, or it cannot be opened.
+            ValueError: if the file is damaged, or was not written by `save`; says what is missing.
         """
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        seconds, method = float(arrays.pop("seconds")), str(arrays.pop("method"))
-        notes = tuple(str(note) for note in arrays.pop("notes"))
-        trees = {name: _unnamed(arrays, name) for name in _TREES}
-        names = [name for name in arrays if name.startswith("margin_")]
-        margins = {name.removeprefix("margin_"): arrays.pop(name) for name in names}
-        return cls(**trees, **arrays, margins=margins, seconds=seconds, method=method, notes=notes)
+        return cls(**read_result(path))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but the problem, whose functions may have no name."""
+        return {**self.__dict__, "fit": None}
+
+    def __copy__(self) -> "BatchResult":
+        """Return a copy that holds the same arrays and problem."""
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BatchResult":
+        """Return a copy with arrays of its own; the problem is the same."""
+        state = copy.deepcopy(self.__getstate__(), memo)
+        return type(self)(**state | {"fit": self.fit})
 
 
 def _leaves(tree: Any) -> list[np.ndarray]:
@@ -269,17 +280,6 @@ def _leaves(tree: Any) -> list[np.ndarray]:
 
 def _flat(leaf: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.reshape(leaf, (max(like.size, 1), -1))
-
-
-def _named(tree: Any) -> list[tuple[str, np.ndarray]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
-
-
-def _unnamed(arrays: dict[str, np.ndarray], prefix: str) -> Any:
-    found = {name: arrays.pop(name) for name in list(arrays) if name.startswith(prefix)}
-    found = {name.removeprefix(prefix): leaf for name, leaf in found.items()}
-    return found.get("", found or None) if len(found) <= 1 else found
 
 
 def _quantiles(values: np.ndarray, form: str = ".3g") -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from refinejax._equal import EqualByValue
 from refinejax.diagnostics.algebra import solve
 from refinejax.diagnostics.linear import linearize
 from refinejax.diagnostics.params import flatten, is_fixed, names_of, numbers_of, touches_bound
@@ -17,8 +18,8 @@ _FAR = 0.3  # standard errors; a fit this near to its optimum has errors a few p
 NOISES = ("white", "known", "correlated")
 
 
-@dataclass(frozen=True, repr=False)
-class Covariance:
+@dataclass(frozen=True, repr=False, eq=False)
+class Covariance(EqualByValue):
     """Covariances of the n fitted params of B samples. NumPy, float64.
 
     Attributes:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from refinejax._equal import EqualByValue
 from refinejax.diagnostics.algebra import solve
 from refinejax.diagnostics.linear import linearize
 from refinejax.diagnostics.params import is_fixed, names_of, numbers_of, touches_bound
@@ -16,8 +17,8 @@ from refinejax.problems import Robust
 _SMALL = 1e-3  # a p-value below it is called a misfit
 
 
-@dataclass(frozen=True, repr=False)
-class GoodnessOfFit:
+@dataclass(frozen=True, repr=False, eq=False)
+class GoodnessOfFit(EqualByValue):
     """The chi-square of B fits. NumPy, float64, each (B,).
 
     Attributes:

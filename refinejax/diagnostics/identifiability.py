@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from refinejax._equal import EqualByValue
 from refinejax.diagnostics.algebra import decompose
 from refinejax.diagnostics.linear import linearize
 from refinejax.diagnostics.null_space import Decomposition, describe_null_space
@@ -16,8 +17,8 @@ from refinejax.diagnostics.params import flatten, names_of, numbers_of
 _MOST = 1000  # samples that a summary describes
 
 
-@dataclass(frozen=True, repr=False)
-class Identifiability:
+@dataclass(frozen=True, repr=False, eq=False)
+class Identifiability(EqualByValue):
     """The singular values of the Jacobian at B fits of n params. NumPy, float64.
 
     Attributes:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import ArrayLike, Bool, Float
 
+from refinejax._equal import EqualByValue
+
 _SETTLED = 0.02  # of the way down in logarithms: nearer to the end than this, nothing is fitted
 _FEWEST = 4  # points of a line with a standard error
 
 
-@dataclass(frozen=True)
-class Rates:
+@dataclass(frozen=True, eq=False)
+class Rates(EqualByValue):
     """Convergence of n traces over T steps.
 
     Attributes:

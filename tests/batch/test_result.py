@@ -1,12 +1,16 @@
 """What a person does with the outcome of a batch: read it, ask it, keep it."""
 
+import copy
 import os
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import refinejax
 from refinejax import BatchResult, Status
 
 STATUSES = [Status.CONVERGED_GRAD, Status.MAX_STEPS, Status.CONVERGED_LOSS, Status.MAX_STEPS]
@@ -266,3 +270,78 @@ def test_a_failure_leaves_the_old_file_whole_and_nothing_beside_it(
 def test_a_folder_that_is_not_there_is_an_error_that_names_it(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         make().save(Path(tmp_path, "nowhere", "result.npz"))
+
+
+# Compared, copied, pickled
+
+
+def test_results_are_equal_if_their_values_are():
+    result, again = make(), make(seconds=9.0)
+    assert result == again
+    lost = make(loss=np.float32([np.nan, 1, 2, 3]))
+    assert lost == make(loss=np.float32([np.nan, 1, 2, 3]))
+    assert lost != result
+    assert result != make(3)
+    assert result != make(notes=("a",))
+    assert result != make(margins={"rung": np.ones(4)})
+    assert dicts() == dicts() != result
+    assert result != "result"
+    other = dicts()
+    other.params["b"]["c/d"][2] = 5
+    assert other != dicts()
+
+
+def fitted():
+    slope = 2.0
+    t = np.linspace(0, 1, 8, dtype=np.float32)
+    model = lambda p: p[0] + slope * p[1] * t  # noqa: E731  (local: it has no name to pickle)
+    return refinejax.refine(model, np.float32(1 + t), np.float32([0.5, 1.0]), max_steps=5)
+
+
+def test_results_of_local_models_are_pickled_without_their_problem_and_copied_with_it():
+    result = fitted()
+    kept = pickle.loads(pickle.dumps(result))
+    assert kept == result
+    with pytest.raises(ValueError, match=r"does not hold the problem .* until saved or pickled"):
+        kept.covariance()
+    for same in (copy.copy(result), copy.deepcopy(result)):
+        assert same == result
+        assert same.covariance() == result.covariance()
+    deep = copy.deepcopy(result)
+    deep.params[0] = 99
+    assert result.params[0] != 99
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn])
+def test_short_dtypes_come_back_as_they_were(tmp_path, dtype):
+    params = np.asarray(jnp.array([[0.1, -3.0], [np.inf, 7.0]], dtype))
+    result = make(2, params=params, at_bound=None, loss=params[:, 0])
+    result.save(tmp_path / "short.npz")
+    kept = BatchResult.load(tmp_path / "short.npz")
+    assert kept.params.dtype == kept.loss.dtype == params.dtype
+    assert kept == result
+
+
+def test_other_files_are_refused_by_name_with_what_is_missing(tmp_path):
+    result, path = make(), tmp_path / "file.npz"
+    np.savez(path, params=np.ones(3), loss=np.ones(3))
+    with pytest.raises(ValueError, match=r"file\.npz: .*BatchResult\.save.*lacks initial_loss, st"):
+        BatchResult.load(path)
+    result.save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays, image=np.ones(2))
+    with pytest.raises(ValueError, match="holds image, which no result has"):
+        BatchResult.load(path)
+    result.save(path)
+    whole = path.read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:-200] + bytes(200), b"", b"hello", whole[9:]):
+        path.write_bytes(part)
+        with pytest.raises(ValueError, match=r"file\.npz: .* damaged or something else"):
+            BatchResult.load(path)
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match=r"file\.npz: .* damaged or something else"):
+        BatchResult.load(path)
+    with pytest.raises(FileNotFoundError):
+        BatchResult.load(tmp_path / "none.npz")
