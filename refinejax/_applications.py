@@ -39,8 +39,7 @@ class Application:
 
     Attributes:
         name: of the application.
-        commands: by name, such as "metalens"; of two words, such as "simulate metalens", for a
-            command below another.
+        commands: by name; of two words, such as "simulate NAME", for a command below another.
         example: lines of shell for ``refinejax --help``.
         trainings: kind for ``refinejax train KIND`` → reference to a function from a configuration
             to a plan (see `refinejax.training.plans`).

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 from refinejax.apps.latent import fit
-from refinejax.networks.multitask import MultiTaskModel
+from refinejax.apps.latent.multitask import MultiTaskModel
 from refinejax.training import TrainingConfig
 
 WIDTH, HIDDEN_WIDTH = 12, 4

@@ -5,12 +5,10 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
-from refinejax.networks.multitask import build_multitask
 from refinejax.networks.resnet import build_resnet
 from refinejax.networks.unet import build_unet
 
-NETWORKS = {"resnet": build_resnet, "unet": build_unet}
 ARCHITECTURES: dict[str, Callable[[Mapping[str, Any], PRNGKeyArray], Any]] = {
-    **NETWORKS,
-    "multitask": build_multitask,
+    "resnet": build_resnet,
+    "unet": build_unet,
 }

@@ -40,7 +40,7 @@ def plan_training(kind: str, config: Mapping[str, Any]) -> TrainingPlan:
 
     Args:
         kind: a name of `refinejax._applications.trainings`: "refiner", or one that an application
-            registers, such as "predictor" or "multitask".
+            registers.
         config: tables by name: "training" (`TrainingConfig`), "task", and one for the model.
 
     Returns:

@@ -13,6 +13,7 @@ from refinejax.apps.latent.constraints import Inequality as Inequality
 from refinejax.apps.latent.description import LatentModel as LatentModel
 from refinejax.apps.latent.fitting import Fitted as Fitted
 from refinejax.apps.latent.fitting import fit as fit
+from refinejax.apps.latent.multitask import MultiTaskModel as MultiTaskModel
 from refinejax.apps.latent.pessimism import Ensemble as Ensemble
 from refinejax.apps.latent.pessimism import MonteCarlo as MonteCarlo
 from refinejax.apps.latent.result import LatentResult as LatentResult
@@ -26,7 +27,6 @@ from refinejax.apps.latent.targets import Match as Match
 from refinejax.apps.latent.targets import Maximize as Maximize
 from refinejax.apps.latent.targets import Minimize as Minimize
 from refinejax.apps.latent.targets import Target as Target
-from refinejax.networks.multitask import MultiTaskModel as MultiTaskModel
 
 __all__ = [
     "AtLeast",

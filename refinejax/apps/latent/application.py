@@ -12,4 +12,5 @@ APPLICATION = Application(
         )
     },
     trainings={"multitask": "refinejax.apps.latent.training:plan_multitask"},
+    architectures={"multitask": "refinejax.apps.latent.multitask:build_multitask"},
 )

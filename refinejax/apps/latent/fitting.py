@@ -15,7 +15,7 @@ from refinejax._checks import check_positive
 from refinejax._core import Scalar
 from refinejax.apps.latent.closeness import check_data
 from refinejax.apps.latent.labels import read_labels
-from refinejax.networks.multitask import MultiTaskModel, Task, build_multitask, read_tasks
+from refinejax.apps.latent.multitask import MultiTaskModel, Task, build_multitask, read_tasks
 from refinejax.training import Trained, TrainingConfig, train
 
 

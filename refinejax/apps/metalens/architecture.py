@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from refinejax._config import read_config
 from refinejax.apps.metalens.features import PhaseFeatures
-from refinejax.networks.architectures import NETWORKS
+from refinejax.networks.architectures import ARCHITECTURES
 from refinejax.networks.predictor import OutputSpace, Predictor
 from refinejax.problems.space import ParameterSpace
 
@@ -62,7 +62,7 @@ def build_predictor(config: Mapping[str, Any], key: PRNGKeyArray) -> Predictor:
 
     Args:
         config: the keys of `PredictorConfig`, and "network", a mapping: "architecture", a name of
-            `networks.architectures.NETWORKS` ("resnet" if it is left out), and its sizes but for
+            `networks.architectures.ARCHITECTURES` ("resnet" if it is left out), and its sizes but for
             shape, outputs and context, which follow from the other keys.
         key: for the weights; each member has its own.
 
@@ -73,8 +73,8 @@ def build_predictor(config: Mapping[str, Any], key: PRNGKeyArray) -> Predictor:
     table = dict(rest.pop("network", {}))
     read = read_config(PredictorConfig, rest, "predictor")
     name = table.pop("architecture", "resnet")
-    if name not in NETWORKS:
-        raise ValueError(f"architecture: expected one of {', '.join(NETWORKS)}, got {name!r}")
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
     given = [size for size in _FILLED_IN if size in table]
     if given:
         raise ValueError(
@@ -90,6 +90,6 @@ def build_predictor(config: Mapping[str, Any], key: PRNGKeyArray) -> Predictor:
         "context": read.context,
     }
     keys = jax.random.split(key, read.members)
-    network = jax.vmap(lambda key: NETWORKS[name]({**table, **sizes}, key))(keys)
+    network = jax.vmap(lambda key: ARCHITECTURES[name]({**table, **sizes}, key))(keys)
     constant = None if read.heteroscedastic else jnp.zeros((read.members, count))
     return Predictor(network, constant, features, box)

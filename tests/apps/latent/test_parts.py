@@ -32,11 +32,11 @@ from refinejax.apps.latent import (
 from refinejax.apps.latent.choice import spread_out
 from refinejax.apps.latent.fitting import task_loss
 from refinejax.apps.latent.labels import read_labels
+from refinejax.apps.latent.multitask import Task, build_multitask
 from refinejax.apps.latent.result import ranking
 from refinejax.apps.latent.shortcuts import as_targets, read_targets
 from refinejax.apps.latent.tables import numbers_of, read_table
 from refinejax.models import load_model, save_model
-from refinejax.networks.multitask import Task, build_multitask
 from refinejax.problems.transforms import Columns, Interval, Ordered, Positive, PowerOfTwo, Simplex
 from refinejax.training import TrainingConfig
 

@@ -108,8 +108,8 @@ class MultiTaskNet(nnx.Module):
 class MultiTaskModel(struct.PyTreeNode):
     """Encoder, heads and decoder, and the units of descriptors and numbers.
 
-    Made by `refinejax.apps.latent.fit`, or with random weights by `build_multitask`. Inputs and
-    numbers are in their own units everywhere; of a head of classes the outputs are logits.
+    Made by `fit`, or with random weights by `build_multitask`. Inputs and numbers are in their own
+    units everywhere; of a head of classes the outputs are logits.
 
     Attributes:
         network: a `MultiTaskNet`.
