@@ -62,8 +62,8 @@ def build_predictor(config: Mapping[str, Any], key: PRNGKeyArray) -> Predictor:
 
     Args:
         config: the keys of `PredictorConfig`, and "network", a mapping: "architecture", a name of
-            `networks.architectures.ARCHITECTURES` ("resnet" if it is left out), and its sizes but for
-            shape, outputs and context, which follow from the other keys.
+            `networks.ARCHITECTURES` ("resnet" if it is left out), and its sizes but for shape,
+            outputs and context, which follow from the other keys.
         key: for the weights; each member has its own.
 
     Raises:
