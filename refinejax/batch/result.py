@@ -270,8 +270,9 @@ class BatchResult(EqualByValue):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BatchResult":
         """Return a copy with arrays of its own; the problem is the same."""
-        state = copy.deepcopy(self.__getstate__(), memo)
-        return type(self)(**state | {"fit": self.fit})
+        state: dict[str, Any] = copy.deepcopy(self.__getstate__(), memo)
+        state["fit"] = self.fit
+        return type(self)(**state)
 
 
 def _leaves(tree: Any) -> list[np.ndarray]:
