@@ -444,7 +444,13 @@ class WithStart(struct.PyTreeNode):
         return task[1]
 
 
-@pytest.mark.parametrize("build", [UpdateConfig(5, width=8, depth=1), DampingConfig(5, (8,))])
+@pytest.mark.parametrize(
+    "build",
+    [
+        UpdateConfig(5, width=8, depth=1),
+        pytest.param(DampingConfig(5, (8,)), marks=pytest.mark.slow),  # the same loop, around LM
+    ],
+)
 def test_a_trajectory_in_logs_is_the_mean_log_loss_of_a_plain_loop_without_the_guard(build):
     """Andrychowicz et al. 2016, eq. 3, with logarithms: mean over k of log L(x_k)."""
     inner = Trajectory(WithStart(DampedSines(count=16)), build, horizon=2, scale="log")
