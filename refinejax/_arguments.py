@@ -108,6 +108,8 @@ def _numbers(tree: Any, name: str) -> Any:
     arrays = read_tree(tree, name, missing=name != "initial")
     if not any(np.size(leaf) for leaf in jax.tree.leaves(arrays)):
         raise ValueError(f"{name}: empty, without a number; there is nothing to refine")
+    if name == "initial" and any(np.iscomplexobj(leaf) for leaf in jax.tree.leaves(arrays)):
+        raise ValueError("initial: expected real numbers; refine real and imaginary parts")
     return arrays
 
 

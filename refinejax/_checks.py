@@ -150,7 +150,30 @@ def as_stop(stop: Any) -> Stop:
         return Stop()
     if not isinstance(stop, Stop):
         raise ValueError(f"stop: expected rules, such as Stop(loss=1e-3), or None, got {stop!r}")
+    for field in dataclasses.fields(stop):
+        value = getattr(stop, field.name)
+        whole = field.name != "patience" or not _is_plain(value) or value == int(value)
+        if isinstance(value, str) or (_is_plain(value) and np.any(np.isnan(value))) or not whole:
+            kind = "a whole number" if field.name == "patience" else "a number"
+            raise ValueError(f"stop: expected {kind} as {field.name}, got {value!r}")
     return stop
+
+
+def check_flag(name: str, value: Any, *, none: bool = False) -> None:
+    """Raise `ValueError` unless ``value`` is True or False.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        none: whether None will do too.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not (isinstance(value, bool | np.bool_) or (none and value is None)):
+        raise ValueError(
+            f"{name}: expected True or False{' or None' if none else ''}, got {value!r}"
+        )
 
 
 def check_count(name: str, value: Any) -> None:

@@ -11,6 +11,8 @@ in the byte order of the machine. Lists, DataFrames, h5py data sets and whatever
 
 import dataclasses
 import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -135,6 +137,33 @@ def check_outside_traces(door: str, *trees: Any) -> None:
             f"{door}: called inside jit, vmap or grad, where arrays have no values; there use "
             "refinejax.run (which can be differentiated) or refinejax.run_until, for one sample"
         )
+
+
+LEFT_JAX = (
+    "needs the values of its params (NumPy or other libraries, float(), if) while JAX traces it: "
+    "write it with jax.numpy, or give the forward model to refine(..., differentiable=False)"
+)
+LEAVES_JAX = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+@contextmanager
+def models_in_jax() -> Iterator[None]:
+    """Within the block, say in one line that a function of the user's leaves JAX, and the way.
+
+    Raises:
+        ValueError: in place of JAX's own error, which is its cause.
+    """
+    try:
+        yield
+    except LEAVES_JAX as error:
+        raise ValueError(
+            f"objective: the forward model, or another function that was given, {LEFT_JAX}. JAX "
+            f"says: {_first_line(error)}"
+        ) from error
 
 
 def _fill(value: Any, name: str, *, missing: bool) -> Any:

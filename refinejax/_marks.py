@@ -26,6 +26,7 @@ from jax.tree_util import PyTreeDef
 from refinejax._fingerprint import Walk, fingerprint, visit
 from refinejax._fingerprint._code import library_name, own_module
 from refinejax._fork import check_process
+from refinejax._gate import models_in_jax
 
 Tree = TypeVar("Tree")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -212,7 +213,7 @@ def door(function: Function) -> Function:
     @functools.wraps(function)
     def entered(*args: Any, **kwargs: Any) -> Any:
         check_process()
-        with session():
+        with session(), models_in_jax():
             return function(*args, **kwargs)
 
     return cast(Function, entered)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from refinejax._arguments import Arrays, ForwardModel, shapes
+from refinejax._gate import LEAVES_JAX, LEFT_JAX
 from refinejax._trees import as_pytree
 
 
@@ -198,22 +199,11 @@ def _no_fit(arrays: Arrays, many: Any, one: Any, batched: bool | None) -> ValueE
         False: "taken as one sample, as batched=False says",
     }[batched]
     said = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
-    left = isinstance(why, _LEAVES_JAX)
-    said = f"{said.splitlines()[0]}. {LEFT_JAX}" if left else said
+    left = isinstance(why, LEAVES_JAX)
+    said = f"{said.splitlines()[0]}. It {LEFT_JAX}" if left else said
     error = ValueError(
         f"forward: does not fit the arrays. Params of shape {shapes(arrays.initial)} and "
         f"observations of shape {shapes(arrays.observations)}, {reading}: {said}"
     )
     error.__cause__ = why if isinstance(why, Exception) else None
     return error
-
-
-LEFT_JAX = (
-    "The forward model needs the values of its params (NumPy or other libraries, float(), if): "
-    "write it with jax.numpy, or say differentiable=False"
-)
-_LEAVES_JAX = (
-    jax.errors.TracerArrayConversionError,
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerIntegerConversionError,
-)

@@ -18,6 +18,7 @@ from refinejax._arguments import (
     lost_notes,
 )
 from refinejax._boxes import as_space
+from refinejax._checks import check_flag
 from refinejax._core import Refiner, Stop
 from refinejax._gate import check_outside_traces
 from refinejax._marks import door, mark, mark_function
@@ -112,6 +113,9 @@ def refine(
         ValueError: names the argument that does not fit, what came and what was expected; inside
             ``jit``, ``vmap`` or ``grad`` (`run` and `run_until` work there).
     """
+    check_flag("differentiable", differentiable)
+    check_flag("vectorized", vectorized)
+    check_flag("batched", batched, none=True)
     forward = mark_function(forward) if differentiable else forward
     model = ForwardModel(forward, differentiable, vectorized)
     if vectorized and differentiable:

@@ -14,8 +14,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int, PyTree
 
+from refinejax._checks import check_scalar
 from refinejax._core import Evaluations, Refiner, Status, Stop
 from refinejax._lane import Lane, advance, init_key, start
+from refinejax._problem import FunctionProblem
 from refinejax.batch.layout import Layout, Packed
 
 # Sums that may be reordered are vectorized: two to five times faster on CPU. NaN stays NaN.
@@ -121,6 +123,8 @@ def begin(rules: Rules, layout: Layout, rows: Rows) -> Lane:
         for identity in problem.key_ids or (number,):
             key = jax.random.fold_in(key, identity)
         key = init_key(key, 0) if rules.stage else key  # as `Sequential.init` hands it on
+        if isinstance(problem, FunctionProblem):  # the others know what they return
+            check_scalar(problem, params)
         space = problem.coordinates()
         inner = space.encode(params)
         # Stages end before 2³¹ − 1 steps in any case; written so that nothing overflows.

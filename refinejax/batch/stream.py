@@ -16,7 +16,7 @@ from refinejax._checks import as_key, as_stop, check_refiner, check_seconds
 from refinejax._core import Refiner, Stop, as_problem
 from refinejax._deadline import Deadline
 from refinejax._fork import check_process
-from refinejax._gate import check_outside_traces, read_tree
+from refinejax._gate import check_outside_traces, models_in_jax, read_tree
 from refinejax._lane import UNLIMITED
 from refinejax._marks import Session, mark
 from refinejax._narrowing import narrowing_notes
@@ -85,6 +85,9 @@ def run_stream(
     execution, key, stop = as_execution(execution), as_key(key), as_stop(stop)
     check_seconds("time_limit", time_limit)
     deadline = Deadline(time_limit)
+    if not isinstance(chunks, Iterable):
+        name = type(chunks).__name__
+        raise ValueError(f"chunks: expected an iterable of pairs (problem, params), got a {name}")
     marks = Session()
     job = _Job(mark(refiner, marks), stop, key, max_steps, checkpoint, marks)
     reader = _Reader(iter(chunks), axes, job)
@@ -127,7 +130,8 @@ def _drive(
     make = functools.partial(Engine, common, reader.layout, reader.structure, plan)
     threads = execution.threads or 1
     engines = engines_for(make, execution, plan, threads * plan.lanes if threads > 1 else 1)
-    yield from drive_engines(engines, StreamSource(reader), deadline)
+    with models_in_jax():
+        yield from drive_engines(engines, StreamSource(reader), deadline)
 
 
 class _Job(NamedTuple):
@@ -184,6 +188,12 @@ class _Chunk(NamedTuple):
         return replace(result, notes=self.notes)
 
 
+def _pair(chunk: Any) -> tuple[Any, Any]:
+    if not isinstance(chunk, tuple | list) or len(chunk) != 2:
+        raise ValueError(f"chunks: expected pairs (problem, params), got a {type(chunk).__name__}")
+    return chunk[0], chunk[1]
+
+
 class _Reader:
     """Reads chunks, checks that they agree, and opens an output for each."""
 
@@ -207,7 +217,7 @@ class _Reader:
         if self.held is not None:
             held, self.held = self.held, None
             return held
-        problem, params = next(self.chunks)
+        problem, params = _pair(next(self.chunks))
         marks = self.job.marks
         marks.settle()
         check_outside_traces("run_stream", problem, params)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from refinejax._core import bounds_of
+from refinejax._gate import check_outside_traces
 from refinejax._trees import broadcast_like
 from refinejax.batch.output import at_bound
 from refinejax.batch.sources import count_samples
@@ -20,6 +21,7 @@ def flatten(params: PyTree) -> np.ndarray:
     Args:
         params: each leaf with a leading sample axis.
     """
+    check_outside_traces("diagnostics", params)
     count = count_samples(params)
     leaves = [np.asarray(leaf, float).reshape(count, -1) for leaf in jax.tree.leaves(params)]
     return np.concatenate(leaves, axis=1)

@@ -224,6 +224,8 @@ def _check_noise(noise: PyTree, observation: PyTree) -> None:
     """Refuse noise that may be one number a sample, or one a pixel."""
     for one, seen in zip(jax.tree.leaves(noise), jax.tree.leaves(observation), strict=False):
         shape, whole = jnp.shape(one), jnp.shape(seen)
+        if isinstance(one, int | float) and not one > 0:
+            raise ValueError(f"noise: expected standard deviations above 0, got {one}")
         if len(whole) > 1 and shape == whole[:1] == whole[-1:] != (1,):
             raise ValueError(
                 f"noise: shape {shape} may mean samples or pixels, which are as many here; "

@@ -22,11 +22,11 @@ PROBLEM = rj.InverseProblem(decay, np.ones((1, 5), np.float32))
 START = np.ones((1, 2), np.float32)
 
 
-def doors(refiner, key=None):
-    yield lambda: rj.run_batch(refiner, PROBLEM, START, key, max_steps=9)
-    yield lambda: list(rj.run_stream(refiner, iter([(PROBLEM, START)]), key, max_steps=9))
-    yield lambda: rj.run(refiner, PROBLEM, START[0], key, num_steps=9)
-    yield lambda: rj.run_until(refiner, PROBLEM, START[0], key, max_steps=9)
+def doors(refiner, key=None, problem=PROBLEM):
+    yield lambda: rj.run_batch(refiner, problem, START, key, max_steps=9)
+    yield lambda: list(rj.run_stream(refiner, iter([(problem, START)]), key, max_steps=9))
+    yield lambda: rj.run(refiner, problem, START[0], key, num_steps=9)
+    yield lambda: rj.run_until(refiner, problem, START[0], key, max_steps=9)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,49 @@ def test_inside_a_transformation_the_functions_for_one_sample_are_named():
     ):
         with pytest.raises(ValueError, match=r"inside jit, vmap or grad.*run .*run_until"):
             call()
+
+
+@pytest.mark.parametrize("door", range(4))
+def test_functions_that_leave_jax_are_told_the_way_at_every_door(door):
+    def model(params):
+        return np.interp(params[0], TIMES, TIMES) * TIMES
+
+    call = list(doors(rj.RandomSearch(), problem=PROBLEM.replace(forward=model)))[door]
+    with pytest.raises(ValueError, match=r"objective: the forward model.*differentiable=False"):
+        call()
+
+
+def test_a_loss_of_several_numbers_is_refused_at_every_door():
+    for call in doors(rj.RandomSearch(), problem=lambda params: 2 * params):
+        with pytest.raises(ValueError, match="objective: expected a scalar loss"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batched": 3}, "batched: expected True or False or None, got 3"),
+        ({"differentiable": "no"}, "differentiable: expected True or False, got 'no'"),
+        ({"stop": rj.Stop(loss="x")}, "stop: expected a number as loss, got 'x'"),
+        ({"stop": rj.Stop(patience=2.5)}, "stop: expected a whole number as patience"),
+        ({"stop": rj.Stop(step=np.nan)}, "stop: expected a number as step, got nan"),
+        ({"initial": START + 0j}, "initial: expected real numbers"),
+        ({"initial": None}, "initial: empty"),
+        ({"noise": "much"}, "noise: expected an array of numbers"),
+    ],
+)
+def test_bad_arguments_of_refine_are_named(change, said):
+    arguments = {"observations": PROBLEM.observation, "initial": START, **change}
+    with pytest.raises(ValueError, match=said):
+        rj.refine(decay, **arguments)
+
+
+def test_chunks_that_are_no_pairs_and_noise_of_no_size_are_named():
+    for chunks in ([(PROBLEM, START, 1)], [PROBLEM], 3):
+        with pytest.raises(ValueError, match=r"chunks: expected .*pairs \(problem, params\)"):
+            list(rj.run_stream(LM, chunks, max_steps=1))
+    with pytest.raises(ValueError, match=r"noise: .*above 0, got -1"):
+        rj.run_batch(LM, PROBLEM.replace(noise=-1), START, max_steps=1)
 
 
 @pytest.mark.parametrize(
