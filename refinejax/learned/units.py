@@ -16,7 +16,7 @@ class Units(struct.PyTreeNode):
 
     Attributes:
         middle: of the bounds, shape (n,); 0 where they are infinite.
-        half: half their distance, shape (n,); 1 where they are infinite.
+        half: half their distance, shape (n,); 1 where they are infinite or equal.
         unravel: from flat params to those of the objective; static.
     """
 
@@ -52,4 +52,5 @@ def units_of(objective: Any, params: Any) -> Units:
     low, high = flat_bounds(objective, params, flat)
     finite = jnp.isfinite(high - low)
     middle = jnp.where(finite, low + (high - low) / 2, 0)
-    return Units(middle, jnp.where(finite, (high - low) / 2, 1), unravel)
+    half = jnp.where(finite & (high > low), (high - low) / 2, 1)  # equal bounds: a fixed param
+    return Units(middle, half, unravel)
