@@ -27,6 +27,7 @@ from refinejax._fingerprint import Walk, fingerprint, visit
 from refinejax._fingerprint._code import library_name, own_module
 from refinejax._fork import check_process
 from refinejax._gate import models_in_jax
+from refinejax._promotion import standard_promotion
 
 Tree = TypeVar("Tree")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -208,12 +209,15 @@ def session() -> Iterator[Session]:
 
 
 def door(function: Function) -> Function:
-    """Decorate an entry point: refuse in a forked process, and mark functions once per call."""
+    """Decorate an entry point.
+
+    Refuse in a forked process, mark functions once per call, and promote dtypes as by default.
+    """
 
     @functools.wraps(function)
     def entered(*args: Any, **kwargs: Any) -> Any:
         check_process()
-        with session(), models_in_jax():
+        with session(), models_in_jax(), standard_promotion():
             return function(*args, **kwargs)
 
     return cast(Function, entered)
