@@ -97,8 +97,8 @@ def linearize(
         )
         found.append(jax.tree.map(lambda x, s=start - begin: np.asarray(x)[s:], parts))
     whole: Any = jax.tree.map(lambda *x: np.concatenate(x), *found)
-    eps = float(jnp.finfo(whole[0].dtype).eps)
-    linear = Linear(free, *jax.tree.map(lambda x: np.asarray(x, float), whole), eps=eps)
+    *parts, eps = jax.tree.map(lambda x: np.asarray(x, float), whole)
+    linear = Linear(free, *parts, eps=float(eps[0]))
     # Squared here, in float64: in the dtype of the fit the squares may over- or underflow.
     squares, rounding = linear.squares**2, linear.rounding**2
     sandwich = None if linear.middle is None else linear.middle * squares[:, None, None]
@@ -124,12 +124,13 @@ def _linearize_one(
     flat, unravel = ravel_pytree(params)
     value, push = jax.linearize(lambda flat: _real(residual(unravel(flat))), flat)
     rows = jax.vmap(push)(jnp.eye(flat.size, dtype=flat.dtype)[chosen])
-    rows = jnp.where(free[:, None], rows, 0)
+    limits, wide = jnp.finfo(rows.dtype), jnp.promote_types(rows.dtype, jnp.float32)
+    rows = jnp.where(free[:, None], rows, 0).astype(wide)  # no QR in half precision
     size = _lengths(rows)
     scaled = rows / jnp.where(size > 0, size, 1)[:, None]
     seen = _seen(inner, residual, params)
     weight = jnp.sum(seen)
-    score = _score(problem, value, seen)
+    score = _score(problem, value, seen).astype(wide)
     length = _lengths(score[None])[0]
     # the last column of the triangle of (J, ψ) is Qᵀψ, then the length of the rest of ψ
     whole = jnp.linalg.qr(jnp.concatenate([scaled, score[None]]).T, mode="r")
@@ -140,16 +141,17 @@ def _linearize_one(
         basis, triangle = jnp.linalg.qr(scaled.T)
         along = jnp.matmul(basis.T, score, precision="highest")
         # where a column depends on earlier ones, the column of Q is normalized rounding error
-        real = jnp.abs(jnp.diagonal(triangle)) > 2 * len(rows) * jnp.finfo(scaled.dtype).eps
+        real = jnp.abs(jnp.diagonal(triangle)) > 2 * len(rows) * limits.eps
         unit = score / jnp.where(length > 0, length, 1)
         sandwich = middle(unit, jnp.where(real[:, None], basis.T, 0), seen, shape)
     prior, slope = _prior(inner, flat, unravel, chosen, weight)
     terms = jnp.sum(jnp.abs(rows * flat[chosen][:, None]), axis=0)
-    limits = jnp.finfo(value.dtype)
-    rounded = jnp.maximum(limits.eps * _rounding(inner, params, terms), limits.tiny)
+    rounded = float(limits.eps) * _rounding(inner, params, terms).astype(wide)
+    rounded = jnp.maximum(rounded, float(limits.tiny))
     seen_only = jnp.where(seen, rounded, 0)[None]
-    rounding = _lengths(seen_only)[0] / jnp.sqrt(weight.astype(value.dtype))
-    return triangle, along, size, length, weight, rounding, prior, slope, sandwich
+    rounding = _lengths(seen_only)[0] / jnp.sqrt(weight.astype(wide))
+    eps = jnp.full((), limits.eps, wide)
+    return triangle, along, size, length, weight, rounding, prior, slope, sandwich, eps
 
 
 def _inner(problem: Any) -> Any:

@@ -128,3 +128,16 @@ def test_a_param_with_equal_bounds_is_fixed_and_not_at_a_bound():
     assert edge.at_bound[0, 0]
     assert np.isnan(edge.std[0, 0])
     assert edge.std[0, 1] == 0
+
+
+def test_fits_in_half_precision_have_errors_and_populations():
+    short = X.astype(np.float16)
+    model = lambda p: p[0] + p[1] * short  # noqa: E731
+    data, start = model(np.float16([0.25, 2.0])), START.astype(np.float16)
+    result = rj.refine(model, data, start, method="cma_es", max_steps=30)
+    assert result.params.dtype == np.float16
+    assert result.loss < 0.1 * result.initial_loss
+    found = result.covariance()
+    assert found.determined.all()
+    coarse = np.finfo(np.float16).eps
+    assert np.all((found.std > 0.01 * coarse) & (found.std < 100 * coarse))

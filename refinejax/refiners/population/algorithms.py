@@ -52,7 +52,9 @@ class SafeCMA(CMA_ES):
 
     def _ask(self, key: PRNGKeyArray, state: Any, params: Any) -> tuple[Array, Any]:
         symmetric = (state.C + state.C.T) / 2
-        values, B = jnp.linalg.eigh(symmetric)
+        # of half precision there is no decomposition
+        wide = symmetric.astype(jnp.promote_types(symmetric.dtype, jnp.float32))
+        values, B = (part.astype(symmetric.dtype) for part in jnp.linalg.eigh(wide))
         floor = jnp.finfo(values.dtype).eps * values[-1]
         D = jnp.sqrt(jnp.maximum(values, jnp.maximum(floor, jnp.finfo(values.dtype).tiny)))
         z = jax.random.normal(key, (self.population_size, self.num_dims))
