@@ -145,7 +145,7 @@ def lost_notes(given: Arrays, noise: Any, initial_loss: np.ndarray) -> tuple[str
 
 def _typical(noise: Any) -> float:
     """Return a median of the noise, over no more numbers than needed."""
-    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(noise)]
+    leaves = [np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(noise)]
     some = np.concatenate([leaf[:: len(leaf) // 10_000 + 1] for leaf in leaves]).astype(float)
     return float(np.median(some[np.isfinite(some)])) if np.isfinite(some).any() else 0.0
 

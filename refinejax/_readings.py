@@ -11,7 +11,7 @@ from refinejax._gate import LEAVES_JAX, LEFT_JAX
 from refinejax._trees import as_pytree
 
 
-class Reading(NamedTuple):
+class SampleReading(NamedTuple):
     """How arrays are read.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reading(NamedTuple):
         return arrays
 
 
-def read_samples(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Reading:
+def read_samples(model: ForwardModel, arrays: Arrays, batched: bool | None) -> SampleReading:
     """Say what the arrays are, by what the forward model makes of them.
 
     One start or one context for all samples is taken where that is the only reading.
@@ -58,7 +58,7 @@ def read_samples(model: ForwardModel, arrays: Arrays, batched: bool | None) -> R
     return _readings[known]
 
 
-_readings: dict[Any, Reading] = {}  # by what decides: the model's content and shapes
+_readings: dict[Any, SampleReading] = {}  # by what decides: the model's content and shapes
 _MOST_READINGS = 256
 
 
@@ -68,7 +68,7 @@ def _signature(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Any
     return structure, described, batched
 
 
-def _read(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Reading:
+def _read(model: ForwardModel, arrays: Arrays, batched: bool | None) -> SampleReading:
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
     divisible = len(lengths) == 1 and () not in lengths
     if divisible and batched is not False and 0 in next(iter(lengths)):
@@ -84,14 +84,14 @@ def _read(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Reading:
         return _shared(model, arrays, batched) or _raise(_no_fit(arrays, many, one, batched))
     if many and batched is None and _looks_batched(arrays):
         raise ValueError(_only_whole(arrays, many))
-    return Reading(single=not one)
+    return SampleReading(single=not one)
 
 
-def _raise(error: ValueError) -> Reading:
+def _raise(error: ValueError) -> SampleReading:
     raise error
 
 
-def _shared(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Reading | None:
+def _shared(model: ForwardModel, arrays: Arrays, batched: bool | None) -> SampleReading | None:
     """Return the one reading with a start or a context for all samples; None if there is none."""
     observed = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays.observations)}
     if batched is False or len(observed) != 1 or () in observed or (0,) in observed:
@@ -103,7 +103,7 @@ def _shared(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Readin
     ):
         own = [getattr(arrays, name) for name in ("initial", "context") if name not in shared]
         if {np.shape(leaf)[:1] for leaf in jax.tree.leaves(own)} <= observed:
-            first = Reading(False, shared).apply(arrays).first()
+            first = SampleReading(False, shared).apply(arrays).first()
             if not _misfit(model, first) and not _may_be_rows(model, first, shared):
                 found.append(shared)
     if len(found) > 1:
@@ -111,7 +111,7 @@ def _shared(model: ForwardModel, arrays: Arrays, batched: bool | None) -> Readin
         raise ValueError(
             f"{found[0][0]}: {said} may be meant for all samples; give each a leading sample axis"
         )
-    return Reading(False, found[0]) if found else None
+    return SampleReading(False, found[0]) if found else None
 
 
 def _may_be_rows(model: ForwardModel, first: Arrays, shared: tuple[str, ...]) -> bool:

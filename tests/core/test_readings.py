@@ -9,7 +9,7 @@ import scipy.optimize
 import refinejax as rj
 from refinejax._arguments import Arrays, ForwardModel
 from refinejax._boxes import as_space
-from refinejax._readings import Reading, read_samples
+from refinejax._readings import SampleReading, read_samples
 
 TIMES = np.linspace(0, 2, 5, dtype=np.float32)
 SEEN = np.ones((3, 5), np.float32)
@@ -47,7 +47,7 @@ def read(forward, observations, initial, context=None, batched=None):
 )
 def test_one_start_and_one_context_may_be_meant_for_all(forward, initial, context, shared):
     for batched in (None, True):
-        assert read(forward, SEEN, initial, context, batched) == Reading(False, shared)
+        assert read(forward, SEEN, initial, context, batched) == SampleReading(False, shared)
 
 
 def test_one_start_for_all_gives_as_many_answers():
