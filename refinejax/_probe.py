@@ -24,6 +24,7 @@ class Probe(NamedTuple):
 
     elsewhere: int
     of: int
+    counts: np.ndarray  # evaluations that it took, of values and of derivatives, (B, 2)
 
     @property
     def disagree(self) -> bool:
@@ -41,12 +42,12 @@ def probe(pipeline: Pipeline, job: BatchJob, result: BatchResult) -> Probe:
         job: a local method, its problem an `InverseProblem`.
         result: how the samples ended.
     """
-    space = job.problem.space
+    space, nothing = job.problem.space, np.zeros((len(result), 2), np.int32)
     if space is None or not _finite(space):
-        return Probe(0, 0)
+        return Probe(0, 0, nothing)
     ended = np.flatnonzero(result.converged)
     if not len(ended):
-        return Probe(0, 0)
+        return Probe(0, 0, nothing)
     rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
     twice = np.repeat(rows, STARTS)
     starts = _moved(space, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], job.params))
@@ -56,7 +57,9 @@ def probe(pipeline: Pipeline, job: BatchJob, result: BatchResult) -> Probe:
     losses = np.column_stack([result.loss[rows], others.reshape(-1, STARTS)])
     small = 1e-6 * np.abs(result.initial_loss[rows])
     best, worst = losses.min(axis=1), losses.max(axis=1)
-    return Probe(int(np.sum(worst > (1 + _SAME) * best + small)), len(rows))
+    counts = nothing.copy()
+    np.add.at(counts, twice, again.counted())
+    return Probe(int(np.sum(worst > (1 + _SAME) * best + small)), len(rows), counts)
 
 
 def _finite(space: ParameterSpace) -> bool:

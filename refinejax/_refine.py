@@ -173,6 +173,7 @@ def _globally_if_needed(
 ) -> BatchResult:
     """Where other starts lead elsewhere, go on by a population, then locally again."""
     others = probe(pipeline, job, local)
+    local = local.with_counts(local.counted() + others.counts)
     if not others.disagree or pipeline.early is not None:
         return local
     chosen = beyond(job.refiner, local.method.split(":")[0])

@@ -43,8 +43,8 @@ class BatchResult(EqualByValue):
         initial_loss: the objective at the start, shape (B,); NaN for samples not begun.
         steps: steps taken, shape (B,).
         status: `Status` of each sample as int8, shape (B,).
-        evaluations: of the objective, shape (B,), those of starts that were only ranked included;
-            None where they were not counted, like the next.
+        evaluations: of the objective, shape (B,), those of starts that were only ranked and of
+            fits from other starts included; None where they were not counted, like the next.
         derivative_evaluations: those with a gradient or a Jacobian, shape (B,).
         at_bound: like params, True where a bound is active; None without bounds.
         std: standard errors, like params; None if they were not computed.
