@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from refinejax._gate import read_tree
+from refinejax._gate import is_of_other_precision, read_tree
 from refinejax._narrowing import check_integers, narrowing_notes, roundings
 from refinejax._trees import as_pytree, broadcast_like
 from refinejax.physics.phase import wrapped_difference
@@ -47,8 +47,17 @@ class ForwardModel(NamedTuple):
             context: of all samples, or None.
         """
         first = () if context is None else (jax.tree.map(lambda leaf: leaf[0], context),)
+        try:
+            return self._can_push(params, first)
+        except ValueError as error:
+            if not is_of_other_precision(error):
+                raise
+        jax.clear_caches()
+        return self._can_push(params, first)
+
+    def _can_push(self, params: Any, context: tuple[Any, ...]) -> bool:
         try:  # abstract evaluation alone does not notice
-            _push.lower(as_pytree(self.forward), jax.tree.map(jnp.asarray, params), first)
+            _push.lower(as_pytree(self.forward), jax.tree.map(jnp.asarray, params), context)
         except TypeError:
             return False
         return True

@@ -164,6 +164,24 @@ def models_in_jax() -> Iterator[None]:
             f"objective: the forward model, or another function that was given, {LEFT_JAX}. JAX "
             f"says: {_first_line(error)}"
         ) from error
+    except ValueError as error:
+        if is_of_other_precision(error):
+            raise ValueError(
+                "objective: JAX holds arrays that it reads in the precision of a program of "
+                "before; call jax.clear_caches() when jax_enable_x64 has changed"
+            ) from error
+        raise
+
+
+def is_of_other_precision(error: ValueError) -> bool:
+    """Whether JAX (0.10) could not compile since ``jax_enable_x64`` was changed between programs.
+
+    It keeps NumPy arrays of float64 that a function reads as they were in its first program.
+
+    Args:
+        error: as JAX raised it.
+    """
+    return str(error).startswith("Cannot lower jaxpr with verifier errors")
 
 
 def _fill(value: Any, name: str, *, missing: bool) -> Any:

@@ -3,9 +3,11 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import refinejax as rj
 from refinejax._arguments import Arrays, lost_notes
 from refinejax._narrowing import check_integers, narrowing_notes, range_notes
 
@@ -72,3 +74,16 @@ def test_bounds_with_few_numbers_between_them_are_named():
     (note,) = range_notes(np.float32([0, 1e8]), np.float32([1, 1e8 + 64]))
     assert note.startswith("bounds: between 100000000.0 and 100000064.0")
     assert not range_notes(np.float32([0, -np.inf]), np.float32([1, np.inf]))
+
+
+def test_the_remedy_works_within_the_same_process():
+    def offset(params):
+        return 1e8 + params[0] * jnp.exp(-params[1] * TIMES)  # NumPy's float64 is read by JAX
+
+    observed = 1e8 + 2 * np.exp(-3 * TIMES)
+    start = np.array([1.5, 2.5])
+    assert rj.refine(offset, observed, start, method="lm", max_steps=1).notes
+    with jax.enable_x64(True):
+        mended = rj.refine(offset, observed, start, method="lm")
+    assert not mended.notes
+    np.testing.assert_allclose(mended.params, [2, 3], rtol=1e-5)
