@@ -132,6 +132,18 @@ def _floating(tree: Any) -> Any:
     return jax.tree.map(convert, tree)
 
 
+def check_range(given: Arrays) -> None:
+    """Raise `ValueError` for numbers beyond the greatest of the dtype that JAX cuts them to.
+
+    Args:
+        given: arrays as they came, with a sample axis.
+    """
+    count = len(jax.tree.leaves(given.observations)[0])
+    for name in ("observations", "initial", "context"):
+        for _ in roundings(getattr(given, name), name, count):
+            pass
+
+
 def lost_notes(given: Arrays, noise: Any, initial_loss: np.ndarray) -> tuple[str, ...]:
     """Say where cutting float64 to float32 loses what matters.
 

@@ -14,6 +14,7 @@ from refinejax._arguments import (
     as_difference,
     as_noise,
     check_prior,
+    check_range,
     count_params,
     lost_notes,
 )
@@ -124,6 +125,7 @@ def refine(
     given = Arrays.read(observations, initial, context)
     reading = read_samples(model, given.floating(), batched)
     given = reading.apply(given)
+    check_range(given)
     arrays = given.floating()
     first = jax.tree.map(lambda leaf: leaf[0], arrays.initial)
     chosen = choose(

@@ -58,6 +58,10 @@ def test_large_samples_and_single_numbers_are_looked_at_too():
 def test_numbers_beyond_float32_are_refused():
     with pytest.raises(ValueError, match=r"observations: .*beyond the greatest of float32"):
         notes(1e39 * TIMES)
+    for beyond in ({"observations": 1e39 * TIMES}, {"initial": np.array([1e39])}):
+        given = {"observations": TIMES, "initial": np.ones(1), **beyond}
+        with pytest.raises(ValueError, match=r"beyond the greatest of float32"):
+            rj.refine(lambda params: params[0] * TIMES, **given)
     check_integers(np.array([2**31 - 1]), "context")
     with pytest.raises(ValueError, match="context: whole numbers up to 2147483648"):
         check_integers(np.array([2**31]), "context")
