@@ -68,6 +68,11 @@ class Refiner(struct.PyTreeNode, abc.ABC):
         """Whether the problem must have derivatives."""
         return True
 
+    @property
+    def unit_free(self) -> bool:
+        """Whether its steps are the same for any multiple of the loss: it has no learning rate."""
+        return False
+
     @abc.abstractmethod
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate ``objective`` at ``params`` and set up the memory.
@@ -165,8 +170,10 @@ class Stop(struct.PyTreeNode):
     """When to stop. ``None``: a default that follows the dtype. A negative number: never by this.
 
     Attributes:
-        gradient: largest component of the projected gradient (default ε^⅔); for least squares the
-            largest cosine between the residual and a column of J, which has no unit.
+        gradient: largest component of the gradient, but for params held at bounds, relative to
+            |loss|/‖params‖ or a share of the largest gradient so far, see `relative_gradient`
+            (default ε^⅔); for least squares the largest cosine between the residual and a column
+            of J. Neither has a unit, and a start without slope never counts.
         loss: relative decrease of the loss in a step (default 8 ε).
         step: length of a step relative to the params (default ε).
         target: stop once the loss is at or below this (default: never).

@@ -8,7 +8,7 @@ import numpy as np
 
 from refinejax.batch import BatchResult
 from refinejax.batch.pipeline import BatchJob, Pipeline
-from refinejax.problems import InverseProblem, ParameterSpace
+from refinejax.problems import InverseProblem
 
 SAMPLES, STARTS = 8, 2  # looked at, at most; other starts of each
 SHIFT = 0.1  # standard deviation of those, as a share of each range
@@ -42,16 +42,17 @@ def probe(pipeline: Pipeline, job: BatchJob, result: BatchResult) -> Probe:
         job: a local method, its problem an `InverseProblem`.
         result: how the samples ended.
     """
-    space, nothing = job.problem.space, np.zeros((len(result), 2), np.int32)
-    if space is None or not _finite(space):
+    nothing = np.zeros((len(result), 2), np.int32)
+    if job.problem.space is None or not _ranged(job.problem):
         return Probe(0, 0, nothing)
     ended = np.flatnonzero(result.converged)
     if not len(ended):
         return Probe(0, 0, nothing)
     rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
     twice = np.repeat(rows, STARTS)
-    starts = _moved(space, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], job.params))
-    moved = replace(job, problem=_take(job.problem, job.axes, twice), params=starts, key=None)
+    problem = _take(job.problem, job.axes, twice)
+    starts = _moved(problem, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], job.params))
+    moved = replace(job, problem=problem, params=starts, key=None)
     again = pipeline.run(moved, recorded=False)
     others = np.where(again.converged, again.loss, result.loss[twice])
     losses = np.column_stack([result.loss[rows], others.reshape(-1, STARTS)])
@@ -62,22 +63,33 @@ def probe(pipeline: Pipeline, job: BatchJob, result: BatchResult) -> Probe:
     return Probe(int(np.sum(worst > (1 + _SAME) * best + small)), len(rows), counts)
 
 
-def _finite(space: ParameterSpace) -> bool:
-    leaves = jax.tree.leaves(jax.tree.map(lambda low, high: high - low, *space.bounds))
-    return any(bool(np.any(np.isfinite(leaf))) for leaf in leaves)
+def _ranged(problem: InverseProblem) -> bool:
+    """Return whether some param has a range that gives the size of its steps."""
+    return any(bool(np.any(leaf > 0)) for leaf in jax.tree.leaves(_ranges(problem)))
 
 
-def _moved(space: ParameterSpace, starts: Any) -> Any:
+def _ranges(problem: InverseProblem) -> Any:
+    """Return the range of each param of each sample, 0 where it is not the scale of the param."""
+    assert problem.space is not None
+
+    def width(scale: Any, low: Any, high: Any) -> np.ndarray:
+        wide = np.asarray(high, float) - np.asarray(low, float)
+        return np.where(np.isfinite(wide) & (wide <= 2 * np.asarray(scale)), wide, 0)
+
+    scale = problem.space.scale if problem.scale is None else problem.scale
+    return jax.tree.map(width, scale, *problem.space.bounds)
+
+
+def _moved(problem: InverseProblem, starts: Any) -> Any:
     """Return starts moved at random, within the bounds; always the same."""
     rng = np.random.default_rng(0)
+    assert problem.space is not None
 
-    def move(start: np.ndarray, low: Any, high: Any) -> np.ndarray:
-        width = np.asarray(high) - np.asarray(low)
-        step = SHIFT * np.where(np.isfinite(width), width, 0)
-        return (start + step * rng.normal(size=start.shape)).astype(start.dtype)
+    def move(start: np.ndarray, width: np.ndarray) -> np.ndarray:
+        return (start + SHIFT * width * rng.normal(size=start.shape)).astype(start.dtype)
 
-    moved = jax.tree.map(move, starts, *space.bounds)
-    return jax.tree.map(np.asarray, jax.vmap(space.clip)(moved))
+    moved = jax.tree.map(move, starts, _ranges(problem))
+    return jax.tree.map(np.asarray, jax.vmap(problem.space.clip)(moved))
 
 
 def _take(problem: InverseProblem, axes: Any, rows: np.ndarray) -> InverseProblem:

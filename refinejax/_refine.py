@@ -27,6 +27,7 @@ from refinejax._methods import beyond, choose
 from refinejax._narrowing import range_notes
 from refinejax._probe import probe
 from refinejax._readings import read_samples
+from refinejax._scales import Units, in_units
 from refinejax.batch import BatchResult, Execution
 from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.batch.traces import join_traces
@@ -52,6 +53,7 @@ def refine(
     key: Any = 0,
     max_steps: int | None = None,
     stop: Stop | None = None,
+    scale: Any = None,
     execution: Execution | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -98,6 +100,12 @@ def refine(
         key: seed or PRNG key, for methods that draw random numbers.
         max_steps: most steps for a sample; by default what suits the method.
         stop: when a sample is done; `Stop()` by default.
+        scale: the size of a step in each param, like the params of a sample or a number for all
+            (SciPy's ``x_scale``), rounded to powers of two. By default the range; without a finite
+            one, or where it is more than 10⁸ times as wide as the start is large, the size of the
+            start. Bounds 10¹⁵ times as far as that count as none. A `Refiner` of your own has
+            numbers in units that you chose: it works on params and losses as they are, unless this
+            is given, or it has none (``unit_free``).
         execution: as for `run_batch`.
         progress: as for `run_batch`.
         checkpoint: as for `run_batch`.
@@ -151,8 +159,17 @@ def refine(
         )
     )
     axes = problem.batch_axes().replace(noise=noise_axis)
+    units = Units(
+        scale=not isinstance(method, Refiner) or scale is not None,
+        residual=not isinstance(method, Refiner) or method.unit_free,
+        target=None if stop is None else stop.target,
+    )
+    scaled, scaled_axes = units.apply(problem, axes, arrays.initial, scale)
+    stop = units.stop(stop, scaled.unit)
     steps = chosen.max_steps if max_steps is None else max_steps
-    job = BatchJob(chosen.refiner, problem, arrays.initial, steps, key=key, stop=stop, axes=axes)
+    job = BatchJob(
+        chosen.refiner, scaled, arrays.initial, steps, key=key, stop=stop, axes=scaled_axes
+    )
     with Pipeline(
         execution,
         progress=progress,
@@ -163,6 +180,7 @@ def refine(
         result = replace(pipeline.run(job, trace=trace), method=chosen.reason)
         if chosen.local and pipeline.early is None:
             result = _globally_if_needed(pipeline, job, result, max_steps)
+    result = in_units(result, scaled.unit)
     notes = lost_notes(given, given_noise, result.initial_loss)
     notes += () if space is None else range_notes(*space.bounds)
     fit = Fit(problem, axes, noise_given=given_noise is not None) if differentiable else None

@@ -42,7 +42,8 @@ def have_converged(status: Any) -> Any:
 
 _EXPLANATIONS = {
     Status.RUNNING: "Still running: no stopping rule was met so far.",
-    Status.CONVERGED_GRAD: "Converged: the (projected) gradient is below `Stop.gradient`.",
+    Status.CONVERGED_GRAD: "Converged: the (projected) gradient, measured without unit, is below "
+    "`Stop.gradient`.",
     Status.CONVERGED_LOSS: "Converged: the last step no longer lowered the loss by more than "
     "`Stop.loss` of it. If the loss is still high, this is a local minimum: use a better start "
     "or Restarts.",
@@ -62,7 +63,9 @@ _EXPLANATIONS = {
     Status.NONFINITE: "The loss or its gradient kept turning NaN or infinite, however small the "
     "step; params are the best finite point. Add bounds, or mend the forward model.",
     Status.SINGULAR: "The equations for a step have no solution: the data do not determine some "
-    "direction of the params. Fix or regularize it. Of a population: its covariance has become "
+    "direction of the params. Fix or regularize it. At the start: no param has an effect there "
+    "(all derivatives are 0); begin elsewhere, or if the model has steps, rounds or counts, use "
+    "`differentiable=False`. Of a population: its covariance has become "
     "longer than its dtype resolves; scale the params, or use float64.",
     Status.DIVERGED: "The loss grew far beyond where it began; params are the best seen. Lower the "
     "learning rate. Of a population: it spreads without end; is there a minimum? Add bounds.",

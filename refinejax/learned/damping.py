@@ -12,23 +12,19 @@ from refinejax._core import Params, Scalar, State, bounds_of
 from refinejax._trees import project, select
 from refinejax.networks.network import Network
 from refinejax.refiners.convergence import count_nonfinite
-from refinejax.refiners.least_squares.levenberg_marquardt import (
-    damping_factor,
-    scaled_norm,
-    shortening,
-)
+from refinejax.refiners.least_squares.levenberg_marquardt import damping_factor, least_damping
 from refinejax.refiners.least_squares.linear_algebra import dot, invert_upper, nonzero, root
 from refinejax.refiners.least_squares.quadratic_model import (
     LeastSquares,
     QuadraticModel,
-    Trial,
     WhitenedModel,
-    compare,
     damped_model,
     first_model,
     flat_bounds,
     max_cosine,
 )
+from refinejax.refiners.least_squares.radius import reach, scaled_norm, shortening
+from refinejax.refiners.least_squares.trial import Trial, compare
 
 OWN, SHARED = 5, 6  # numbers a network reads: of each param, and of all
 _WIDEST = 8.0  # |log| of the factor on λ that a network can ask for
@@ -131,13 +127,19 @@ class LearnedDamping(LeastSquares):
         model = damped_model(objective, state, jnp.exp(log_damping))
         low, high = flat_bounds(objective, state.params, x)
         move = share * model.step
-        move = move * shortening(state.memory, move)
+        factor = shortening(state.memory, move)
+        move = move * factor
         end = jnp.clip(x + move.astype(x.dtype), low, high)
         move = (end - x).astype(state.loss.dtype)
         predicted, _ = model.predicted(move)
         after, whitened, _ = model.evaluate(objective, unravel(end))
-        trial = compare(state, after, predicted, x, end - x)
-        return _accept_or_reject(state, unravel(end), after, whitened, trial, (log_damping, move))
+        least = least_damping(state.loss.dtype)
+        promised = model.decrement(nonzero(state.memory.scaling), least)
+        promised = jnp.where(factor < 1, jnp.inf, promised)
+        trial = compare(state, after, predicted, x, end - x, promised)
+        new = _accept_or_reject(state, unravel(end), after, whitened, trial, (log_damping, move))
+        radius = reach(new.memory.radius, trial, factor < 1)
+        return new.replace(memory=new.memory.replace(radius=radius))
 
     def advise(self, objective: Any, state: State) -> tuple[Array, Array]:
         """Return log λ and σ for each param, shape (n,) each.

@@ -9,7 +9,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PyTree
 
-from refinejax._core import Coordinates, Problem, Scalar, as_problem
+from refinejax._core import Coordinates, Problem, Scalar
 from refinejax._trees import Bounds, as_pytree, broadcast_like
 from refinejax.problems.normal import (
     Normal,
@@ -20,8 +20,8 @@ from refinejax.problems.normal import (
     square,
 )
 from refinejax.problems.pointwise import Pointwise
+from refinejax.problems.scaled import scaled_coordinates
 from refinejax.problems.space import ParameterSpace
-from refinejax.problems.units import curvature_in_units, normal_in_units
 
 
 class InverseProblem(Problem):
@@ -29,7 +29,8 @@ class InverseProblem(Problem):
 
     With r = difference(forward(params), observation) / noise, the loss is the mean of r² over the
     pixels that were observed, plus the prior. Under Gaussian noise of standard deviation ``noise``
-    it is 2/m times the negative log-likelihood, and about 1 at the truth.
+    it is 2/m times the negative log-likelihood, and about 1 at the truth. With a ``unit`` u all of
+    it is divided by u².
 
     Attributes:
         forward: params → prediction; with ``context``, (params, context) → prediction. A function
@@ -44,6 +45,10 @@ class InverseProblem(Problem):
         space: names, bounds and units of params; or None. With a space the problem is refined
             within its bounds, in its scaled coordinates.
         context: data of this sample that the forward model needs (its wavelength, say).
+        scale: the size of a step in each param, like the params, powers of two; the problem is
+            refined in params divided by it. None: the scale of the space, if there is one.
+        unit: of the residual, a power of two, so that squares of data in any unit are ordinary
+            numbers. None: 1.
     """
 
     forward: Any
@@ -55,6 +60,8 @@ class InverseProblem(Problem):
     prior: Any = None
     space: ParameterSpace | None = None
     context: PyTree = None
+    scale: PyTree = None
+    unit: Any = None
 
     def __post_init__(self) -> None:
         """Let plain functions stand for pytrees."""
@@ -95,6 +102,8 @@ class InverseProblem(Problem):
         # The inner `where` keeps NaN out of the derivative as well.
         difference = self.difference(prediction, jnp.where(seen, observation, prediction))
         noise = jnp.where(seen, noise, 1)  # a dead pixel may have noise 0, NaN or infinity
+        if self.unit is not None:  # first, as the quotient by the noise may not be a finite number
+            noise = noise * self.unit
         return jnp.where(seen, difference / noise.astype(difference.dtype), 0)
 
     def seen(self) -> PyTree:
@@ -131,7 +140,7 @@ class InverseProblem(Problem):
                 "prior: expected a function that returns a number, got one of shape "
                 f"{jnp.shape(penalty)}; add up its terms, as by jnp.sum"
             )
-        return penalty
+        return penalty if self.unit is None else penalty / self.unit / self.unit
 
     def normal(self, params: PyTree, basis: Array | None = None) -> Normal:
         """Return the quadratic model of the loss, in flat params (see `problems.normal`).
@@ -195,24 +204,26 @@ class InverseProblem(Problem):
         return isinstance(self.forward, Pointwise) and self.forward.reorder
 
     def coordinates(self) -> Coordinates:
-        """Return the space's scaled coordinates."""
-        return scaled_coordinates(self, self.space)
+        """Return params divided by ``scale``, or the space's scaled coordinates."""
+        return scaled_coordinates(self, self.space, self.scale)
 
     def batch_axes(self) -> "InverseProblem":
         """Return 0 for what each sample has of its own, None for what all share.
 
-        Observation and context differ from sample to sample, and noise that is not a single number;
-        forward model, prior and space are shared.
+        Observation, context and scale differ from sample to sample, noise and unit if they are not
+        single numbers; forward model, prior and space are shared.
 
         Raises:
             ValueError: for noise of shape (B,) where the last axis has B pixels too.
         """
         _check_noise(broadcast_like(self.noise, self.observation), self.observation)
+        unit = 0 if self.unit is not None and jnp.ndim(self.unit) else None
         noise = jax.tree.map(lambda n: 0 if jnp.ndim(n) else None, self.noise)
         none = jax.tree.map(lambda _: None, (self.forward, self.prior, self.space))
         return self.replace(
-            forward=none[0], observation=0, noise=noise, prior=none[1], space=none[2], context=0
-        )
+            forward=none[0], observation=0, noise=noise, prior=none[1], space=none[2], context=0,
+            scale=0, unit=unit,
+        )  # fmt: skip
 
 
 def _was_seen(observation: Any, noise: Any) -> Bool[Array, "..."]:
@@ -241,60 +252,3 @@ def _check_shapes(prediction: tuple[int, ...], observation: tuple[int, ...]) -> 
             f"forward: a prediction of shape {prediction} does not fit the observation of shape "
             f"{observation}"
         )
-
-
-class ProblemInUnits(Problem):
-    """A problem as a function of its space's scaled coordinates (see `ParameterSpace.scale`).
-
-    Attributes:
-        problem: a function of the params.
-        space: whose scale is the unit of each param.
-    """
-
-    problem: Problem
-    space: ParameterSpace
-
-    def __call__(self, scaled: Array) -> Scalar:
-        """Return the loss of the problem."""
-        return self.problem(self.space.from_scaled(scaled))
-
-    def residual(self, scaled: Array) -> PyTree:
-        """Return the residual of the problem."""
-        return self.problem.residual(self.space.from_scaled(scaled))
-
-    def normal(self, scaled: Array, basis: Array | None = None) -> Normal:
-        """Return the quadratic model in scaled coordinates; with ``basis`` as a function of z."""
-        params = self.space.from_scaled(scaled)
-        return normal_in_units(self.problem, params, self._factor(scaled), basis)
-
-    def curvature(self, scaled: Array) -> Product | None:
-        """Return products with M in scaled coordinates; None where the problem has none."""
-        params = self.space.from_scaled(scaled)
-        return curvature_in_units(self.problem, params, self._factor(scaled))
-
-    def map_problem(self, change: Callable[[Any], Any]) -> "ProblemInUnits":
-        """Return ``change(problem)`` in the same coordinates and bounds."""
-        return self.replace(problem=as_problem(change(self.problem)))
-
-    def _factor(self, scaled: Array) -> Array:
-        scale = jax.tree.map(lambda u, s: jnp.broadcast_to(s, u.shape), scaled, self.space.scale)
-        return ravel_pytree(scale)[0]
-
-    @property
-    def bounds(self) -> Bounds:
-        """The bounds in scaled coordinates."""
-        scale = self.space.scale
-        lower, upper = (jax.tree.map(jnp.divide, bound, scale) for bound in self.space.bounds)
-        return lower, upper
-
-
-def scaled_coordinates(problem: Problem, space: ParameterSpace | None) -> Coordinates:
-    """Return the coordinates of ``problem`` scaled by ``space``; unchanged without one.
-
-    Args:
-        problem: a function of the params.
-        space: with the scale; or None.
-    """
-    if space is None:
-        return Coordinates(problem, lambda params: params, lambda params: params)
-    return Coordinates(ProblemInUnits(problem, space), space.to_scaled, space.from_scaled)

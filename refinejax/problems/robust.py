@@ -10,8 +10,9 @@ from jaxtyping import Array, PyTree
 
 from refinejax._core import Coordinates, Problem, Scalar
 from refinejax._trees import Bounds
-from refinejax.problems.inverse import InverseProblem, scaled_coordinates
+from refinejax.problems.inverse import InverseProblem
 from refinejax.problems.normal import Normal, Product
+from refinejax.problems.scaled import scaled_coordinates
 
 
 def huber(z: Array) -> Array:
@@ -119,7 +120,7 @@ class Robust(Problem):
 
     def coordinates(self) -> Coordinates:
         """Return the problem's scaled coordinates."""
-        return scaled_coordinates(self, self.problem.space)
+        return scaled_coordinates(self, self.problem.space, self.problem.scale)
 
     def batch_axes(self) -> "Robust":
         """As the problem's; a single scale is shared."""

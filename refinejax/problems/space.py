@@ -12,6 +12,8 @@ from refinejax._checks import check_params
 from refinejax._trees import Bounds, project
 from refinejax.problems.bounds import read_bound, round_bounds
 
+_NO_RANGE = 1e18  # a range as wide as this means none
+
 
 class ParameterSpace(struct.PyTreeNode):
     """Bounds of params, and for an array of them names and units.
@@ -84,13 +86,15 @@ class ParameterSpace(struct.PyTreeNode):
     def scale(self) -> PyTree:
         """The power of two nearest to each range; 1 where the range is infinite or 0.
 
+        A range above 10¹⁸ is infinite too: it was written for none.
+
         Powers of two make `to_scaled` and `from_scaled` exact in floating point: nothing is lost on
         the way, the bounds stay bounds, and the start comes back bit by bit.
         """
 
         def nearest(low: Array, high: Array) -> Array:
             width = high - low
-            finite = jnp.isfinite(width) & (width > 0)
+            finite = (width < _NO_RANGE) & (width > 0)
             exponent = jnp.round(jnp.log2(jnp.where(finite, width, 1))).astype(jnp.int32)
             return jnp.ldexp(jnp.ones_like(width), exponent)  # exp2 is off by some ulp
 

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from refinejax._core import Scalar, Status, bounds_of
-from refinejax._trees import project
+from refinejax._trees import pressing
 
 MAX_NONFINITE = 30  # steps in a row that ended in NaN or infinity, before the status is NONFINITE
 
@@ -33,19 +33,71 @@ def nonfinite_status(count: Int[Array, ""]) -> Int[Array, ""]:
     return jnp.where(lost, jnp.int32(Status.NONFINITE), jnp.int32(Status.RUNNING))
 
 
-def projected_gradient_norm(objective: Any, params: Any, grad: Any) -> Scalar:
-    """Return the largest component of P(x − ∇) − x, P the projection on the bounds.
+def gradient_status(count: Int[Array, ""], largest: Scalar, loss: Scalar) -> Int[Array, ""]:
+    """Return `nonfinite_status`; ``SINGULAR`` where no gradient but 0 has been seen.
+
+    Args:
+        count: of steps in a row that ended in NaN or infinity.
+        largest: the largest component of all gradients so far.
+        loss: where they are; a loss of 0 needs no slope.
+    """
+    flat = (largest == 0) & (loss != 0) & jnp.isfinite(loss)
+    return jnp.where(flat, jnp.int32(Status.SINGULAR), nonfinite_status(count))
+
+
+def free_gradient_norm(objective: Any, params: Any, grad: Any) -> Scalar:
+    """Return the largest |∇| of params that are not held at a bound by descent.
 
     Args:
         objective: the problem, for its bounds.
-        params: x, a pytree.
+        params: where, a pytree.
         grad: ∇, a pytree like the params.
     """
-    bounds, moves = bounds_of(objective), grad
+    bounds = bounds_of(objective)
     if bounds is not None:
-        ahead = jax.tree.map(jnp.subtract, params, grad)
-        moves = jax.tree.map(jnp.subtract, project(ahead, bounds), params)
-    return optax.tree.norm(moves, ord=jnp.inf)
+        held = pressing(params, grad, bounds)
+        grad = jax.tree.map(lambda g, h: jnp.where(h, 0, g), grad, held)
+    return optax.tree.norm(grad, ord=jnp.inf)
+
+
+def relative_gradient(norm: Scalar, largest: Scalar, loss: Scalar, params: Any) -> Scalar:
+    """Return a norm of the gradient without its unit.
+
+    That is relative to |loss|/‖x‖, as for least squares the cosine between residual and Jacobian
+    is; where that is less than ε^¼ of the largest gradient so far, relative to this share of it,
+    and where it is more than the largest gradient, relative to that.
+
+    Infinite as long as no gradient but 0 has been seen, unless the loss is 0 as well: a start
+    without slope is no minimum.
+
+    Args:
+        norm: of the gradient now.
+        largest: of all gradients so far.
+        loss: where the gradient is ``norm``.
+        params: there, a pytree.
+    """
+    size = optax.tree.norm(params, ord=jnp.inf).astype(loss.dtype)
+    slope = jnp.where(size > 0, jnp.abs(loss) / jnp.where(size > 0, size, 1), jnp.inf)
+    share = float(jnp.finfo(loss.dtype).eps) ** 0.25
+    unit = jnp.minimum(largest, jnp.maximum(slope, share * largest))
+    flat = jnp.where(loss == 0, 0, jnp.inf)
+    return jnp.where(largest > 0, norm / jnp.where(largest > 0, unit, 1), flat)
+
+
+def relative_length(move: Array, x: Array) -> Scalar:
+    """Return ‖move‖/‖x‖, without squares that leave the range of the dtype; 0 for 0/0.
+
+    Args:
+        move: a step, flat.
+        x: where it begins, flat.
+    """
+    unit = jnp.maximum(jnp.max(jnp.abs(move)), jnp.max(jnp.abs(x)))
+    unit = jnp.where(unit > 0, unit, 1)
+    length = jnp.linalg.norm(move / unit)
+    size = jnp.linalg.norm(x / unit)
+    # A step from 0 is infinitely long, relative to where it began.
+    unknown = jnp.where(length > 0, jnp.inf, 0)
+    return jnp.where(size > 0, length / jnp.where(size > 0, size, 1), unknown)
 
 
 def smoothed_progress(last: Array, now: tuple[Scalar, Scalar], accepted: Bool[Array, ""]) -> Array:

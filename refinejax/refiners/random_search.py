@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from refinejax._checks import check_some
 from refinejax._core import Evaluations, Params, Refiner, Scalar, State, bounds_of
 from refinejax._trees import project
+from refinejax.refiners.convergence import relative_length
+
+_SHRUNK = 0.1  # share of the initial spread below which its length counts
 
 
 class RandomSearchMemory(struct.PyTreeNode):
@@ -56,6 +59,11 @@ class RandomSearch(Refiner):
     @property
     def _aim(self) -> float:
         return 1 / (5 + self.population_size**0.5 / 2)
+
+    @property
+    def unit_free(self) -> bool:
+        """Yes: only the order of losses counts."""
+        return True
 
     @property
     def uses_derivatives(self) -> bool:
@@ -110,5 +118,11 @@ class RandomSearch(Refiner):
         unknown, _ = super().progress(before, after)
         if not self.adapt:
             return unknown, unknown
-        length = after.memory.std / (jnp.linalg.norm(flat) + 1e-30)
-        return unknown, length.astype(after.loss.dtype)
+        first = jnp.asarray(self.std, flat.dtype)
+        whole = relative_length(jnp.full_like(flat, first), flat) / flat.size**0.5
+        length = whole * after.memory.std.astype(flat.dtype) / first
+        # As long as it has not shrunk, the spread says how it was chosen, not how the search went.
+        shrunk = after.memory.std < _SHRUNK * first.astype(after.memory.std.dtype)
+        # Nor does it where it was below the spacing of numbers: no candidate has moved.
+        shrunk &= whole > jnp.finfo(flat.dtype).eps
+        return unknown, jnp.where(shrunk, length, jnp.inf).astype(after.loss.dtype)

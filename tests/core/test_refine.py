@@ -161,8 +161,8 @@ def test_a_reading_that_was_asked_for_has_to_fit():
 
 def test_losses_are_recorded_step_by_step():
     observed, initial, _ = decays()
-    plain = refine(decay, observed, initial, method="lbfgs", max_steps=12)
-    traced = refine(decay, observed, initial, method="lbfgs", max_steps=12, trace=4)
+    plain = refine(decay, observed, initial, method="lbfgs", scale=1, max_steps=12)
+    traced = refine(decay, observed, initial, method="lbfgs", scale=1, max_steps=12, trace=4)
     assert plain.trace is None
     np.testing.assert_array_equal(traced.params, plain.params)
     assert traced.trace.shape == (4, 1 + traced.steps[:4].max())

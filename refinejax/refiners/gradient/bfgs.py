@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -12,10 +13,13 @@ from refinejax._core import Params, Refiner, Scalar, State, bounds_of
 from refinejax._trees import pressing, project, select
 from refinejax.refiners.convergence import (
     count_nonfinite,
-    nonfinite_status,
-    projected_gradient_norm,
+    free_gradient_norm,
+    gradient_status,
+    relative_gradient,
+    relative_length,
     smoothed_progress,
 )
+from refinejax.refiners.gradient.loss_unit import loss_unit
 
 _DECREASE = 1e-4  # Armijo's constant: least decrease, relative to that along the slope
 _CURVATURE = 0.1  # share of the curvature along a step that is left at least
@@ -26,7 +30,9 @@ class BFGSMemory(struct.PyTreeNode):
     """What `BFGS` remembers.
 
     Attributes:
-        grad: the gradient at the current params, flat.
+        grad: the gradient at the current params, flat, in the unit of the loss.
+        unit: of the loss, see `loss_unit`.
+        largest: the largest component of all gradients so far.
         inverse: H, an estimate of the inverse of the Hessian.
         fresh: whether H is a multiple of the identity so far.
         length: α, a factor on the next step.
@@ -36,6 +42,8 @@ class BFGSMemory(struct.PyTreeNode):
     """
 
     grad: Float[Array, " n"]
+    unit: Scalar
+    largest: Scalar
     inverse: Float[Array, "n n"]
     fresh: Bool[Array, ""]
     length: Scalar
@@ -72,14 +80,22 @@ class BFGS(Refiner):
     longest: Any = jnp.inf
     positive: ClassVar[tuple[str, ...]] = ("first", "longest")
 
+    @property
+    def unit_free(self) -> bool:
+        """Yes: it divides the loss by a unit, see `loss_unit`."""
+        return True
+
     def init(self, objective: Any, params: Params, key: PRNGKeyArray) -> State[Params]:
         """Evaluate loss and gradient."""
         del key
         start: Any = project(params, bounds_of(objective))
         loss, grad = jax.value_and_grad(objective)(start)
-        flat = ravel_pytree(grad)[0]
+        unit = loss_unit(grad)
+        flat = ravel_pytree(grad)[0] / unit
         memory = BFGSMemory(
             grad=flat,
+            unit=unit.astype(loss.dtype),
+            largest=optax.tree.norm(grad, ord=jnp.inf).astype(loss.dtype),
             inverse=self._begin(flat),
             fresh=jnp.bool_(True),
             length=jnp.ones((), flat.dtype),
@@ -115,21 +131,26 @@ class BFGS(Refiner):
         slope = jnp.where(free, memory.grad, 0)
         direction = self._short(-jnp.where(free, memory.inverse @ slope, 0))
         trial = project(unravel(x + memory.length * direction), bounds)
+        unit = memory.unit
         loss, grads = jax.value_and_grad(objective)(trial)
-        grad = ravel_pytree(grads)[0]
+        grad = ravel_pytree(grads)[0] / unit.astype(x.dtype)
+        before, reached = state.loss / unit, loss / unit
         move = ravel_pytree(trial)[0] - x
         predicted = jnp.sum(memory.grad * move)
         finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(grad))
-        lower = loss <= state.loss + _DECREASE * predicted.astype(loss.dtype)
+        lower = reached <= before + _DECREASE * predicted.astype(loss.dtype)
         taken = finite & lower & (loss < state.loss)
         kept = select(taken, (trial, loss, grad), (state.params, state.loss, memory.grad))
+        size = optax.tree.norm(grads, ord=jnp.inf).astype(loss.dtype)
         change = jnp.where(free & finite, grad - memory.grad, 0)  # of what may move
         inverse = _updated(memory, move, change, _hessian_step(slope, direction, move))
         after = BFGSMemory(
             grad=kept[2],
+            unit=unit,
+            largest=jnp.where(taken, jnp.maximum(memory.largest, size), memory.largest),
             inverse=jnp.where(taken, inverse, memory.inverse),
             fresh=memory.fresh & ~taken,
-            length=jnp.where(taken, 1, self._shorter(memory, state.loss, loss, predicted, finite)),
+            length=jnp.where(taken, 1, self._shorter(memory, before, reached, predicted, finite)),
             rejected=jnp.where(taken, 0, memory.rejected + 1),
             nonfinite=count_nonfinite(finite, memory.nonfinite),
             last_progress=smoothed_progress(
@@ -157,9 +178,11 @@ class BFGS(Refiner):
         )
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Return the largest component of P(x − ∇) − x, P the projection on the bounds."""
+        """Return the largest free component of the gradient without unit (`relative_gradient`)."""
         grad = ravel_pytree(state.params)[1](state.memory.grad)
-        return projected_gradient_norm(objective, state.params, grad).astype(state.loss.dtype)
+        norm = free_gradient_norm(objective, state.params, grad).astype(state.loss.dtype)
+        norm = norm * state.memory.unit
+        return relative_gradient(norm, state.memory.largest, state.loss, state.params)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease and step of late (see `Gradient`); 0 where steepest descent fails as well."""
@@ -170,8 +193,8 @@ class BFGS(Refiner):
         return jnp.where(stuck, 0, decrease), length
 
     def status(self, state: State) -> Int[Array, ""]:
-        """Return ``NONFINITE`` after 30 steps in a row that ended in NaN or infinity."""
-        return nonfinite_status(state.memory.nonfinite)
+        """Return ``NONFINITE`` or ``SINGULAR``, as `Gradient` does."""
+        return gradient_status(state.memory.nonfinite, state.memory.largest, state.loss)
 
 
 def _hessian_step(slope: Array, direction: Array, move: Array) -> Array:
@@ -201,5 +224,4 @@ def _updated(memory: BFGSMemory, s: Array, y: Array, expected_change: Array) -> 
 
 def _progress(before: Array, after: Array, x: Array, move: Array) -> tuple[Scalar, Scalar]:
     """Return the relative decrease of the loss and the relative length of the step."""
-    length = jnp.sqrt(jnp.sum(move**2)) / (jnp.sqrt(jnp.sum(x**2)) + 1e-30)
-    return (before - after) / jnp.abs(before), length
+    return (before - after) / jnp.abs(before), relative_length(move, x)

@@ -7,16 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from refinejax._core import Evaluations, Params, Refiner, Scalar, State, bounds_of
 from refinejax._trees import Bounds, all_finite, pressing, project, select
 from refinejax.refiners.convergence import (
     count_nonfinite,
-    nonfinite_status,
-    projected_gradient_norm,
+    free_gradient_norm,
+    gradient_status,
+    relative_gradient,
+    relative_length,
     smoothed_progress,
 )
+from refinejax.refiners.gradient.loss_unit import divided, loss_unit
 
 
 class GradientMemory(struct.PyTreeNode):
@@ -24,6 +28,8 @@ class GradientMemory(struct.PyTreeNode):
 
     Attributes:
         grad: the gradient at the current params.
+        largest: the largest component of all gradients so far.
+        unit: of the loss, in which a quasi-Newton method works; else 1.
         optimizer: the optax state.
         scale: a factor on the updates; below 1 after steps that ended in NaN.
         nonfinite: steps in a row that were rejected because they ended in NaN or infinity.
@@ -33,6 +39,8 @@ class GradientMemory(struct.PyTreeNode):
     """
 
     grad: PyTree
+    largest: Scalar
+    unit: Scalar
     optimizer: Any
     scale: Scalar
     nonfinite: Int[Array, ""]
@@ -94,6 +102,11 @@ class Gradient(Refiner):
         except TypeError as error:
             raise ValueError(f"numbers: {error}") from error
 
+    @property
+    def unit_free(self) -> bool:
+        """Of ``optax.lbfgs`` alone: a learning rate has a unit."""
+        return self.factory is optax.lbfgs
+
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """Build the optax transformation from the factory and its arguments."""
         made = self.factory(**self.numbers, **dict(self.options or ()))
@@ -108,6 +121,8 @@ class Gradient(Refiner):
         once = Evaluations(jnp.int32(1), jnp.int32(1))
         memory = GradientMemory(
             grad=grad,
+            largest=optax.tree.norm(grad, ord=jnp.inf).astype(loss.dtype),
+            unit=self._unit(grad, optimizer, loss),
             optimizer=optimizer,
             scale=jnp.ones((), loss.dtype),
             nonfinite=jnp.int32(0),
@@ -117,16 +132,25 @@ class Gradient(Refiner):
         )
         return State(start, loss, memory)
 
+    def _unit(self, grad: Any, optimizer: Any, loss: Scalar) -> Scalar:
+        one = jnp.ones((), loss.dtype)
+        return loss_unit(grad).astype(loss.dtype) if _is_quasi_newton(optimizer) else one
+
     def step(self, objective: Any, state: State[Params], key: PRNGKeyArray) -> State[Params]:
         """Take one optimizer step and evaluate loss and gradient there."""
         del key
         searching = _line_search(state.memory.optimizer) is not None
         bounds = bounds_of(objective)
         if not searching:
-            return self._accept_or_reject(state, *self._descend(objective, state, bounds))
-        if bounds is None:
-            return self._accept_or_reject(state, *self._search(objective, state))
-        return self._accept_or_reject(state, *self._search_within(objective, state, bounds))
+            after = self._accept_or_reject(state, *self._descend(objective, state, bounds))
+        elif bounds is None:
+            after = self._accept_or_reject(state, *self._search(objective, state))
+        else:
+            found = self._search_within(objective, state, bounds)
+            after = self._accept_or_reject(state, *found)
+        norm = optax.tree.norm(after.memory.grad, ord=jnp.inf)
+        largest = jnp.maximum(state.memory.largest, norm.astype(state.loss.dtype))
+        return after.replace(memory=after.memory.replace(largest=largest))
 
     def _descend(self, objective: Any, state: State, bounds: Bounds | None) -> tuple[State, Any]:
         """Take a plain step: update, project, evaluate."""
@@ -144,7 +168,8 @@ class Gradient(Refiner):
             loss, grad = jax.value_and_grad(objective)(params)
             count = count.plus(Evaluations(1, 1))
         else:
-            loss, grad = found.value, found.grad
+            loss = found.value * memory.unit
+            grad = jax.tree.map(lambda g: g * memory.unit.astype(g.dtype), found.grad)
         memory = memory.replace(grad=grad, optimizer=optimizer, evaluations=count)
         return State(params, loss, memory), None
 
@@ -169,10 +194,16 @@ class Gradient(Refiner):
         return State(params, loss, memory), changed
 
     def _update(self, objective: Any, state: State, grad: Any, optimizer: Any) -> tuple[Any, Any]:
+        value, searching = state.loss, _line_search(optimizer) is not None
+        if _is_quasi_newton(optimizer):
+            unit = state.memory.unit
+            value = value / unit
+            grad = jax.tree.map(lambda g: g / unit.astype(g.dtype), grad)
+            objective = divided(objective, unit)
         updates, optimizer = self.optimizer().update(
-            grad, optimizer, state.params, value=state.loss, grad=grad, value_fn=_finite(objective)
+            grad, optimizer, state.params, value=value, grad=grad, value_fn=_finite(objective)
         )
-        if _line_search(optimizer) is None:  # a line search finds its length itself
+        if not searching:  # a line search finds its length itself
             updates = optax.tree.scale(state.memory.scale, updates)
         return optax.apply_updates(state.params, updates), optimizer
 
@@ -200,6 +231,8 @@ class Gradient(Refiner):
         )
         memory = GradientMemory(
             grad=kept.memory,
+            largest=memory.largest,
+            unit=memory.unit,
             optimizer=select(reset, _cast_like(fresh, memory.optimizer), memory.optimizer),
             scale=scale,
             nonfinite=count_nonfinite(fine, memory.nonfinite),
@@ -217,9 +250,10 @@ class Gradient(Refiner):
         return Evaluations(1, 1) if counted is None else counted
 
     def optimality(self, objective: Any, state: State) -> Scalar:
-        """Return the largest component of P(x − ∇) − x, P the projection on the bounds."""
-        norm = projected_gradient_norm(objective, state.params, state.memory.grad)
-        return norm.astype(state.loss.dtype)
+        """Return the largest free component of the gradient without unit (`relative_gradient`)."""
+        norm = free_gradient_norm(objective, state.params, state.memory.grad)
+        norm = norm.astype(state.loss.dtype)
+        return relative_gradient(norm, state.memory.largest, state.loss, state.params)
 
     def progress(self, before: State, after: State) -> tuple[Scalar, Scalar]:
         """Decrease and step of a line search; a plain optimizer's loss may rise and fall by turns.
@@ -235,14 +269,17 @@ class Gradient(Refiner):
         return jnp.where(after.memory.stuck > 1, 0, decrease), length
 
     def status(self, state: State) -> Int[Array, ""]:
-        """Return ``NONFINITE`` after 30 steps in a row that ended in NaN or infinity."""
-        return nonfinite_status(state.memory.nonfinite)
+        """Return ``NONFINITE`` after 30 steps in a row that ended in NaN or infinity.
+
+        ``SINGULAR`` where no gradient but 0 has been seen.
+        """
+        return gradient_status(state.memory.nonfinite, state.memory.largest, state.loss)
 
 
 def _progress(before: State, after: State) -> tuple[Scalar, Scalar]:
     """Return the relative decrease of the loss and the relative length of the step."""
     change = optax.tree.sub(after.params, before.params)
-    length = optax.tree.norm(change) / (optax.tree.norm(before.params) + 1e-30)
+    length = relative_length(ravel_pytree(change)[0], ravel_pytree(before.params)[0])
     return (before.loss - after.loss) / jnp.abs(before.loss), length
 
 
@@ -261,6 +298,19 @@ def _line_search(optimizer: Any) -> Any:
         optimizer = optimizer[-1]
     kinds = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
     return optimizer if isinstance(optimizer, kinds) else None
+
+
+def _is_quasi_newton(optimizer: Any) -> bool:
+    """Return whether an optimizer is L-BFGS with a line search: then no unit of the loss matters.
+
+    The numbers of all other optimizers, a learning rate say, have the unit that their user chose.
+    """
+
+    def is_memory(part: Any) -> bool:
+        return isinstance(part, optax.ScaleByLBFGSState)
+
+    parts = jax.tree.leaves(optimizer, is_leaf=is_memory)
+    return _line_search(optimizer) is not None and any(is_memory(part) for part in parts)
 
 
 def _searched(optimizer: Any) -> Evaluations:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from refinejax._core import Params, Scalar, State, Status, bounds_of
 from refinejax._trees import project, select
 from refinejax.problems.normal import normal_equations
-from refinejax.refiners.convergence import count_nonfinite
+from refinejax.refiners.convergence import count_nonfinite, nonfinite_status
 from refinejax.refiners.least_squares.linear_algebra import (
     dot,
     least_pivot,
@@ -23,12 +23,11 @@ from refinejax.refiners.least_squares.linear_algebra import (
 from refinejax.refiners.least_squares.quadratic_model import (
     LeastSquares,
     QuadraticModel,
-    Trial,
-    compare,
     flat_bounds,
     max_cosine,
     step_bounds,
 )
+from refinejax.refiners.least_squares.trial import Trial, compare
 
 
 class GaussNewtonMemory(struct.PyTreeNode):
@@ -99,7 +98,8 @@ class GaussNewton(LeastSquares):
         end = jnp.clip(x + move.astype(x.dtype), *flat_bounds(objective, state.params, x))
         model = _quadratic_model(objective, unravel(end))
         predicted = predicted_decrease(memory.gradient, dot(memory.matrix, move), move)
-        trial = compare(state, model, predicted, x, end - x)
+        whole = predicted_decrease(memory.gradient, dot(memory.matrix, velocity), velocity)
+        trial = compare(state, model, predicted, x, end - x, whole)
         return _accept_or_reject(state, unravel(end), model, trial, singular)
 
     def optimality(self, objective: Any, state: State) -> Scalar:
@@ -109,7 +109,7 @@ class GaussNewton(LeastSquares):
 
     def status(self, state: State) -> Int[Array, ""]:
         """Return ``SINGULAR`` without a step to take; ``NONFINITE`` as for all least squares."""
-        nonfinite = super().status(state)
+        nonfinite = nonfinite_status(state.memory.nonfinite)
         return jnp.where(state.memory.singular, jnp.int32(Status.SINGULAR), nonfinite)
 
 

@@ -22,14 +22,14 @@ from refinejax.refiners.least_squares.matrix_free import (
 from refinejax.refiners.least_squares.quadratic_model import (
     LeastSquares,
     QuadraticModel,
-    Trial,
     WhitenedModel,
-    compare,
     damped_model,
     first_model,
     flat_bounds,
     max_cosine,
 )
+from refinejax.refiners.least_squares.radius import reach, scaled_norm, shortening
+from refinejax.refiners.least_squares.trial import Trial, compare
 
 _LARGEST = 1e12  # λ beyond which a step is 0
 _NEUTRAL = 0.25  # gain ratio at which λ stays
@@ -68,12 +68,16 @@ class Proposal(NamedTuple):
     Attributes:
         step: shape (n,).
         predicted: decrease of the quadratic model along it (without acceleration).
+        promised: decrease that a step without damping and of any length predicts.
+        factor: by which the radius shortened the step; 1 if it did not.
         evaluate: params → (model there, whitened model, decrease that the old matrix predicts from
             there).
     """
 
     step: Float[Array, " n"]
     predicted: Scalar
+    promised: Scalar
+    factor: Scalar
     evaluate: Callable[[Any], tuple[QuadraticModel, WhitenedModel | None, Scalar]]
 
 
@@ -82,7 +86,8 @@ class LevenbergMarquardt(LeastSquares):
 
     A step costs one pass of normal equations at the trial point, and a solve of n × n. D² is
     diag(M), each entry the largest so far (Moré 1978, eq. 6.3), which makes the iteration
-    independent of the scale of the params; no step is longer than the params were, ‖Ds‖ ≤ max ‖Dx‖.
+    independent of the scale of the params; no step is longer than the params were, ‖Ds‖ ≤ max ‖Dx‖,
+    or eight times what such a step was that went well. A step cut short is never the end of a fit.
     λ follows the gain ratio ϱ of actual and predicted decrease (Nielsen 1999, IMM-REP-1999-05,
     eq. 2.4–2.5, with its fixed point at ϱ = ¼, not ½: less zigzag in curved valleys): it falls to a
     third at best, and grows by 2, 4, 8 … where the loss does not fall.
@@ -145,8 +150,14 @@ class LevenbergMarquardt(LeastSquares):
         low, high = flat_bounds(objective, state.params, x)
         end = jnp.clip(x + proposal.step.astype(x.dtype), low, high)
         model, whitened, remaining = proposal.evaluate(unravel(end))
-        trial = compare(state, model, proposal.predicted, x, end - x, state.memory.damping)
-        return _accept_or_reject(state, unravel(end), model, whitened, trial, remaining)
+        shortened = proposal.factor < 1
+        promised = jnp.where(shortened, jnp.inf, proposal.promised)
+        trial = compare(state, model, proposal.predicted, x, end - x, promised)
+        # Of a step cut to a share f the model predicts f(2 − f) of the whole decrease.
+        remaining = remaining * proposal.factor * (2 - proposal.factor)
+        after = _accept_or_reject(state, unravel(end), model, whitened, trial, remaining)
+        radius = reach(after.memory.radius, trial, shortened)
+        return after.replace(memory=after.memory.replace(radius=radius))
 
     def _first(self, objective: Any, params: Any) -> tuple[QuadraticModel, WhitenedModel | None]:
         if ravel_pytree(params)[0].size > self.largest:
@@ -159,8 +170,11 @@ class LevenbergMarquardt(LeastSquares):
     def _by_matrix(self, objective: Any, state: State) -> Proposal:
         """Minimize the damped model within the bounds, by its matrix."""
         model = damped_model(objective, state, state.memory.damping)
-        velocity = model.step * shortening(state.memory, model.step)
+        factor = shortening(state.memory, model.step)
+        velocity = model.step * factor
         predicted, product = model.predicted(velocity)
+        scaling, least = nonzero(state.memory.scaling), least_damping(state.loss.dtype)
+        promised = model.decrement(scaling, least)
 
         def evaluate(params: Any) -> tuple[QuadraticModel, WhitenedModel, Scalar]:
             return model.evaluate(objective, params)
@@ -168,16 +182,21 @@ class LevenbergMarquardt(LeastSquares):
         if self.acceleration:
             correction = model.solve(-_second_order(objective, state, velocity, product))
             velocity = _accelerated(state.memory, velocity, correction)
-        return Proposal(velocity, predicted, evaluate)
+        return Proposal(velocity, predicted, promised, factor, evaluate)
 
     def _by_products(self, objective: Any, state: State) -> Proposal:
         """Minimize the damped model within the bounds, by products with its matrix."""
         memory: LMMemory = state.memory
         apply = products(objective, state.params)
         velocity, solve = damped_step(objective, state, apply, self.iterations)
-        velocity = velocity * shortening(memory, velocity)
+        factor = shortening(memory, velocity)
+        velocity = velocity * factor
         product = apply(velocity).astype(velocity.dtype)
         predicted = predicted_decrease(memory.gradient, product, velocity)
+        # sᵀMs against sᵀD²s tells how much of the curvature along the step is damping.
+        added = memory.damping * jnp.sum(jnp.square(memory.scaling * velocity))
+        curved = velocity @ product
+        promised = predicted * (1 + added / jnp.where(curved > 0, curved, added))
 
         def evaluate(params: Any) -> tuple[QuadraticModel, None, Scalar]:
             model = model_without_matrix(objective, params, products(objective, params))
@@ -186,7 +205,7 @@ class LevenbergMarquardt(LeastSquares):
         if self.acceleration:
             change = _second_order(objective, state, velocity, velocity @ product)
             velocity = _accelerated(memory, velocity, solve(-change))
-        return Proposal(velocity, predicted, evaluate)
+        return Proposal(velocity, predicted, promised, factor, evaluate)
 
     def evaluations(self, before: State | None, after: State) -> Evaluations:
         """Return one pass, or three of a step with acceleration.
@@ -229,7 +248,7 @@ def _accept_or_reject(
     hidden = (trial.predicted > 0) & (trial.predicted <= floor) & (jnp.abs(trial.actual) <= floor)
     better = (trial.actual > 0) | (hidden & (remaining <= trial.predicted))
     accepted = trial.finite & better
-    undamped = trial.predicted * (1 + memory.damping) <= floor
+    undamped = trial.promised <= floor
     ended = hidden & undamped & (remaining > trial.predicted / 2) & (trial.actual <= 0)
     ratio = trial.actual / jnp.where(trial.predicted > 0, trial.predicted, 1)
     damping = memory.damping * jnp.where(
@@ -238,18 +257,26 @@ def _accept_or_reject(
     old = (state.params, state.loss, memory.gradient, memory.model, memory.scaling)
     new = (params, model.loss, model.gradient, whitened, jnp.maximum(memory.scaling, model.scaling))
     params, loss, gradient, whitened, scaling = select(accepted, new, old)
-    least = (_WEAKEST * jnp.finfo(dtype).eps) ** 2
     kept = LMMemory(
         gradient=gradient,
         model=whitened,
         scaling=scaling,
         radius=jnp.maximum(memory.radius, scaled_norm(params, scaling)),
-        damping=jnp.clip(damping, least, _LARGEST),
+        damping=jnp.clip(damping, least_damping(dtype), _LARGEST),
         growth=_growth(memory, accepted, trial.finite).astype(dtype),
         nonfinite=count_nonfinite(trial.finite, memory.nonfinite),
         last_progress=trial.last_progress.at[0].set(jnp.where(ended, 0, trial.last_progress[0])),
     )
     return State(params, loss, kept)
+
+
+def least_damping(dtype: Any) -> float:
+    """Return the λ that leaves out only directions which the data do not determine.
+
+    Args:
+        dtype: of the loss.
+    """
+    return float((_WEAKEST * jnp.finfo(dtype).eps) ** 2)
 
 
 def damping_factor(ratio: Array) -> Array:
@@ -266,31 +293,6 @@ def _growth(memory: LMMemory, accepted: Array, finite: Array) -> Array:
     limited = jnp.minimum(2 * memory.growth, _NONFINITE_GROWTH)
     growth = jnp.where(finite, 2 * memory.growth, limited)
     return jnp.where(accepted, 2, jnp.minimum(growth, _LARGEST))
-
-
-def scaled_norm(params: Any, scaling: Array) -> Scalar:
-    """Return ‖Dx‖.
-
-    Args:
-        params: x, a pytree.
-        scaling: the diagonal of D, shape (n,).
-    """
-    x, _ = ravel_pytree(params)
-    return root(jnp.sum(jnp.square(scaling * x)))
-
-
-def shortening(memory: Any, step: Array) -> Scalar:
-    """Return the factor that makes a step no longer than the radius, ‖Ds‖ ≤ max ‖Dx‖.
-
-    Args:
-        memory: with ``scaling``, the diagonal of D, and ``radius``.
-        step: s, shape (n,).
-    """
-    radius = jnp.square(memory.radius)
-    length = jnp.square(memory.scaling) @ jnp.square(step)
-    long = (length > radius) & (radius > 0)
-    ratio = jnp.where(long, radius, 1) / jnp.where(long, length, 1)
-    return jnp.sqrt(ratio).astype(step.dtype)
 
 
 def _resolution(state: State) -> Scalar:

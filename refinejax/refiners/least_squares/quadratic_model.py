@@ -6,7 +6,7 @@ RᵀR about M, and the columns of J·R⁻¹, all of about one length, are formed
 brings R, upper triangular, up to date by the triangle of the matrix it solved.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from refinejax._core import Refiner, Scalar, State, bounds_of
-from refinejax._trees import all_finite, broadcast_like
+from refinejax._core import Refiner, Scalar, State, Status, bounds_of
+from refinejax._trees import broadcast_like
 from refinejax.problems.normal import Normal, normal_equations
 from refinejax.refiners.convergence import nonfinite_status
 from refinejax.refiners.least_squares.linear_algebra import (
@@ -35,6 +35,11 @@ from refinejax.refiners.least_squares.linear_algebra import (
 class LeastSquares(Refiner):
     """A method whose memory has ``gradient``, ``scaling``, ``nonfinite`` and ``last_progress``."""
 
+    @property
+    def unit_free(self) -> bool:
+        """Yes: steps solve J s = −r."""
+        return True
+
     def optimality(self, objective: Any, state: State) -> Scalar:
         """Return the largest cosine between the residual and a column of J (see `max_cosine`)."""
         return max_cosine(objective, state, state.memory.gradient, state.memory.scaling)
@@ -46,8 +51,13 @@ class LeastSquares(Refiner):
         return decrease, length
 
     def status(self, state: State) -> Int[Array, ""]:
-        """Return ``NONFINITE`` after 30 trials in a row that ended in NaN or infinity."""
-        return nonfinite_status(state.memory.nonfinite)
+        """Return ``NONFINITE`` after 30 trials in a row that ended in NaN or infinity.
+
+        ``SINGULAR`` where no param has had an effect so far: J = 0.
+        """
+        flat = jnp.all(state.memory.scaling == 0) & jnp.isfinite(state.loss)
+        nonfinite = nonfinite_status(state.memory.nonfinite)
+        return jnp.where(flat, jnp.int32(Status.SINGULAR), nonfinite)
 
 
 def max_cosine(objective: Any, state: State, gradient: Array, scaling: Array) -> Scalar:
@@ -55,7 +65,7 @@ def max_cosine(objective: Any, state: State, gradient: Array, scaling: Array) ->
 
     That is |Jᵀr|/(|J||r|), as MINPACK's ``gtol`` has it (Moré 1978, eq. 8.2), from the gradient
     2c·Jᵀr, lengths √(2c)·|J| and loss c·|r|². Params at a bound that descent presses against do not
-    count. Infinite where params are not finite.
+    count. Infinite where params are not finite, and where J = 0: no minimum can be told there.
 
     Args:
         objective: the problem, for its bounds.
@@ -68,7 +78,8 @@ def max_cosine(objective: Any, state: State, gradient: Array, scaling: Array) ->
     lengths = scaling * jnp.sqrt(2 * jnp.abs(state.loss))
     cosines = jnp.abs(gradient) / jnp.where(lengths > 0, lengths, 1)
     cosines = jnp.where(active | (gradient == 0), 0, cosines)
-    return jnp.max(jnp.where(jnp.isfinite(x), cosines, jnp.inf)).astype(state.loss.dtype)
+    known = jnp.isfinite(x) & jnp.any(scaling > 0)
+    return jnp.max(jnp.where(known, cosines, jnp.inf)).astype(state.loss.dtype)
 
 
 class QuadraticModel(struct.PyTreeNode):
@@ -209,6 +220,24 @@ class DampedModel(struct.PyTreeNode):
         product = dot(self.model.matrix, z)
         return predicted_decrease(self.model.gradient, product, z), z @ product
 
+    def decrement(self, scaling: Array, damping: Any) -> Scalar:
+        """Return ½gᵀM⁻¹g of the free params: the decrease that an undamped step predicts.
+
+        Args:
+            scaling: the diagonal of D, above 0, shape (n,).
+            damping: λ for M + λD², so small that it leaves out undetermined directions alone.
+
+        Returns:
+            The decrease; infinite where the matrix is not positive definite.
+        """
+        free = ~self.active
+        scaled = scaling[:, None] * self.model.basis
+        matrix = self.model.matrix + damping * dot(scaled.T, scaled)
+        gradient = jnp.where(free, self.model.gradient, 0)
+        step = solve_factored(cholesky_upper(reduced(matrix, free)), gradient)
+        decrease = gradient @ step / 2
+        return jnp.where(jnp.isfinite(decrease), decrease, jnp.inf)
+
     def evaluate(self, objective: Any, params: Any) -> tuple[QuadraticModel, WhitenedModel, Scalar]:
         """Return the model around ``params``, and what this one's matrix predicts from there.
 
@@ -298,52 +327,3 @@ def _bounded_step(
     within = bounds.contains(step * scaling)
     other = minimize_bounded(unit, gradient / scaling, bounds, ~within)
     return jnp.where(within, step, other / scaling)
-
-
-class Trial(NamedTuple):
-    """A step tried.
-
-    Attributes:
-        finite: whether loss, gradient and matrix at its end are finite.
-        actual: decrease of the loss.
-        predicted: decrease of the quadratic model.
-        last_progress: the larger of the two, relative to the loss, the predicted one as if without
-            damping; and the relative length of the step.
-    """
-
-    finite: Bool[Array, ""]
-    actual: Scalar
-    predicted: Scalar
-    last_progress: Float[Array, "2"]
-
-
-def compare(
-    state: State,
-    model: QuadraticModel,
-    predicted: Scalar,
-    x: Array,
-    move: Array,
-    damping: Any = 0.0,
-) -> Trial:
-    """Return a trial: the decrease along a step, and the predicted one.
-
-    Args:
-        state: where the step begins.
-        model: at its end.
-        predicted: decrease of the quadratic model.
-        x: the flat params where it begins, shape (n,).
-        move: the step, shape (n,).
-        damping: relative to the matrix: how much more an undamped step predicts.
-
-    The progress of a step without a predicted decrease is infinite: unknown.
-    """
-    finite = all_finite((model.loss, model.gradient, model.matrix))
-    actual = state.loss - model.loss
-    whole = jnp.abs(state.loss)
-    decrease = jnp.maximum(predicted * (1 + damping), actual) / jnp.where(whole > 0, whole, 1)
-    decrease = jnp.where(predicted > 0, decrease, jnp.inf)
-    x, move = jax.lax.stop_gradient((x, move))  # the derivative of a norm of 0 is NaN
-    length = jnp.linalg.norm(move) / (jnp.linalg.norm(x) + 1e-30)
-    last_progress = jnp.stack([decrease, length.astype(decrease.dtype)])
-    last_progress = jax.lax.stop_gradient(jnp.where(finite, last_progress, jnp.inf))
-    return Trial(finite, actual, predicted, last_progress)

@@ -124,6 +124,11 @@ class Evolution(Refiner):
         return self.size(n) * (1 if self.regrow is None else 2**self.regrow.doublings)
 
     @property
+    def unit_free(self) -> bool:
+        """Yes: only the order of losses counts."""
+        return True
+
+    @property
     def uses_derivatives(self) -> bool:
         """No: only losses are compared."""
         return False

@@ -97,23 +97,24 @@ class Extent(NamedTuple):
 class Halting(struct.PyTreeNode):
     """Tolerances by which a population ends. A negative number: never by this.
 
-    They are those of pycma (``CMAOptions``; Hansen, arXiv:1604.00772, appendix B.3). The first two
-    are absolute, in the unit of the loss and in initial standard deviations. Beside them the
-    driver's relative `Stop.loss` and `Stop.step` hold, so that a run also ends where its dtype
-    resolves no more.
+    They are those of pycma (``CMAOptions``; Hansen, arXiv:1604.00772, appendix B.3), but that
+    ``tolfun``, absolute there, is relative to the descent so far: no unit of the loss matters.
+    ``tolx`` is in initial standard deviations. Beside them the driver's relative `Stop.loss` and
+    `Stop.step` hold, so that a run also ends where its dtype resolves no more.
 
     Attributes:
-        tolfun: range of the losses of the last 10 + 30n/λ best and of a generation
-            (``CONVERGED_LOSS``).
+        tolfun: range of the losses of the last 10 + 30n/λ best and of a generation, relative to the
+            descent from the best of the first generation (``CONVERGED_LOSS``).
         tolx: standard deviation along every axis, and the evolution path (``CONVERGED_STEP``).
         tolconditioncov: condition of C (``SINGULAR``); not beyond 1/ε.
         tolstagnation: generations without a better median; default 100 + 100n^1.5/λ (``STALLED``).
         tolflatfitness: generations in a row of which three quarters of the losses are the same
-            (``CONVERGED_LOSS`` after a descent, ``STALLED`` where it was flat all along).
+            (``CONVERGED_LOSS`` after a descent, ``STALLED`` where it was flat all along). Where the
+            initial standard deviation is below the spacing of numbers at the params, ``STALLED``.
         tolfacupx: growth of the standard deviation along any axis (``DIVERGED``).
     """
 
-    tolfun: Any = 1e-11
+    tolfun: Any = 1e-15
     tolx: Any = 1e-11
     tolconditioncov: Any = 1e14
     tolstagnation: Any = None
@@ -141,7 +142,8 @@ class Halting(struct.PyTreeNode):
         n, dtype = stds.shape[0], stds.dtype
         least = history.record
         flat = (history.flat > self.tolflatfitness) & (jnp.asarray(self.tolflatfitness) >= 0)
-        tolfun = jnp.maximum(self.tolfun, stop.loss * jnp.abs(least))
+        descent = jnp.maximum(history.first - least, 0)
+        tolfun = jnp.maximum(self.tolfun * descent, stop.loss * jnp.abs(least))
         recent = jnp.arange(history.best.shape[0]) < jnp.asarray(_short(n, size))
         last = jnp.where(recent, history.best, history.best[0])
         lately, now = jnp.max(last) - jnp.min(last), order.at(size - 1) - order.at(0)
@@ -150,7 +152,9 @@ class Halting(struct.PyTreeNode):
         still &= jnp.asarray(self.tolfun) >= 0
         tolx = jnp.maximum(self.tolx, stop.step * resolution / jnp.finfo(dtype).eps)
         narrow = jnp.all(stds < tolx) & jnp.all(jnp.abs(trail) < tolx)
-        narrow |= jnp.any(0.2 * stds < resolution / 2)  # adding it would not change the params
+        lost = jnp.any(0.2 * stds < resolution / 2)  # adding it would not change the params
+        # Where that is so of the standard deviation given, nothing has been found.
+        narrow = (narrow | lost) & ~jnp.any(resolution / 2 > 0.2)
         limit = jnp.minimum(self.tolconditioncov, 1 / jnp.finfo(dtype).eps)
         return jnp.select(
             [
@@ -158,7 +162,7 @@ class Halting(struct.PyTreeNode):
                 still | (flat & (least < history.first)),
                 narrow & (jnp.asarray(self.tolx) >= 0),
                 (condition > limit) & (limit >= 0),
-                flat,
+                flat | (lost & (jnp.asarray(self.tolx) >= 0)),
                 self._stagnant(history, n, size),
                 jnp.any(stds > self.tolfacupx) & (jnp.asarray(self.tolfacupx) >= 0),
             ],

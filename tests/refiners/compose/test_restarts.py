@@ -142,7 +142,7 @@ def test_a_target_ends_all():
 
 
 def test_starts_end_by_rules_of_their_own():
-    refiner = Restarts(SGD, n=3, std=0.1, stop=Stop.never().replace(gradient=1.0))
+    refiner = Restarts(SGD, n=3, std=0.1, stop=Stop.never().replace(gradient=0.3))
     result = run_until(refiner, sphere, START, max_steps=500, stop=Stop())
     assert result.status == Status.CONVERGED_GRAD
     assert 0.2 < result.loss < 1

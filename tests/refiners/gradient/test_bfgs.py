@@ -86,7 +86,7 @@ def lengths(refiner, start, steps):
 
 def test_no_step_is_longer_than_the_longest():
     start = [-4.0, 2.0]
-    free = lengths(BFGS(), start, 30)
+    free = lengths(BFGS(first=1e-3), start, 30)
     assert free.max() > 1
     np.testing.assert_allclose(free[1:3] / free[:2], 10, rtol=0.1)  # down a plateau ever faster
     short = lengths(BFGS(longest=0.5), start, 60)
