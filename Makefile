@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo docs test test-slow lint format bench notebooks pretrained clean
+.PHONY: demo docs test test-slow test-properties lint format bench notebooks pretrained clean
 
 demo: $(READY)  ## simulate noisy phase maps, refine them, report
 	mkdir -p demo-output
@@ -23,6 +23,10 @@ PART ?= tests
 # In parts: make test-slow PART=tests/batch
 test-slow: $(READY)  ## the tests marked slow, of PART
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PART)
+
+# Nightly, about five minutes.
+test-properties: $(READY)  ## 2,000 drawn fits, others each time
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile nightly tests/properties
 
 lint: $(READY)  ## style, format, types, layers, fresh tables, docstrings of public names
 	$(BIN)/ruff check

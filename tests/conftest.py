@@ -5,6 +5,19 @@ import tempfile
 
 import jax
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+# Drawn cases compile programs, and are small already: no deadline, no search for smaller ones.
+DRAWN = settings(
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate],
+)
+settings.register_profile("quick", DRAWN, max_examples=20, derandomize=True)
+settings.register_profile("nightly", DRAWN, max_examples=150)
+settings.load_profile("quick")
 
 
 def pytest_configure(config):
@@ -30,10 +43,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Let a worker run a module, or a pair of the laws, whole: its programs are traced once."""
+    """Let a worker run a module, a pair of the laws or a frame whole: it traces programs once."""
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        group = "-".join([item.path.stem, *params.get("pair", ())])
+        frame = [params["frame"]] if "frame" in params else []
+        group = "-".join([item.path.stem, *params.get("pair", ()), *frame])
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -211,6 +211,17 @@ def meta_tables_data():
     }
 
 
+def drawn_data():
+    outcomes = {"right": 7, "not called converged": 2, "refused": 1, "wrong": 0, "broken": 0}
+    outcomes |= {"a local minimum": 0}
+    return {
+        "environment": ENVIRONMENT,
+        "settings": {"quick": False, "cases": 4, "seed": 1},
+        "rows": [{"group": "all", "cases": 4, "outcomes": outcomes}],
+        "faults": [],
+    }
+
+
 def every() -> dict[str, dict]:
     """Return benchmark → its measurements."""
     return {
@@ -221,6 +232,7 @@ def every() -> dict[str, dict]:
         "core.evolution": evolution_data(),
         "core.least_squares": least_squares_data(),
         "core.one_pass": one_pass_data(),
+        "core.right_or_refused": drawn_data(),
         "latent.search": latent_data(),
         "meta.estimators": meta_data(),
         "meta.learned_refiner": learned_data(),
