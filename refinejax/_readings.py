@@ -84,6 +84,8 @@ def _read(model: ForwardModel, arrays: Arrays, batched: bool | None) -> SampleRe
         return _shared(model, arrays, batched) or _raise(_no_fit(arrays, many, one, batched))
     if many and batched is None and _looks_batched(arrays):
         raise ValueError(_only_whole(arrays, many))
+    if one and batched is None and _start_for_all(model, arrays):
+        raise ValueError(_number_or_start(arrays))
     return SampleReading(single=not one)
 
 
@@ -135,6 +137,23 @@ def _looks_batched(arrays: Arrays) -> bool:
     alone = jax.tree_util.all_leaves([arrays.initial])  # (n,) may be n params of one sample
     ranks = [np.ndim(leaf) for leaf in (begun if alone else observed)]
     return len(lengths) == 1 and not lengths & {(), (1,)} and min(ranks) > 1
+
+
+def _start_for_all(model: ForwardModel, arrays: Arrays) -> bool:
+    """Whether a number for each sample may be meant as one start of as many params for all."""
+    if any(np.ndim(leaf) != 1 or len(leaf) < 2 for leaf in jax.tree.leaves(arrays.initial)):
+        return False
+    return not _misfit(model, arrays.first()._replace(initial=arrays.initial))
+
+
+def _number_or_start(arrays: Arrays) -> str:
+    begun = shapes(arrays.initial)
+    count = len(jax.tree.leaves(arrays.initial)[0])
+    return (
+        f"initial: shape {begun} can be read in two ways: as a number for each of {count} samples "
+        f"(give shape ({count}, 1), or batched=True), or as one start of {count} params for all "
+        f"samples (give shape ({count}, {count}))"
+    )
 
 
 def _only_whole(arrays: Arrays, many: Any) -> str:

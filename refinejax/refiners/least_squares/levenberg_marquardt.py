@@ -309,8 +309,9 @@ def _resolution(state: State) -> Scalar:
 
 def _accelerated(memory: LMMemory, velocity: Array, correction: Array) -> Array:
     """Return the step with half the second-order correction, where that is short."""
-    weights = jnp.square(nonzero(memory.scaling))
-    short = 4 * (weights @ correction**2) <= 0.75**2 * (weights @ velocity**2)
+    weights = nonzero(memory.scaling)
+    second, first = jnp.sum((weights * correction) ** 2), jnp.sum((weights * velocity) ** 2)
+    short = 4 * second <= 0.75**2 * first
     return velocity + jnp.where(short, 0.5 * correction, 0)
 
 

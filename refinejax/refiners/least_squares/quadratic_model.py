@@ -25,6 +25,7 @@ from refinejax.refiners.least_squares.linear_algebra import (
     invert_upper,
     minimize_bounded,
     nonzero,
+    power_of_two,
     predicted_decrease,
     reduced,
     root,
@@ -117,8 +118,17 @@ class WhitenedModel(struct.PyTreeNode):
 
     def plain(self) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
         """Return gradient and matrix by x, with what rounding leaves of it."""
-        matrix = dot(self.triangle.T, dot(self.matrix, self.triangle))
-        return dot(self.gradient, self.triangle), matrix
+        return self.scaled(jnp.ones_like(self.gradient))
+
+    def scaled(self, scaling: Float[Array, " n"]) -> tuple[Array, Array]:
+        """Return gradient and matrix by x·scaling, with what rounding leaves of it.
+
+        Args:
+            scaling: above 0, shape (n,); lengths of columns of any unit.
+        """
+        triangle = self.triangle / scaling[None, :]
+        matrix = dot(triangle.T, dot(self.matrix, triangle))
+        return dot(self.gradient, triangle), matrix
 
     def at(self, loss: Scalar) -> QuadraticModel:
         """Return the model with gradient and scaling by x, and its matrix by z.
@@ -126,7 +136,9 @@ class WhitenedModel(struct.PyTreeNode):
         Args:
             loss: where the model is formed.
         """
-        lengths = root(jnp.sum(self.triangle * dot(self.matrix, self.triangle), axis=0))
+        unit = power_of_two(jnp.max(jnp.abs(self.triangle), axis=0))
+        triangle = self.triangle / unit
+        lengths = unit * root(jnp.sum(triangle * dot(self.matrix, triangle), axis=0))
         return QuadraticModel(loss, dot(self.gradient, self.triangle), self.matrix, lengths)
 
     def separated(self, active: Bool[Array, " n"], scaling: Float[Array, " n"]) -> "WhitenedModel":
@@ -139,10 +151,10 @@ class WhitenedModel(struct.PyTreeNode):
             scaling: lengths of the columns of J, above 0.
         """
         mixed = jnp.any((active[:, None] != active[None, :]) & (self.triangle != 0))
-        gradient, matrix = self.plain()
+        gradient, matrix = self.scaled(scaling)
         return WhitenedModel(
-            jnp.where(mixed, gradient / scaling, self.gradient),
-            jnp.where(mixed, matrix / scaling[:, None] / scaling[None, :], self.matrix),
+            jnp.where(mixed, gradient, self.gradient),
+            jnp.where(mixed, matrix, self.matrix),
             jnp.where(mixed, jnp.diag(scaling), self.triangle),
             jnp.where(mixed, jnp.diag(1 / scaling), self.basis),
             self.count,
@@ -156,11 +168,14 @@ def first_model(objective: Any, params: Any) -> tuple[Scalar, WhitenedModel]:
         objective: a problem with a residual or normal equations.
         params: where.
     """
-    model = normal_equations(objective, params)
+    x, _ = ravel_pytree(params)
+    size = power_of_two(jnp.abs(x))  # squares of columns by x itself may leave the dtype's range
+    model = normal_equations(objective, params, jnp.diag(size))
     gradient, matrix, count = _like(model)
+    size = size.astype(matrix.dtype)
     scaling = nonzero(root(jnp.diagonal(matrix)))
     unit = matrix / scaling[:, None] / scaling[None, :]
-    diagonal, inverse = jnp.diag(scaling), jnp.diag(1 / scaling)
+    diagonal, inverse = jnp.diag(scaling / size), jnp.diag(size / scaling)
     return model.loss, WhitenedModel(gradient / scaling, unit, diagonal, inverse, count)
 
 
@@ -321,9 +336,8 @@ def _bounded_step(
     model: WhitenedModel, damping: Array, step: Array, bounds: StepBounds, scaling: Array
 ) -> Array:
     """Return the step if it stays within the bounds, else the minimizer there, by x·scaling."""
-    gradient, matrix = model.plain()
-    unit = matrix / scaling[:, None] / scaling[None, :]
+    gradient, unit = model.scaled(scaling)
     unit = unit + damping * jnp.eye(scaling.size, dtype=unit.dtype)
     within = bounds.contains(step * scaling)
-    other = minimize_bounded(unit, gradient / scaling, bounds, ~within)
+    other = minimize_bounded(unit, gradient, bounds, ~within)
     return jnp.where(within, step, other / scaling)

@@ -33,7 +33,7 @@ def shortening(memory: Any, step: Array) -> Scalar:
         step: s, shape (n,).
     """
     radius = jnp.square(memory.radius)
-    length = jnp.square(memory.scaling) @ jnp.square(step)
+    length = jnp.sum(jnp.square(memory.scaling * step))
     long = (length > radius) & (radius > 0)
     ratio = jnp.where(long, radius, 1) / jnp.where(long, length, 1)
     return jnp.sqrt(ratio).astype(step.dtype)
