@@ -59,7 +59,7 @@ def read_array(value: Any, name: str, *, missing: bool = False) -> Any:
         missing: whether a masked number becomes NaN; else it is refused.
 
     Raises:
-        ValueError: names what is no array of numbers, and the remedy.
+        ValueError: names the argument that is no array of numbers, and the remedy.
     """
     if isinstance(value, jax.Array):
         return value
@@ -223,8 +223,8 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
             at = list(index)
             raise ValueError(
                 f"{name}: expected an array of numbers, got an object array that holds "
-                f"{_shortly(value)} at {at}; give every row the same length, and NaN for what is "
-                "missing"
+                f"{_shortly(value)} at {at}; give every row the same length, with NaN for "
+                "missing entries"
             )
     values = [v.item() if hasattr(v, "item") else v for v in array.ravel()]
     whole = all(isinstance(v, numbers.Integral) and abs(int(v)) < 2**63 for v in values)

@@ -1,4 +1,4 @@
-"""What is lost where float64 is cut to float32, which JAX does unless ``jax_enable_x64`` is set."""
+"""Digits lost where float64 is cut to float32, as JAX does unless ``jax_enable_x64`` is set."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ class Rounding(NamedTuple):
         return cls(name, dtype, rows, error, spread)
 
     def note(self, noise: Any = None) -> str | None:
-        """Say what is lost, if it matters beside the noise, or without one beside the spread.
+        """Say which digits are lost, if they matter beside the noise, else beside the spread.
 
         Args:
             noise: standard deviation of the numbers; None where it is not known.
@@ -86,7 +86,7 @@ class Rounding(NamedTuple):
         return self._say((self.error > share * scale) & (scale > 0), scale, what)
 
     def note_start(self, residual: np.ndarray) -> str | None:
-        """Say what is lost, if few steps make the residual nothing but rounding.
+        """Say which digits are lost, if few steps make the residual nothing but rounding.
 
         Args:
             residual: root mean square at the start, shape (B,).

@@ -137,7 +137,7 @@ def param_scale(initial: Any, space: ParameterSpace | None, scale: Any) -> Any:
 
 
 def power_of_two(values: Any) -> np.ndarray:
-    """Return the power of two nearest to each value, by ratio; 1 for 0 and what is not finite.
+    """Return the power of two nearest to each value, by ratio; 1 for 0, ∞ and NaN.
 
     Args:
         values: 0 or above, any shape.

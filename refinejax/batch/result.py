@@ -256,12 +256,12 @@ class BatchResult(EqualByValue):
 
         Raises:
             OSError: if there is no such file, or it cannot be opened.
-            ValueError: if the file is damaged, or was not written by `save`; says what is missing.
+            ValueError: if the file is damaged, or not written by `save`; names missing fields.
         """
         return cls(**read_result(path))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: all but the problem, whose functions may have no name."""
+        """Return the fields that are pickled: not the problem, whose functions may have no name."""
         return {**self.__dict__, "fit": None}
 
     def __copy__(self) -> "BatchResult":

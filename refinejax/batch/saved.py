@@ -62,7 +62,7 @@ def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read all arrays; say what is wrong with a file that is not a result."""
+    """Read all arrays; name the fault of a file that is not a result."""
     name = os.fspath(path)
     with open(path, "rb") as file:
         try:

@@ -19,7 +19,7 @@ def read_bound(bound: Any, name: str, none: float) -> Any:
         none: what stands for no bound: −∞ or ∞.
 
     Raises:
-        ValueError: names what is no number.
+        ValueError: names the entry that is no number.
     """
 
     def read(path: Any, leaf: Any) -> np.ndarray:
@@ -33,7 +33,11 @@ def read_bound(bound: Any, name: str, none: float) -> Any:
 
 
 def is_list_or_none(value: Any) -> bool:
-    """Whether it is None, or numbers in brackets; a list of arrays or dicts is a pytree."""
+    """Whether it is None, or numbers in brackets; a list of arrays or dicts is a pytree.
+
+    Args:
+        value: anything.
+    """
     if not isinstance(value, list | tuple):
         return value is None
     return not any(isinstance(v, dict) or getattr(v, "shape", ()) for v in value)

@@ -329,15 +329,6 @@ def root(x: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
-def power_of_two(values: Array) -> Array:
-    """Return the power of two next above each value ≥ 0, without derivative; 1 for 0, NaN and ∞."""
-    values = jax.lax.stop_gradient(values)
-    usable = (values > 0) & jnp.isfinite(values)
-    _, exponent = jnp.frexp(jnp.where(usable, values, 0.5))
-    limit = jnp.finfo(values.dtype).maxexp - 2  # its inverse must be a normal number too
-    return jnp.ldexp(jnp.ones_like(values), jnp.clip(exponent, -limit, limit))
-
-
 def nonzero(scaling: Array) -> Array:
     """Return the scaling with 1 in place of 0, for params that the loss does not depend on.
 

@@ -25,12 +25,12 @@ from refinejax.refiners.least_squares.linear_algebra import (
     invert_upper,
     minimize_bounded,
     nonzero,
-    power_of_two,
     predicted_decrease,
     reduced,
     root,
     solve_factored,
 )
+from refinejax.refiners.powers import power_of_two
 
 
 class LeastSquares(Refiner):
