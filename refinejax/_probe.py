@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from refinejax._scales import samples_of
 from refinejax.batch import BatchResult
 from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.problems import InverseProblem
@@ -50,7 +51,7 @@ def probe(pipeline: Pipeline, job: BatchJob, result: BatchResult) -> Probe:
         return Probe(0, 0, nothing)
     rows = ended[np.linspace(0, len(ended) - 1, min(SAMPLES, len(ended))).astype(int)]
     twice = np.repeat(rows, STARTS)
-    problem = _take(job.problem, job.axes, twice)
+    problem = samples_of(job.problem, job.axes, twice)
     starts = _moved(problem, jax.tree.map(lambda leaf: np.asarray(leaf)[twice], job.params))
     moved = replace(job, problem=problem, params=starts, key=None)
     again = pipeline.run(moved, recorded=False)
@@ -90,12 +91,3 @@ def _moved(problem: InverseProblem, starts: Any) -> Any:
 
     moved = jax.tree.map(move, starts, _ranges(problem))
     return jax.tree.map(np.asarray, jax.vmap(problem.space.clip)(moved))
-
-
-def _take(problem: InverseProblem, axes: Any, rows: np.ndarray) -> InverseProblem:
-    """Return the problem of some samples."""
-
-    def take(axis: int | None, part: Any) -> Any:
-        return part if axis is None else jax.tree.map(lambda leaf: np.asarray(leaf[rows]), part)
-
-    return jax.tree.map(take, axes, problem, is_leaf=lambda axis: axis is None)

@@ -33,6 +33,7 @@ from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.batch.traces import join_traces
 from refinejax.diagnostics import Fit
 from refinejax.problems import BlackBox, InverseProblem, ParameterSpace
+from refinejax.refiners import Gradient
 
 
 @door
@@ -103,7 +104,8 @@ def refine(
         scale: the size of a step in each param, like the params of a sample or a number for all
             (SciPy's ``x_scale``), rounded to powers of two. By default the range; without a finite
             one, or where it is more than 10⁸ times as wide as the start is large, the size of the
-            start. Bounds 10¹⁵ times as far as that count as none. A `Refiner` of your own has
+            start; for methods that use the gradient alone, and a start of 0, by the slope there.
+            Bounds 10¹⁵ times as far as that count as none. A `Refiner` of your own has
             numbers in units that you chose: it works on params and losses as they are, unless this
             is given, or it has none (``unit_free``).
         execution: as for `run_batch`.
@@ -163,6 +165,7 @@ def refine(
         scale=not isinstance(method, Refiner) or scale is not None,
         residual=not isinstance(method, Refiner) or method.unit_free,
         target=None if stop is None else stop.target,
+        slope=isinstance(chosen.refiner, Gradient),
     )
     scaled, scaled_axes = units.apply(problem, axes, arrays.initial, scale)
     stop = units.stop(stop, scaled.unit)

@@ -5,10 +5,12 @@ a param of 1e6. So `refine` divides residuals and params of every sample by a po
 their size, which changes no digit, and gives the answers in the units of the caller.
 """
 
+import functools
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from refinejax._core import Stop
@@ -18,6 +20,7 @@ from refinejax.problems import InverseProblem, ParameterSpace
 
 FAR = 1e8  # a range this many times as wide as the start says nothing of the size of steps
 NO_BOUND = 1e15  # a bound this many times as far as any start is none
+_ROWS = 1024  # samples whose slopes are computed together
 _PIXELS = 64  # of an observation that are looked at
 
 
@@ -28,11 +31,13 @@ class Units(NamedTuple):
         scale: whether of the params.
         residual: whether of the residual.
         target: the loss at which to stop, or None; with one all samples share the residual's unit.
+        slope: whether the slope of the loss gives the size of params that start at 0.
     """
 
     scale: bool
     residual: bool
     target: Any
+    slope: bool
 
     def apply(
         self, problem: InverseProblem, axes: Any, initial: Any, scale: Any
@@ -48,12 +53,16 @@ class Units(NamedTuple):
         """
         space = problem.space if problem.space is None else _open(problem.space, initial)
         problem = problem.replace(space=space)
-        if self.scale:
-            problem = problem.replace(scale=param_scale(initial, space, scale))
         if self.residual:
             unit = residual_unit(problem.observation, problem.noise, axes.noise)
             shared = self.target is not None
             problem = problem.replace(unit=np.full_like(unit, unit.max()) if shared else unit)
+        if self.scale:
+            scales = param_scale(initial, space, scale)
+            if self.slope and scale is None and _begins_at_0(initial):
+                where = axes.replace(unit=0 if self.residual else None)
+                scales = scale_by_slope(problem, where, initial, scales)
+            problem = problem.replace(scale=scales)
         return problem, axes.replace(unit=0, scale=0)
 
     def stop(self, stop: Stop | None, unit: np.ndarray | None) -> Stop | None:
@@ -134,6 +143,65 @@ def param_scale(initial: Any, space: ParameterSpace | None, scale: Any) -> Any:
         return power_of_two(np.where(near, width, size)).astype(start.dtype)
 
     return jax.tree.map(choose, initial, *space.bounds)
+
+
+def scale_by_slope(problem: InverseProblem, axes: Any, initial: Any, scales: Any) -> Any:
+    """Return scales with 2·loss/|∂loss| for params that start at 0 and had the scale 1.
+
+    That far the loss would fall to 0 along the param, were it a parabola. 1 stays where the slope
+    is 0 or not finite.
+
+    Args:
+        problem: of all samples, differentiable.
+        axes: which leaves of it belong to a sample.
+        initial: starts, each leaf with a leading sample axis.
+        scales: of all params, like ``initial``.
+    """
+    structure = jax.tree.structure(axes)
+    count = len(jax.tree.leaves(initial)[0])
+    parts = []
+    for first in range(0, count, _ROWS):
+        rows = slice(first, min(first + _ROWS, count))
+        some = samples_of(problem, axes, rows)
+        starts = jax.tree.map(lambda x, at=rows: x[at], initial)
+        parts.append(jax.tree.map(np.asarray, _distances(some, starts, structure)))
+    distances = jax.tree.map(lambda *found: np.concatenate(found), *parts)
+
+    def choose(start: np.ndarray, scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        found = power_of_two(distance).astype(scale.dtype)
+        return np.where((start == 0) & (scale == 1), found, scale)
+
+    return jax.tree.map(choose, initial, scales, distances)
+
+
+def samples_of(problem: InverseProblem, axes: Any, rows: Any) -> InverseProblem:
+    """Return the problem of some samples.
+
+    Args:
+        problem: of all samples.
+        axes: which leaves of it belong to a sample.
+        rows: numbers of samples, or a slice.
+    """
+
+    def take(axis: int | None, part: Any) -> Any:
+        return part if axis is None else jax.tree.map(lambda leaf: np.asarray(leaf[rows]), part)
+
+    return jax.tree.map(take, axes, problem, is_leaf=lambda axis: axis is None)
+
+
+@functools.partial(jax.jit, static_argnames="structure")
+def _distances(problem: InverseProblem, starts: Any, structure: Any) -> Any:
+    axes = jax.tree.unflatten(structure, [0] * structure.num_leaves)
+
+    def one(problem: InverseProblem, start: Any) -> Any:
+        loss, slope = jax.value_and_grad(lambda params: problem(params))(start)
+        return jax.tree.map(lambda g: 2 * jnp.abs(loss / g), slope)
+
+    return jax.vmap(one, in_axes=(axes, 0))(problem, starts)
+
+
+def _begins_at_0(initial: Any) -> bool:
+    return any(bool(np.any(np.asarray(leaf) == 0)) for leaf in jax.tree.leaves(initial))
 
 
 def power_of_two(values: Any) -> np.ndarray:

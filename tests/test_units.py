@@ -141,6 +141,18 @@ def test_16_bounds_that_mean_none_do_not_end_a_fit(bounds):
         np.testing.assert_allclose(found.params, [0.3, 2.0], rtol=1e-3)
 
 
+@pytest.mark.parametrize("sizes", [(1.0, 1e9), (5e8, 0.01), (5e8, 5e8)])
+def test_15_a_start_of_0_says_nothing_and_the_slope_gives_the_scale(sizes):
+    def line(params, sizes):
+        return params[0] / sizes[0] + params[1] / sizes[1] * jnp.asarray(TIMES, jnp.float32)
+
+    observed = np.float32([-1.3 - 1.5 * TIMES, 0.5 - 0.9 * TIMES])
+    sizes = np.float32([sizes, sizes])
+    found = rj.refine(line, observed, np.zeros((2, 2)), context=sizes, method="lbfgs")
+    assert found.converged.all()
+    np.testing.assert_allclose(found.params / sizes, [[-1.3, -1.5], [0.5, -0.9]], rtol=2e-3)
+
+
 def test_16_a_population_far_from_zero_moves_by_its_own_scale():
     def model(params):
         return params[0] * np.exp(-params[1] * TIMES)
