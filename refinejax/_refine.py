@@ -27,7 +27,7 @@ from refinejax._methods import beyond, choose
 from refinejax._narrowing import range_notes
 from refinejax._probe import probe
 from refinejax._readings import read_samples
-from refinejax._scales import Units, in_units
+from refinejax._scales import UnitChoice, in_units
 from refinejax.batch import BatchResult, Execution
 from refinejax.batch.pipeline import BatchJob, Pipeline
 from refinejax.batch.traces import join_traces
@@ -161,7 +161,7 @@ def refine(
         )
     )
     axes = problem.batch_axes().replace(noise=noise_axis)
-    units = Units(
+    units = UnitChoice(
         scale=not isinstance(method, Refiner) or scale is not None,
         residual=not isinstance(method, Refiner) or method.unit_free,
         target=None if stop is None else stop.target,

@@ -24,7 +24,7 @@ _ROWS = 1024  # samples whose slopes are computed together
 _PIXELS = 64  # of an observation that are looked at
 
 
-class Units(NamedTuple):
+class UnitChoice(NamedTuple):
     """Which units to choose.
 
     Attributes:

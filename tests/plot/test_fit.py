@@ -20,7 +20,8 @@ def make(std=(1.0, 2.0, 3.0), rho=0.5):
     params = np.arange(1.0, 1 + len(std))
     finite = np.isfinite(std)
     arrays = (params, matrix, finite, ~finite, np.asarray(30.0), 0 * params)
-    return Covariance(tuple("abc"[: len(std)]), *(x[None] for x in arrays), "white")
+    more = {"variance": np.ones(1), "rounded": np.zeros(1, bool)}
+    return Covariance(tuple("abc"[: len(std)]), *(x[None] for x in arrays), "white", **more)
 
 
 def test_corner_draws_ellipses_that_hold_what_they_say():

@@ -65,8 +65,7 @@ class Evolution(Refiner):
             even, else 10 n within 20 … 100; static.
         std: of the first generation, in the coordinates of refinement: a number, or a pytree like
             the params.
-        hyper: numbers of the strategy and of its optimizer, by the names that evosax and optax give
-            them.
+        hyper: numbers of the strategy and of its optimizer, by their names in evosax and optax.
         halting: by which it ends.
         regrow: restarts once it has ended; for "cma_es".
         optimizer: an optax factory, for strategies that have one; static.
@@ -99,8 +98,7 @@ class Evolution(Refiner):
                 raise ValueError(f"std: expected standard deviations above 0, got {std}")
         if self.regrow is not None and not changes_size(kind):
             raise ValueError(
-                f"regrow: only CMA-ES can change its population, not {self.strategy!r}; put "
-                "Evolution into Restarts for several populations of one size"
+                f"regrow: only CMA-ES changes its population, not {self.strategy!r}; use Restarts"
             )
         if isinstance(self.hyper, dict):  # transformations of pytrees put other things here
             self._strategy(2)
