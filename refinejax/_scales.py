@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from refinejax._core import Stop
+from refinejax._gate import read_tree
 from refinejax._trees import broadcast_like
 from refinejax.batch.result import BatchResult
 from refinejax.problems import InverseProblem, ParameterSpace
@@ -124,13 +125,12 @@ def param_scale(initial: Any, space: ParameterSpace | None, scale: Any) -> Any:
         initial: starts, each leaf with a leading sample axis.
         space: with bounds; or None.
         scale: given for the params of a sample, or a number for all; or None.
+
+    Raises:
+        ValueError: for a scale that is not above 0, or does not fit the params.
     """
     if scale is not None:
-
-        def spread(start: np.ndarray, one: Any) -> np.ndarray:
-            return power_of_two(np.broadcast_to(one, start.shape)).astype(start.dtype)
-
-        return jax.tree.map(spread, initial, broadcast_like(scale, initial))
+        return _given_scale(initial, scale)
     if space is None:
         return jax.tree.map(lambda s: power_of_two(np.abs(s)).astype(s.dtype), initial)
 
@@ -143,6 +143,26 @@ def param_scale(initial: Any, space: ParameterSpace | None, scale: Any) -> Any:
         return power_of_two(np.where(near, width, size)).astype(start.dtype)
 
     return jax.tree.map(choose, initial, *space.bounds)
+
+
+def _given_scale(initial: Any, scale: Any) -> Any:
+    """Return the powers of two nearest to a scale, like ``initial``."""
+    scale = read_tree(scale, "scale")
+    if not all(np.all((leaf > 0) & np.isfinite(leaf)) for leaf in jax.tree.leaves(scale)):
+        raise ValueError(f"scale: expected finite numbers above 0, got {scale}")
+
+    def spread(start: np.ndarray, one: Any) -> np.ndarray:
+        try:
+            return power_of_two(np.broadcast_to(one, start.shape)).astype(start.dtype)
+        except ValueError:
+            raise ValueError(
+                f"scale: shape {np.shape(one)} does not fit params of shape {start.shape[1:]}"
+            ) from None
+
+    try:
+        return jax.tree.map(spread, initial, broadcast_like(scale, initial))
+    except TypeError:
+        raise ValueError(f"scale: not a pytree like the params: {scale}") from None
 
 
 def scale_by_slope(problem: InverseProblem, axes: Any, initial: Any, scales: Any) -> Any:

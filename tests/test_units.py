@@ -132,13 +132,31 @@ def test_16_a_step_cut_short_is_not_the_end(start):
 
 @pytest.mark.parametrize("bounds", [(-1e20, 1e20), (-1e12, 1e12), (-3e38, 3e38)])
 def test_16_bounds_that_mean_none_do_not_end_a_fit(bounds):
-    def line(params):
-        return params[0] + params[1] * jnp.asarray(TIMES, jnp.float32)
-
-    observed = np.float32(0.3 + 2.0 * TIMES)
     for method in ("auto", "lbfgs"):
-        found = rj.refine(line, observed, np.float32([1, 1]), bounds=bounds, method=method)
+        found = rj.refine(line, LINE, np.float32([1, 1]), bounds=bounds, method=method)
         np.testing.assert_allclose(found.params, [0.3, 2.0], rtol=1e-3)
+
+
+LINE = np.float32(0.3 + 2.0 * TIMES)
+
+
+def line(params):
+    return params[0] + params[1] * jnp.asarray(TIMES, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        (0, "finite numbers above 0, got 0"),
+        (np.nan, "finite numbers above 0, got nan"),
+        ([1, 2, 3], r"shape \(3,\) does not fit params of shape \(2,\)"),
+        ("large", "expected an array of numbers"),
+        ({"a": 1}, "not a pytree like the params"),
+    ],
+)
+def test_a_scale_that_is_none_is_refused(scale, said):
+    with pytest.raises(ValueError, match=f"scale: .*{said}"):
+        rj.refine(line, LINE, np.float32([1, 1]), scale=scale)
 
 
 @pytest.mark.parametrize("sizes", [(1.0, 1e9), (5e8, 0.01), (5e8, 5e8)])
