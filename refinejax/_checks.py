@@ -186,7 +186,7 @@ def check_count(name: str, value: Any) -> None:
     Raises:
         ValueError: for anything else.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 0:
+    if not _is_count(value, 0):
         raise ValueError(f"{name}: expected an integer of 0 or more, got {value!r}")
 
 
@@ -201,7 +201,7 @@ def check_some(name: str, value: Any, what: str) -> None:
     Raises:
         ValueError: for anything else.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+    if not _is_count(value, 1):
         raise ValueError(f"{name}: expected 1 or more {what}, a whole number, got {value!r}")
 
 
@@ -216,8 +216,13 @@ def check_positive(name: str, value: Any, what: str = "a whole number of 1") -> 
     Raises:
         ValueError: for anything else.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+    if not _is_count(value, 1):
         raise ValueError(f"{name}: expected {what} or more, got {value!r}")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    """Whether it is a whole number, not a bool, of ``least`` or more."""
+    return not isinstance(value, bool) and hasattr(value, "__index__") and int(value) >= least
 
 
 def check_above_zero(name: str, value: Any, what: str = "a number") -> None:
