@@ -276,7 +276,7 @@ def _corner() -> Problem:
     return Problem(objective, np.array([-0.5, 1.5], np.float32), optimum, "observation")
 
 
-SMALL = Stop(gradient=1e-7)  # for losses of 0.01: the tolerance of a gradient has a unit
+SMALL = Stop(gradient=1e-7)  # in a curved valley a gradient is small far from the end
 PROBLEMS = {
     "quadratic": Problem(quadratic, np.zeros(3, np.float32), np.array([1.0, -0.5, 2.0])),
     "rosenbrock": Problem(
