@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from refinejax._core import Scalar
+from refinejax.refiners.least_squares import lapack
 
 _UNROLLED = 8  # up to here a Cholesky factorization is written out, entry by entry
 _PIVOTS, _CHANCES = 2, 3  # most passes for each entry; passes in which their number may stay
@@ -57,7 +58,7 @@ def cholesky_upper(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """
     n = matrix.shape[0]
     if n > _UNROLLED:
-        return jax.scipy.linalg.cholesky(matrix, lower=False)
+        return lapack.factor(matrix)
     rows, number = [], jnp.arange(n)
     for j in range(n):
         row = jnp.where(number >= j, matrix[j], 0) * jax.lax.rsqrt(matrix[j, j])
@@ -75,7 +76,7 @@ def solve_factored(upper: Float[Array, "n n"], right: Float[Array, " n"]) -> Flo
     """
     n = right.shape[0]
     if n > _UNROLLED:
-        return jax.scipy.linalg.cho_solve((upper, False), right)
+        return lapack.solve(upper, right)
     low = [[upper[j, i] for j in range(n)] for i in range(n)]
     return _substitute(low, [1 / low[i][i] for i in range(n)], right)
 
@@ -98,9 +99,9 @@ def invert_upper(upper: Float[Array, "n n"]) -> Float[Array, "n n"]:
         upper: U.
     """
     n = upper.shape[0]
-    eye = jnp.eye(n, dtype=upper.dtype)
     if n > _UNROLLED:
-        return jax.scipy.linalg.solve_triangular(upper, eye, lower=False)
+        return lapack.invert(upper)
+    eye = jnp.eye(n, dtype=upper.dtype)
     rows: list[Any] = [eye[i] for i in range(n)]
     for i in reversed(range(n)):
         rest = rows[i] - sum(upper[i, j] * rows[j] for j in range(i + 1, n))
@@ -118,8 +119,7 @@ def least_pivot(matrix: Float[Array, "n n"]) -> Scalar:
         matrix: symmetric.
     """
     if matrix.shape[0] > _UNROLLED:
-        factor = jax.scipy.linalg.cholesky(matrix, lower=True)
-        return jnp.min(jnp.diagonal(factor) ** 2)
+        return jnp.min(jnp.diagonal(lapack.factor(matrix)) ** 2)
     return jnp.min(jnp.stack(_factor(matrix)[1]))
 
 
