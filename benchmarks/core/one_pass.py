@@ -32,11 +32,11 @@ from benchmarks.evidence import Claim
 from benchmarks.harness import Data, Options, environment, race, ratio, spread
 from benchmarks.render import Block, Table, machine, multiple, over_seeds, plus_minus
 from refinejax import LevenbergMarquardt
+from refinejax._compiler import REORDER
 from refinejax._core import as_problem
 from refinejax.apps.metalens.cascade.scale import OTHERS
 from refinejax.apps.metalens.lenses import simulate
 from refinejax.apps.metalens.problem import exact_problem
-from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens.lens import LOWER, UPPER
 from refinejax.problems import InverseProblem, ParameterSpace
 from refinejax.problems.normal import normal_equations

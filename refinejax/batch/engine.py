@@ -230,9 +230,8 @@ class Engine:
         return placed
 
     def _empty(self, rows: Rows) -> Lanes:
-        return self.plan.place(
-            empty(self.rules, rows, layout=self.layout, count=self.plan.lanes), split=True
-        )
+        lanes = empty(self.rules, rows, layout=self.layout, count=self.plan.lanes)
+        return self.plan.place(jax.device_put(lanes), split=True)
 
     def _unfinished(self, lanes: Lanes, status: Status) -> Finished:
         outcome = snapshot(self.rules, lanes, layout=self.layout)

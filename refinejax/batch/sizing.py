@@ -1,6 +1,5 @@
 """How many lanes fit into memory, by what the compiled program says it needs."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from refinejax._checks import as_key, check_refiner
 from refinejax._core import Refiner, Stop, as_problem
 from refinejax._gate import check_outside_traces
 from refinejax._marks import door, mark
-from refinejax.batch.lanes import Rows, Rules, cycle, cycle_reordered, empty
+from refinejax.batch.lanes import Rows, Rules, cycle, cycle_reordered, shapes
 from refinejax.batch.layout import Layout
 from refinejax.batch.plan import LanePlan, fit_memory, make_plan, parse_bytes
 from refinejax.batch.sources import count_samples, describe, host
@@ -92,8 +91,7 @@ def fit_lanes(program: Program, plan: LanePlan, limit: str | float, count: int |
         params = jax.tree.unflatten(structure, [abstract(leaf) for leaf in starts])
         loss = jax.ShapeDtypeStruct((plan.group,), jnp.result_type(*[x.dtype for x in starts]))
         rows = Rows(params, [abstract(leaf) for leaf in data], number, number, loss)
-        blank = functools.partial(empty, layout=layout, count=plan.lanes)
-        lanes = jax.eval_shape(blank, rules, rows)
+        lanes = shapes(rules, rows, layout=layout, count=plan.lanes)
         one = np.int32(1)
         compiled = cycle_reordered if layout.reorder else cycle
         lowered = compiled.lower(rules, lanes, rows, one, one, layout=layout, mesh=plan.mesh)

@@ -9,13 +9,13 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from refinejax._chunks import by_chunks
+from refinejax._compiler import REORDER
 from refinejax._core import Refiner, as_problem
 from refinejax._trees import structure_hash
 from refinejax.apps.metalens.cascade.scale import OTHERS, REFERENCE
 from refinejax.apps.metalens.cascade.slopes import closed_form, possible_aliases, some_steps
 from refinejax.apps.metalens.prediction import sample_lenses
 from refinejax.apps.metalens.tasks import measured_slopes, reference_problem
-from refinejax.batch.lanes import REORDER
 from refinejax.networks.predictor import Predictor
 from refinejax.physics.slopes import Blocks, block_phasors
 from refinejax.problems import InverseProblem, ParameterSpace

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from refinejax._chunks import by_chunks
-from refinejax.batch.lanes import REORDER
+from refinejax._compiler import REORDER
 from refinejax.physics import metalens
 from refinejax.problems import InverseProblem, ParameterSpace, Pointwise
 from refinejax.problems.phase import RADIAN, piston, turn_problem

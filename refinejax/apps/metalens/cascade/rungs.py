@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._chunks import by_chunks, pick
-from refinejax.batch.lanes import REORDER
+from refinejax._compiler import REORDER
 from refinejax.physics import metalens
 from refinejax.problems import InverseProblem
 from refinejax.refiners.least_squares.linear_algebra import invert_upper

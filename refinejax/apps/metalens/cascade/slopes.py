@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from refinejax._chunks import by_chunks
+from refinejax._compiler import REORDER
 from refinejax._core import Refiner, State, as_problem
-from refinejax.batch.lanes import REORDER
 from refinejax.physics.metalens.slopes import lens_from_slopes
 from refinejax.physics.slopes import Blocks, block_phasors, expand, slopes
 from refinejax.problems import InverseProblem, ParameterSpace
