@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PyTree
 
 from refinejax._core import Coordinates, Problem, Scalar
+from refinejax._promotion import standard_promotion
 from refinejax._trees import Bounds, as_pytree, broadcast_like
 from refinejax.problems.normal import (
     Normal,
@@ -129,9 +130,10 @@ class InverseProblem(Problem):
             penalty: summed over the pixels.
             params: where, for the prior.
         """
-        if self.prior is None:
-            return penalty / self.weight()
-        return penalty / jnp.maximum(self.weight(), 1) + self._prior(params)
+        with standard_promotion():  # the number of pixels is an integer
+            if self.prior is None:
+                return penalty / self.weight()
+            return penalty / jnp.maximum(self.weight(), 1) + self._prior(params)
 
     def _prior(self, params: PyTree) -> Scalar:
         penalty = self.prior(params)
@@ -149,6 +151,7 @@ class InverseProblem(Problem):
         """
         return self.reweighted(params, square, basis)
 
+    @standard_promotion()
     def reweighted(self, params: PyTree, weigh: Weigh, basis: Array | None = None) -> Normal:
         """Return the quadratic model of the loss with another penalty: residual → (ρ, weight).
 
@@ -188,10 +191,10 @@ class InverseProblem(Problem):
         flat, unravel = ravel_pytree(params)
         apply = product(lambda x: self.residual(unravel(x)), flat, weigh)
         if self.prior is None:
-            return lambda v: 2 / self.weight() * apply(v)
+            return standard_promotion()(lambda v: 2 / self.weight() * apply(v))
         count = jnp.maximum(self.weight(), 1)
         slope = jax.linearize(jax.grad(lambda x: self._prior(unravel(x))), flat)[1]
-        return lambda v: 2 / count * apply(v) + slope(v)
+        return standard_promotion()(lambda v: 2 / count * apply(v) + slope(v))
 
     @property
     def bounds(self) -> Bounds | None:

@@ -28,3 +28,13 @@ def test_strict_promotion_changes_nothing(method):
     np.testing.assert_array_equal(errors, expected.covariance().std)
     with jax.numpy_rank_promotion("raise"), pytest.raises(ValueError, match="rank_promotion"):
         jnp.ones((2, 3)) + jnp.ones(3)
+
+
+def test_a_problem_can_be_called_where_promotion_is_forbidden():
+    problem = rj.problems.InverseProblem(line, line(np.float32([0.3, 2.0])), noise=0.1)
+    product = rj.problems.normal.curvature(problem, START)
+    expected = problem(START), jax.grad(problem)(START), problem.normal(START), product(START)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        product = rj.problems.normal.curvature(problem, START)
+        found = problem(START), jax.grad(problem)(START), problem.normal(START), product(START)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
