@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import re
 import tempfile
 
 import jax
@@ -18,6 +19,9 @@ DRAWN = settings(
 settings.register_profile("quick", DRAWN, max_examples=20, derandomize=True)
 settings.register_profile("nightly", DRAWN, max_examples=150)
 settings.load_profile("quick")
+
+# Modules whose cases, which are named first in the brackets of a test, have programs of their own.
+CASE_BY_CASE = ("test_laws.py", "test_right_or_refused.py")
 
 
 def pytest_configure(config):
@@ -42,13 +46,22 @@ def pytest_configure(config):
         jax.config.update(f"jax_{name}", value)
 
 
-def pytest_collection_modifyitems(items):
-    """Let a worker run a module, a pair of the laws or a frame whole: it traces programs once."""
-    for item in items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        frame = [params["frame"]] if "frame" in params else []
-        group = "-".join([item.path.stem, *params.get("pair", ()), *frame])
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let a worker run a module, a pair of the laws or a frame whole: it traces programs once.
+
+    `pytest.mark.xdist_group` would say the same, but pytest-xdist 3.8 loses it with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByProgram(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path, _, test = nodeid.partition("::")
+            if not path.endswith(CASE_BY_CASE):
+                return path
+            return path + "".join(re.findall(r"[\w-]+", test.partition("[")[2])[:1])
+
+    return ByProgram(config, log)
 
 
 @pytest.fixture(autouse=True, scope="module")
