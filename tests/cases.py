@@ -106,11 +106,11 @@ def eased(objective, t=0.0):
 
 
 REFINERS = {
-    "sgd": Case(SGD, 40_000, differentiable=True, quick=("corner",)),
+    "sgd": Case(SGD, 40_000, differentiable=True),
     "momentum": Case(MOMENTUM, 10_000, differentiable=True),
     "adam": Case(ADAM, 5_000, differentiable=True, quick=("nested",)),
     "lbfgs": Case(LBFGS, 100, quick=("rosenbrock",)),
-    "bfgs": Case(BFGS(), 200, quick=("rosenbrock", "corner")),
+    "bfgs": Case(BFGS(), 200, quick=("rosenbrock",)),
     "lm": Case(LM, 100, differentiable=True, skip=SQUARES, quick=("face",), brief="face"),
     "lm-geodesic": Case(
         LevenbergMarquardt(acceleration=True), 100, differentiable=True, skip=SQUARES

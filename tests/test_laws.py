@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import PROBLEMS, REFINERS
+from programs import drop_if_many
 
 from refinejax import Status, Stop, run, run_until
 from refinejax._checks import as_key
@@ -121,7 +122,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(request):
     yield Pair(*request.param)
-    jax.clear_caches()  # as after each module: all pairs together are too many
+    drop_if_many()  # as after each module: all pairs together are too many
 
 
 def keys(n):

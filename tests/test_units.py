@@ -50,11 +50,19 @@ def rescaled_run(refiner, name, factor=1.0, size=1.0, steps=200):
 
 
 FREE = ("lm", "lm-geodesic", "gauss-newton", "learned-damping", "lbfgs", "bfgs", "random", "cma")
+
+
+def some_quick(names, quick):
+    """Parameters of a test; those that are not quick are marked slow, as each compiles anew."""
+    for name in names:
+        yield pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+
+
 ROUNDED = ("learned-damping",)  # reads logarithms, which round
 WHERE = {"lm": "valley", "lm-geodesic": "corner", "lbfgs": "valley", "bfgs": "rosenbrock"}
 
 
-@pytest.mark.parametrize("name", FREE)
+@pytest.mark.parametrize("name", [*some_quick(FREE, ("lm", "lbfgs", "bfgs", "random", "cma"))])
 def test_15_the_unit_of_the_loss_does_not_matter(name):
     refiner, where = REFINERS[name].refiner, WHERE.get(name, "corner")
     plain = rescaled_run(refiner, where)
@@ -71,7 +79,7 @@ def test_15_the_unit_of_the_loss_does_not_matter(name):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["lm", "gauss-newton", "learned-damping"])
+@pytest.mark.parametrize("name", [*some_quick(("lm", "gauss-newton", "learned-damping"), ("lm",))])
 def test_15_the_units_of_the_params_do_not_matter_to_least_squares(name):
     refiner = REFINERS[name].refiner
     plain = rescaled_run(refiner, "corner")
@@ -81,7 +89,9 @@ def test_15_the_units_of_the_params_do_not_matter_to_least_squares(name):
         np.testing.assert_array_equal(other.params / np.float32(size), plain.params)
 
 
-@pytest.mark.parametrize("method", ["auto", "lbfgs", "adam", "cma_es"])
+@pytest.mark.parametrize(
+    "method", [*some_quick(("auto", "lbfgs", "adam", "cma_es"), ("auto", "lbfgs"))]
+)
 def test_15_refine_gives_the_same_answers_in_any_units(method):
     truth, start = np.float32([2.0, 3.0]), np.float32([1.0, 1.0])
 

@@ -13,7 +13,7 @@ from refinejax.batch import engine
 from refinejax.batch.lanes import cycle
 
 COUNT, DEVICES, STEPS, KEY = 5, 2, 12, 3
-FAMILIES = ("lbfgs", "lm", "random", "cma", "learned-update", "restarts-adam")
+QUICK = "lm"  # to shard; `test_mesh` has a random search and Adam
 LANES = (1, 2, 3, COUNT, 2 * COUNT)
 WORDS = ("all-", "collective-", "reduce-scatter", "send", "recv")  # of communication
 FIELDS = ("params", "loss", "initial_loss", "steps", "status")
@@ -99,21 +99,11 @@ def is_communication(line):
     return operation.startswith(WORDS)
 
 
-@pytest.fixture(scope="module")
-def families():
-    return json.loads(call(observe, *FAMILIES, devices=DEVICES))
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_9_sharded_equals_unsharded_without_collectives(families, name):
-    alone, together, said = families[name]
-    assert_same(together, alone)
-    assert said == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*REFINERS} - {*FAMILIES}))
-def test_9_sharded_equals_unsharded_without_collectives_whatever_the_refiner(name):
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in REFINERS],
+)
+def test_9_sharded_equals_unsharded_without_collectives(name):
     alone, together, said = json.loads(call(observe, name, devices=DEVICES))[name]
     assert_same(together, alone)
     assert said == []

@@ -278,6 +278,7 @@ def test_prints_for_people(folder, capsys):
     check_output(load("out.npz"), arrays())
 
 
+@pytest.mark.slow
 def test_wavelengths(folder, capsys):
     made = arrays()
     known = made["wavelength"]
@@ -319,6 +320,7 @@ def test_laser_lines(folder, capsys):
     assert "lines: only the cascade" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_missing_pixels_and_missing_maps(folder, capsys):
     write()
     assert refine() == 0

@@ -83,15 +83,19 @@ def counted_run(refiner, problem, num_steps=6):
     return result
 
 
-POPULATIONS = ("cma", "de", "bipop")  # evaluate the same with bounds and without
+QUICK_IN_A_BOX = ("lbfgs", "lm", "random", "cma")
+QUICK_ANYWHERE = (
+    *("adam", "backtracking", "backtracking-stored", "bfgs", "gauss-newton", "learned-damping"),
+)
 
 
 def problems():
-    """Every refiner on both problems; those of populations without bounds are slow."""
+    """Every refiner on both problems; one of them is quick, but for costly populations."""
     for name in REFINERS:
-        slow = pytest.mark.slow if name in POPULATIONS else ()
-        yield pytest.param(name, PROBLEM, id=f"{name}-free", marks=slow)
-        yield pytest.param(name, BOXED, id=f"{name}-boxed")
+        free = () if name in QUICK_ANYWHERE else pytest.mark.slow
+        boxed = () if name in QUICK_IN_A_BOX else pytest.mark.slow
+        yield pytest.param(name, PROBLEM, id=f"{name}-free", marks=free)
+        yield pytest.param(name, BOXED, id=f"{name}-boxed", marks=boxed)
 
 
 @pytest.mark.parametrize(("name", "problem"), [*problems()])
@@ -104,12 +108,18 @@ def test_evaluations_are_those_of_the_model(name, problem):
         assert result.derivative_evaluations > result.steps
 
 
+RANKED = rj.Restarts(ADAM, n=9, keep=3)
+
+
 def test_the_starts_that_are_only_ranked_count():
-    none = rj.Restarts(ADAM, n=9, keep=3)
-    result = counted_run(none, PROBLEM)
+    result = counted_run(RANKED, PROBLEM)
     assert int(result.evaluations) == COUNTS["values"] == 8 + 3 * 7
     assert int(result.derivative_evaluations) == COUNTS["derivatives"] == 3 * 7
-    some = counted_run(none.replace(screen=2), PROBLEM)
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_screening_count():
+    some = counted_run(RANKED.replace(screen=2), PROBLEM)
     assert int(some.evaluations) == COUNTS["values"] == 8 * 3 + 3 * 7
 
 
@@ -118,6 +128,10 @@ def test_chains_count_all_their_stages():
     result = counted_run(chain, PROBLEM, num_steps=7)
     assert int(result.evaluations) == COUNTS["values"] > 1 + 3 * 5
     assert int(result.derivative_evaluations) == COUNTS["derivatives"]
+
+
+@pytest.mark.slow
+def test_continuations_count_the_problem_itself_too():
     # another stage begins anew, and all but the last evaluate the problem itself beside their own
     eased = rj.Continuation(ADAM, lambda problem, t: problem, 3, 2, rj.Stop.never())
     result = counted_run(eased, PROBLEM, num_steps=6)
@@ -125,6 +139,7 @@ def test_chains_count_all_their_stages():
     assert int(result.derivative_evaluations) == COUNTS["derivatives"] == 3 + 6
 
 
+@pytest.mark.slow
 def test_a_memetic_population_counts_what_it_uses():
     refiner = Memetic(rj.Evolution("cma_es", population_size=6), ADAM, best=2, period=3)
     result = counted_run(refiner, PROBLEM, num_steps=6)
@@ -146,7 +161,7 @@ def test_a_lane_that_has_ended_evaluates_nothing():
     assert result.evaluations <= 2 * (result.steps + 1)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("lanes", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_batch_counts_as_its_samples_do(lanes):
     chain = rj.Sequential(ADAM, LBFGS, steps=5)
     starts = START + np.linspace(0, 0.3, 4, dtype=np.float32)[:, None]

@@ -126,7 +126,9 @@ def amplified(params, gain):
     return gain * params
 
 
-@pytest.mark.parametrize("context", [None, np.float32([1.0, 2.0, 4.0])])
+@pytest.mark.parametrize(
+    "context", [pytest.param(None, marks=pytest.mark.slow), np.float32([1.0, 2.0, 4.0])]
+)
 def test_arrays_that_are_one_sample_or_many_need_a_word(context):
     model = doubled if context is None else amplified
     begin = np.zeros((3, 3), np.float32)
@@ -499,10 +501,10 @@ def test_vectorized_is_for_black_boxes():
         ("auto", ["lm", "chosen because", "squares", "2 params"]),
         ("lm", ["lm", "as asked"]),
         ("lbfgs", ["lbfgs", "as asked"]),
-        ("adam", ["adam", "as asked"]),
-        ("random", ["random", "as asked"]),
-        ("cma_es", ["cma_es", "as asked"]),
-        pytest.param("ga", ["ga", "as asked"], marks=pytest.mark.slow),
+        *(
+            pytest.param(name, [name, "as asked"], marks=pytest.mark.slow)
+            for name in ("adam", "random", "cma_es", "ga")
+        ),
         (SGD, ["Gradient", "as asked"]),
         (rj.Sequential(RANDOM, SGD), ["Sequential", "as asked"]),
     ],
@@ -549,6 +551,10 @@ def test_auto_takes_another_method_where_least_squares_does_not_serve():
     result = refine(reverse_only, observed, initial, max_steps=2)
     assert "lbfgs" in result.method
     assert "reverse" in result.method
+
+
+@pytest.mark.slow
+def test_auto_takes_another_method_where_params_are_many():
     result = refine(many, np.ones((1, 101)), np.zeros((1, 101)), batched=True, max_steps=2)
     assert "lbfgs" in result.method
     assert "101 params" in result.method
@@ -582,7 +588,10 @@ def nasty(params):
     )
 
 
-@pytest.mark.parametrize("method", ["lbfgs", "adam", "random"])
+@pytest.mark.parametrize(
+    "method",
+    ["lbfgs", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adam", "random"))],
+)
 def test_no_sample_is_worse_than_it_came_in_whatever_the_problem(method):
     rng = np.random.default_rng(0)
     initial = (3 * rng.standard_cauchy((60, 2))).astype(np.float32)

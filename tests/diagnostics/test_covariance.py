@@ -234,6 +234,7 @@ def test_complex_observations_count_twice():
     np.testing.assert_allclose(found.matrix, plain.matrix * 37 / 77, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_way_to_the_optimum_is_told():
     observations = observe(3)
     optima = np.array([scipy_fit(row)[0] for row in observations])

@@ -130,6 +130,7 @@ def test_a_param_with_equal_bounds_is_fixed_and_not_at_a_bound():
     assert edge.std[0, 1] == 0
 
 
+@pytest.mark.slow
 def test_fits_in_half_precision_have_errors_and_populations():
     short = X.astype(np.float16)
     model = lambda p: p[0] + p[1] * short  # noqa: E731

@@ -81,6 +81,7 @@ def test_its_commands_refine_and_report(project):
         assert words in page
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(project):
     said = python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
     assert re.search(r"\b6 passed", said)

@@ -129,6 +129,7 @@ def test_first_order_and_heads_take_weights_too(make):
     np.testing.assert_allclose(made.inner.at(10).weights, [0.0, 1.0])
 
 
+@pytest.mark.slow
 def test_weights_are_annealed_to_the_last_loss():
     weights = (1.0, 1.0, 2.0)
     task = meta_task(maml(Bowls(), SGD, steps=3, weights=weights, anneal=100), count=2)

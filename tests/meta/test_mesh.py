@@ -37,7 +37,7 @@ ESTIMATORS = {
 }
 
 
-QUICK = ("each", "truncated in one part", "pes")
+QUICK = "truncated in one part"
 
 
 def observe(*names):
@@ -62,24 +62,12 @@ def in_child(*names):
     return json.loads(call(observe, *names, devices=DEVICES).splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def observed():
-    return in_child(*QUICK)
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_each_device_takes_its_share_of_the_tasks(observed, name):
-    assert_shared(observed, name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*ESTIMATORS} - {*QUICK}))
-def test_each_device_takes_its_share_of_the_tasks_in_other_parts(name):
-    assert_shared(in_child(name), name)
-
-
-def assert_shared(observed, name):
-    alone, together, share = observed[name]
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in ESTIMATORS],
+)
+def test_each_device_takes_its_share_of_the_tasks(name):
+    alone, together, share = in_child(name)[name]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     assert share < 0.75
 

@@ -191,6 +191,7 @@ def test_curricula_make_tasks_harder(by):
         Curriculum(hard, by="luck")
 
 
+@pytest.mark.slow
 def test_a_skipped_step_does_not_take_back_what_a_curriculum_has_reached():
     """The loss is NaN where the height passes 3: training goes on at the difficulty it had."""
     hard = Rastrigins(height=10.0)
@@ -358,6 +359,7 @@ def test_options_of_execution_that_do_not_apply_are_refused():
         meta_train(estimator, config(steps=1), validate_by="median")
 
 
+@pytest.mark.slow
 def test_a_refused_step_teaches_when_trained_and_is_refused_when_used():
     inner = Trajectory(Quadratics(size=2), UpdateConfig(2, width=4, depth=1), horizon=2)
     wild = jax.tree.map(lambda w: 30.0 * (w + 0.1), inner.init(jax.random.key(0)))

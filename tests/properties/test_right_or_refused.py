@@ -45,7 +45,8 @@ FAILED_ONCE = [
     Case("decay-float64", seed=6555, unit=1e8, bounds="equal"),
     Case("peak-batch", spread=0.0, bounds="infinite", missing="mask", said="zero"),
 ]
-SLOW = ("line-float64", "line-float16", "decay-lbfgs", "peak")  # others have what is in them
+# others have what is in them
+SLOW = ("line-float64", "line-float16", "decay-lbfgs", "decay-float64", "peak", "peak-batch")
 STANDING = {  # faults that stand: frame → why
     "line-stream": "from a start of 0, squares of columns of 1e-24 underflow in float32",
 }

@@ -251,6 +251,7 @@ def test_augmented_residuals_find_what_the_problem_has():
     assert without.objective(without.sample(KEY)).bounds is None
 
 
+@pytest.mark.slow
 def test_augmented_problems_keep_their_prior():
     """In the same units the steps are the same; in others they lead to the same place."""
     observed = np.array([1.0, 2.0], np.float32)

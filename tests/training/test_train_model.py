@@ -173,6 +173,7 @@ def predictor(tmp_path_factory):
     return folder / "out" / "model"
 
 
+@pytest.mark.slow
 def test_a_trained_predictor_gives_the_starts_of_the_command(predictor, tmp_path, capsys):
     model = load_model(predictor)
     assert model.architecture == "predictor"
@@ -192,16 +193,22 @@ def test_a_trained_predictor_gives_the_starts_of_the_command(predictor, tmp_path
         assert np.all(out["rmse"] <= out["initial_rmse"] * (1 + 1e-6))
 
 
-def test_what_is_no_predictor_of_these_maps_is_named(predictor, trained, tmp_path, capsys):
-    np.savez(tmp_path / "maps.npz", **metalens.simulate(2, 18))
-    arguments = ["metalens", str(tmp_path / "maps.npz"), "--output", str(tmp_path / "out.npz")]
-    for model, message in (
-        (predictor, "not made for maps of 18 × 18 pixels"),
-        (trained / "out" / "model", "kind 'update'; expected a predictor"),
-        ("nothing", "no pretrained model 'nothing'"),
-    ):
-        assert cli.main([*arguments, "--predict", str(model)]) == 2
-        assert message in capsys.readouterr().err
+def assert_no_predictor(model, message, folder, capsys):
+    np.savez(folder / "maps.npz", **metalens.simulate(2, 18))
+    arguments = ["metalens", str(folder / "maps.npz"), "--output", str(folder / "out.npz")]
+    assert cli.main([*arguments, "--predict", str(model)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_predictor_is_named(trained, tmp_path, capsys):
+    update = trained / "out" / "model"
+    assert_no_predictor(update, "kind 'update'; expected a predictor", tmp_path, capsys)
+    assert_no_predictor("nothing", "no pretrained model 'nothing'", tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_a_predictor_of_other_maps_is_named(predictor, tmp_path, capsys):
+    assert_no_predictor(predictor, "not made for maps of 18 × 18 pixels", tmp_path, capsys)
 
 
 @pytest.mark.slow

@@ -285,6 +285,7 @@ def test_missing_labels_have_no_weight():
     assert nothing == 0
 
 
+@pytest.mark.slow
 def test_search_knows_the_model(fitted, tmp_path):
     save_model(tmp_path / "m", fitted.model, architecture="multitask", config=fitted.config)
     model = load_model(tmp_path / "m").value
@@ -465,6 +466,7 @@ def test_from_a_table_to_an_answer_on_the_command_line(trained, capsys):
     assert "written" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_how_the_search_is_executed_is_said_on_the_command_line(trained, capsys, monkeypatch):
     given = []
 

@@ -304,6 +304,7 @@ def test_the_answer_is_the_same_on_several_threads():
     np.testing.assert_array_equal(two.steps, one.steps)
 
 
+@pytest.mark.slow
 def test_draws_of_a_population_do_not_depend_on_company_either():
     method = Evolution("cma_es", population_size=8, std=0.3)
     options = {"method": method, "restarts": 2, "max_steps": 12, "bounds": (-2, 2)}
@@ -372,6 +373,7 @@ def test_pessimism_prefers_what_all_members_agree_on():
     np.testing.assert_allclose(wary.losses.total[0, 0], -(1.0 + mean - 2 * std), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_one_model_twice_is_that_model():
     alone = search(WAVY, {"y": 0.3}, SAMPLES[:2])
     twice = search(Ensemble.stack([WAVY, WAVY]), {"y": 0.3}, SAMPLES[:2])
@@ -578,6 +580,7 @@ def test_an_answer_worse_than_the_sample_itself_is_said():
     assert "no better than the sample itself: 2 samples" in worse.summary()
 
 
+@pytest.mark.slow
 def test_selection_is_diverse_where_a_constraint_costs_loss():
     samples = np.full((1, 4), 0.2, np.float32)
     heads = {"a": HEADS["a"]}
@@ -611,6 +614,12 @@ def test_columns_say_what_they_are_about():
     softmax = np.exp(x[:, :3]) / np.exp(x[:, :3]).sum(1, keepdims=True)
     expected = np.column_stack([softmax[:, 0], softmax[:, 0], x[:, 0], x[:, :3]])
     np.testing.assert_allclose(result.optimized_target[:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_class_may_be_given_by_name_or_by_number():
+    samples = np.full((2, 4), 0.2, np.float32)
+    options = {"classes": {"k": np.array(["x", "y", "z"])}, "max_steps": 2, "restarts": 1}
     one = search(HEADS, {"k": "y"}, samples, **options)
     assert one.columns == ("k: p",)
     np.testing.assert_array_equal(
@@ -631,6 +640,7 @@ def log_normal(x):
     return -jnp.sum((x / jnp.array([1.0, 2.0, 3.0, 4.0])) ** 2) / 2
 
 
+@pytest.mark.slow
 def test_closeness_has_the_optima_of_closed_forms():
     start, w = np.zeros((1, 4), np.float32), WEIGHTS[0].astype(float)
     # max w·x within |x|/√4 ≤ 1: 2|w|; within x·x/(2 s²) ≤ 2: 2 √Σ(w s)²
@@ -653,12 +663,16 @@ def test_closeness_has_the_optima_of_closed_forms():
     assert nearest.mean() <= near.limit + 2e-3
 
 
+@pytest.mark.slow
 def test_closeness_in_the_latent():
     start = np.zeros((1, 4), np.float32)
     near = TrustRegion(0.5, space="latent")
     result = search(all_of_it, {"a": "max"}, start, encode=first_two, constraints=[near])
     # mean(z²) ≤ 1/4 lets z₁ + z₂ be 1
     np.testing.assert_allclose(result.target[0, 0], 1.0, rtol=2e-3)
+
+
+def test_a_space_that_is_none_is_refused():
     with pytest.raises(ValueError, match="space: expected one of input, latent"):
         TrustRegion(0.5, space="somewhere")
 
@@ -666,9 +680,11 @@ def test_closeness_in_the_latent():
 @pytest.mark.parametrize(
     ("transform", "holds"),
     [
-        (Positive(), lambda x: np.all(x > 0)),
-        (Ordered(), lambda x: np.all(np.diff(x) > 0)),
-        (Interval(-0.5, 0.5), lambda x: np.all(np.abs(x) <= 0.5)),
+        pytest.param(Positive(), lambda x: np.all(x > 0), marks=pytest.mark.slow),
+        pytest.param(Ordered(), lambda x: np.all(np.diff(x) > 0), marks=pytest.mark.slow),
+        pytest.param(
+            Interval(-0.5, 0.5), lambda x: np.all(np.abs(x) <= 0.5), marks=pytest.mark.slow
+        ),
         (Columns.of(((1, 2), Positive())), lambda x: np.all(x[..., 1:3] > 0)),
     ],
 )

@@ -284,6 +284,7 @@ def test_the_batch_engine_equals_one_by_one():
         assert batch.converged[i]
 
 
+@pytest.mark.slow
 def test_a_schedule_gets_the_problem_of_its_user_in_scaled_coordinates_too():
     seen = []
 
@@ -298,6 +299,7 @@ def test_a_schedule_gets_the_problem_of_its_user_in_scaled_coordinates_too():
     assert set(seen) == {InverseProblem}
 
 
+@pytest.mark.slow
 def test_functions_have_their_numbers_as_leaves():
     def hills(width, params):
         return jnp.sum(params**2 - jnp.cos(params / width))

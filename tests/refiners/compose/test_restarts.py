@@ -155,6 +155,7 @@ def test_starts_of_a_random_refiner_draw_different_numbers():
     assert len(np.unique(np.asarray(state.memory.state.params), axis=0)) == 4
 
 
+@pytest.mark.slow
 def test_restarts_of_a_chain():
     chain = Sequential(RandomSearch(), ADAM, steps=3)
     result = run_until(Restarts(chain, n=3, std=0.5), sphere, START, max_steps=500)

@@ -141,6 +141,7 @@ def test_evaluates_only_the_stage_that_is_on():
     assert count == 1 + 4 + 1 + 6  # start, first stage, start of the second, second stage
 
 
+@pytest.mark.slow
 def test_chains_of_chains():
     inner = Sequential(SWINGS, SLOW, steps=2)
     result = run(Sequential(inner, SLOW, steps=4), sphere, START, num_steps=6)

@@ -96,6 +96,7 @@ def test_no_step_is_longer_than_the_longest():
     np.testing.assert_allclose(end.params, [3, 0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_longest_can_be_learned():
     start = jnp.array([-4.0, 2.0])
 

@@ -135,8 +135,19 @@ BOXES = {
 }
 
 
-@pytest.mark.parametrize("refiner", [Gradient(optax.lbfgs), BFGS()], ids=["lbfgs", "bfgs"])
-@pytest.mark.parametrize("name", BOXES)
+QUASI_NEWTON = {"lbfgs": Gradient(optax.lbfgs), "bfgs": BFGS()}
+QUICK = ("on a face", "exponential", "10-D, all pressing")  # for L-BFGS; the others for BFGS
+
+
+def in_boxes():
+    """Every box is quick for one of them: each is a program."""
+    for name in BOXES:
+        for kind, refiner in QUASI_NEWTON.items():
+            marks = () if (name in QUICK) == (kind == "lbfgs") else pytest.mark.slow
+            yield pytest.param(name, refiner, id=f"{name}-{kind}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "refiner"), [*in_boxes()])
 def test_quasi_newton_methods_with_bounds_find_what_scipy_finds(name, refiner):
     function, data, start, lower, upper = BOXES[name]
     with jax.enable_x64(True):
@@ -291,6 +302,7 @@ def stretched(params):
     return jnp.sum(jnp.geomspace(1, 1e3, 6) * params**2)
 
 
+@pytest.mark.slow
 def test_the_memory_size_takes_effect():
     runs = [
         run(Gradient(optax.lbfgs, {"memory_size": size}), stretched, np.ones(6), num_steps=20).loss

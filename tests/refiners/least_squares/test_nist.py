@@ -30,6 +30,10 @@ def correct(name: str, dtype: str) -> list[float]:
         return [digits(result.params, known.params) for result in found]
 
 
+def some_quick(*names, slow):
+    return [*names, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
+
+
 def test_the_certified_values_explain_the_data():
     for name in MODELS:
         known = load(name)
@@ -39,12 +43,14 @@ def test_the_certified_values_explain_the_data():
         )
 
 
-@pytest.mark.parametrize("name", ["Misra1a", "BoxBOD", "Eckerle4", "MGH09", "Thurber"])
+@pytest.mark.parametrize(
+    "name", some_quick("Misra1a", "BoxBOD", "Eckerle4", slow=("MGH09", "Thurber"))
+)
 def test_float64_to_six_digits(name):
     assert min(correct(name, "float64")) >= 6
 
 
-@pytest.mark.parametrize("name", ["Rat43", "Hahn1"])
+@pytest.mark.parametrize("name", some_quick("Rat43", slow=("Hahn1",)))
 def test_float32_to_three_digits(name):
     assert min(correct(name, "float32")) >= 3
 

@@ -299,7 +299,7 @@ def test_a_generation_of_nan_shrinks_around_the_best_point():
     assert result.status > 0
 
 
-@pytest.mark.parametrize("strategy", ["cma_es", "ga"])
+@pytest.mark.parametrize("strategy", strategies(("cma_es", "ga"), ("cma_es",)))
 def test_nothing_but_nan_ends_with_the_start(strategy):
     def alone(x):
         return jnp.where(jnp.all(x == 1), 0.5, jnp.nan)
@@ -314,7 +314,7 @@ def test_nothing_but_nan_ends_with_the_start(strategy):
 ODD = ("cma_es", "sep_cma_es", "de", "ga", "pso", "snes", "xnes")
 
 
-@pytest.mark.parametrize("strategy", strategies(ODD, ("cma_es", "snes")))
+@pytest.mark.parametrize("strategy", strategies(ODD, ("cma_es",)))
 def test_one_param_and_an_odd_population(strategy):
     refiner = Evolution(strategy, population_size=7, std=0.5)
     result = run_until(refiner, lambda x: (x - 2) ** 2, 0.5, max_steps=400)
@@ -329,7 +329,7 @@ def test_a_std_for_each_param_and_a_pytree():
     np.testing.assert_allclose(state.memory.width, [1, 0.1, 10])
 
 
-@pytest.mark.parametrize("strategy", ["CMA_ES", "Open_ES", "PSO", "ga"])
+@pytest.mark.parametrize("strategy", strategies(("CMA_ES", "Open_ES", "PSO", "ga"), ("ga",)))
 def test_one_of_each_kind_lowers_the_loss_within_bounds(strategy):
     """All are among the refiners of the laws."""
     objective = Bowl(jnp.array([1.5, 0.1, -0.2]))
@@ -345,9 +345,12 @@ def test_one_of_each_kind_lowers_the_loss_within_bounds(strategy):
     assert all(leaf.dtype != np.float64 for leaf in jax.tree.leaves(result))
 
 
-@pytest.mark.parametrize("strategy", strategies(("cma_es", "de", "ga", "pso"), ("cma_es",)))
+@pytest.mark.parametrize("strategy", strategies(("cma_es", "de", "ga", "pso"), ()))
 def test_the_same_sample_alone_and_in_a_batch(strategy):
-    """To 1 %: shapes round otherwise, and comparisons of nearly equal losses turn out otherwise."""
+    """To 1 %: shapes round otherwise, and comparisons of nearly equal losses turn out otherwise.
+
+    A quick one of CMA-ES is among the tests of law 13.
+    """
     centers = jnp.asarray(np.random.default_rng(0).uniform(-0.5, 0.5, (5, 2)), jnp.float32)
     starts = centers + 0.3
     refiner = Evolution(strategy, population_size=8, std=0.2)
